@@ -1,0 +1,116 @@
+"""The one table of error codes. A code never changes its meaning; new ones are added, none is removed."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Family(StrEnum):
+    """What a failure means for the record that caused it."""
+
+    CALLER = "caller"
+    """The caller's fault: answered, and the river goes on."""
+    TRANSIENT = "transient"
+    """Ours, and passing: answered as retryable; a ledgered item stays open."""
+    POISON = "poison"
+    """No authentic request: never answered, dead-lettered."""
+
+
+class Code(StrEnum):
+    """Stable names of everything that can go wrong with a request or with one of its items."""
+
+    # The whole request.
+    MALFORMED = "MALFORMED"
+    TOO_LARGE = "TOO_LARGE"
+    TOO_MANY_ITEMS = "TOO_MANY_ITEMS"
+    TOO_DEEP = "TOO_DEEP"
+    ALIAS_TOO_LONG = "ALIAS_TOO_LONG"
+    CONTEXT_TOO_LARGE = "CONTEXT_TOO_LARGE"
+    DEADLINE_TOO_FAR = "DEADLINE_TOO_FAR"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    STALE = "STALE"
+    ID_REUSED = "ID_REUSED"
+    SUITE_TOO_WEAK = "SUITE_TOO_WEAK"
+    RECIPIENT_REQUIRED = "RECIPIENT_REQUIRED"
+    INTAKE_KEY_UNKNOWN = "INTAKE_KEY_UNKNOWN"
+    SEALED_UNREADABLE = "SEALED_UNREADABLE"
+    POISON = "POISON"
+    # One item.
+    NOT_FOUND = "NOT_FOUND"
+    UNWRAP_FAILED = "UNWRAP_FAILED"
+    DEK_LENGTH = "DEK_LENGTH"
+    WRONG_PURPOSE = "WRONG_PURPOSE"
+    WRONG_LAYER = "WRONG_LAYER"
+    KEY_DISABLED = "KEY_DISABLED"
+    KEY_STATE = "KEY_STATE"
+    KEY_EXHAUSTED = "KEY_EXHAUSTED"
+    EXISTS = "EXISTS"
+    CONFLICT = "CONFLICT"
+    UNSUPPORTED = "UNSUPPORTED"
+    INTEGRITY = "INTEGRITY"
+    # Ours, passing.
+    DEFERRED = "DEFERRED"
+    KEK_OPENING = "KEK_OPENING"
+    THROTTLED = "THROTTLED"
+    # Never answered.
+    UNREADABLE = "UNREADABLE"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    REPLY_TOPIC_REFUSED = "REPLY_TOPIC_REFUSED"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a code says to a person, and whether the same request may succeed later."""
+
+    family: Family
+    message: str
+
+    @property
+    def retry(self) -> bool:
+        """Whether sending the identical request again may succeed."""
+        return self.family is Family.TRANSIENT
+
+
+def _caller(message: str) -> Meaning:
+    return Meaning(Family.CALLER, message)
+
+
+MEANINGS: dict[Code, Meaning] = {
+    Code.MALFORMED: _caller("The body is not a valid request of this type."),
+    Code.TOO_LARGE: _caller("The request is larger than the limit."),
+    Code.TOO_MANY_ITEMS: _caller("The request has more items than the limit."),
+    Code.TOO_DEEP: _caller("The JSON is nested deeper than the limit."),
+    Code.ALIAS_TOO_LONG: _caller("An alias is longer than the limit."),
+    Code.CONTEXT_TOO_LARGE: _caller("A context has too many entries or bytes."),
+    Code.DEADLINE_TOO_FAR: _caller("The deadline is further away than the limit."),
+    Code.DEADLINE_EXCEEDED: _caller("The deadline had passed before the work began."),
+    Code.STALE: _caller("The signed time is too far from the broker's append time, or older than the ledger."),
+    Code.ID_REUSED: _caller("This request id was used before with another body."),
+    Code.SUITE_TOO_WEAK: _caller("The tenant demands a stronger HPKE suite."),
+    Code.RECIPIENT_REQUIRED: _caller("Plaintext was asked for without a recipient key to seal it to."),
+    Code.INTAKE_KEY_UNKNOWN: _caller("The intake key is unknown or expired; read the current one and seal again."),
+    Code.SEALED_UNREADABLE: _caller("The sealed DEKs can't be opened, or their number is not the number of items."),
+    Code.POISON: _caller("This request stopped its worker three times and was set aside."),
+    Code.NOT_FOUND: _caller("No such key, version or DEK that this client may use in this way."),
+    Code.UNWRAP_FAILED: _caller("The blob does not unwrap under this key and context."),
+    Code.DEK_LENGTH: _caller("A DEK must have 16 to 64 bytes."),
+    Code.WRONG_PURPOSE: _caller("This key's purpose is another one: a key wraps keys or wraps DEKs, never both."),
+    Code.WRONG_LAYER: _caller("The tenant's chain has no such layer below this parent."),
+    Code.KEY_DISABLED: _caller("The key, or a key above it, is disabled."),
+    Code.KEY_STATE: _caller("The key version's state does not allow this operation."),
+    Code.KEY_EXHAUSTED: _caller("The key version reached its limit of encryptions; rotate the key."),
+    Code.EXISTS: _caller("It exists already."),
+    Code.CONFLICT: _caller("It changed in the meantime; read it again."),
+    Code.UNSUPPORTED: _caller("The token does not offer what this needs."),
+    Code.INTEGRITY: _caller("A stored row failed its integrity check; an operator was told."),
+    Code.DEFERRED: Meaning(Family.TRANSIENT, "The HSM did not answer in time; send the same request again."),
+    Code.KEK_OPENING: Meaning(Family.TRANSIENT, "The key is being opened; send the same request again."),
+    Code.THROTTLED: Meaning(Family.TRANSIENT, "The quota is used up for now; send the same request later."),
+    Code.UNREADABLE: Meaning(Family.POISON, "The record is not a readable CloudEvent."),
+    Code.UNAUTHENTICATED: Meaning(Family.POISON, "The record has no valid signature of a registered client."),
+    Code.REPLY_TOPIC_REFUSED: Meaning(Family.POISON, "The reply topic is not one of the client's."),
+}
+
+
+def is_retryable(code: Code) -> bool:
+    """Whether an item refused with this code stays open in the ledger."""
+    return MEANINGS[code].retry

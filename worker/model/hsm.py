@@ -1,0 +1,150 @@
+"""What the river asks of the HSM, and what comes back: whole operations on DEKs and keys, never single PKCS#11 calls."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from uuid import UUID
+
+
+class Purpose(StrEnum):
+    """What a key does for its whole life (SECURITY S5)."""
+
+    WRAPS_KEYS = "wraps-keys"
+    WRAPS_DEKS = "wraps-deks"
+
+
+class Wrapping(StrEnum):
+    """How a key version is kept: as a token object, or wrapped under its parent (recorded per version)."""
+
+    TOKEN = "token"  # noqa: S105 - the kind of protection, not a secret
+    AES_KWP = "aes-kwp"
+    """RFC 5649."""
+    AES_KW = "aes-kw"
+    """RFC 3394."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kek:
+    """One key version and the way to open it: itself and its ancestors up to a token object.
+
+    `revision` is the version row's revision and part of the handle cache's key (S8). For a token object
+    `material` is its CKA_LABEL (hex) and `serial` the token that holds it; otherwise `wrapped` and `parent` are set.
+    """
+
+    key: UUID
+    version: int
+    revision: int
+    purpose: Purpose
+    wrapping: Wrapping
+    wrapped: bytes = b""
+    parent: "Kek | None" = None
+    material: UUID | None = None
+    serial: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WrapDek:
+    """Encrypt a DEK under `kek` with AES-256-GCM. `dek` empty: take `size` bytes from the token's generator."""
+
+    kek: Kek
+    aad: bytes
+    context_digest: bytes
+    size: int
+    dek: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UnwrapDek:
+    """Decrypt a DEK; `ciphertext` ends with the 16-byte tag."""
+
+    kek: Kek
+    aad: bytes
+    nonce: bytes
+    ciphertext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RewrapDek:
+    """Decrypt under `source`, encrypt under `target` with the context digest kept, decrypt again and compare."""
+
+    source: Kek
+    source_aad: bytes
+    nonce: bytes
+    ciphertext: bytes
+    target: Kek
+    target_aad: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CreateKey:
+    """Make an AES-256 key inside the token and wrap it under `parent` (S6); nothing of it stays in the token."""
+
+    parent: Kek
+    key: UUID
+    version: int
+    purpose: Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class CreateMaster:
+    """Make an L1 as a token object labelled `material`; if one with that label is there already, that one is it."""
+
+    key: UUID
+    version: int
+    material: UUID
+
+
+HsmOp = WrapDek | UnwrapDek | RewrapDek | CreateKey | CreateMaster
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedDek:
+    """Of `WrapDek` and `RewrapDek`. `ciphertext` ends with the tag; `dek` is empty after a rewrap."""
+
+    nonce: bytes
+    ciphertext: bytes
+    dek: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UnwrappedDek:
+    """Of `UnwrapDek`. The context digest is not yet compared."""
+
+    dek: bytes = field(repr=False)
+    context_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey:
+    """Of `CreateKey`: the wrapped bytes and the mechanism that made them."""
+
+    wrapped: bytes
+    wrapping: Wrapping
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedMaster:
+    """Of `CreateMaster`: the serial of the token that holds the object."""
+
+    serial: str
+
+
+class Fault(StrEnum):
+    """Why one HSM operation failed. Only the first two blame the caller's bytes."""
+
+    BAD_CIPHERTEXT = "bad-ciphertext"
+    UNSUPPORTED = "unsupported"
+    INTEGRITY = "integrity"
+    """A handle's CKA_ID, a KEK's wrapped bytes or an unwrap-and-compare did not match."""
+    UNAVAILABLE = "unavailable"
+    """The device, a session or the login: confirmed by a canary, healed in the background, worth a retry."""
+
+
+@dataclass(frozen=True, slots=True)
+class HsmFault:
+    """One operation failed; its neighbours did not. `detail` is for the log and holds no secret."""
+
+    fault: Fault
+    detail: str = ""
+
+
+HsmResult = WrappedDek | UnwrappedDek | CreatedKey | CreatedMaster | HsmFault
