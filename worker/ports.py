@@ -1,11 +1,12 @@
 """The edges as the flow sees them: Protocols with few methods, one port per flow. No implementation stands here."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
 from worker.model.hsm import HsmOp, HsmResult
+from worker.model.records import Outgoing, Partition, Record, Undeliverable
 
 
 class Hsm(Protocol):
@@ -63,3 +64,78 @@ class FleetKeys(Protocol):
 
 class TokenUnavailable(Exception):
     """The HSM is away or refuses its login; what needs it waits or is refused as retryable."""
+
+
+class Source(Protocol):
+    """What one lane consumes: the assigned partitions of its topics, fenced by assignment epochs (D3)."""
+
+    async def catch(self, max_records: int, max_bytes: int) -> list[Record]:
+        """The next records, at most so many and so many bytes (at least one record); empty after a short wait.
+
+        If an epoch changed while records were being fetched, their partitions are sought back to the committed
+        offset before the records are dropped. Raises `BusUnavailable` when the broker is away for long.
+        """
+        ...
+
+    def is_current(self, partition: Partition, epoch: int) -> bool:
+        """Whether this process still holds the partition under the assignment that `epoch` numbers."""
+        ...
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Commit the next offset to read of each partition. Raises `StaleEpoch` when the group has moved on."""
+        ...
+
+    async def rewind(self, partitions: Iterable[Partition]) -> None:
+        """Seek these back to their committed offsets, under a new epoch: a failed batch and all later ones are void."""
+        ...
+
+    def pause(self, partitions: Iterable[Partition]) -> None:
+        """Fetch nothing more from these until they are resumed or assigned anew."""
+        ...
+
+    def resume(self, partitions: Iterable[Partition]) -> None:
+        """Fetch from these again."""
+        ...
+
+
+class Sink(Protocol):
+    """Where records are published."""
+
+    async def publish(self, records: Sequence[Outgoing]) -> list[Undeliverable | None]:
+        """Publish all with acks=all and wait; None for each that the broker has, a reason for each that it never will.
+
+        Raises `BusUnavailable` when the broker does not answer: nothing is known of the rest, the batch is repeated.
+        """
+        ...
+
+
+class Attempts(Protocol):
+    """The memory of how often records killed their worker (D5), in Postgres."""
+
+    async def assigned(self, group: str, partition: Partition, offset: int) -> int:
+        """Note an assignment at this committed offset; how many in a row began at it and did not end cleanly, this one included."""
+        ...
+
+    async def released(self, group: str, partition: Partition) -> None:
+        """The partition was given back after a clean drain, or progressed: forget the count."""
+        ...
+
+    async def begin_alone(self, group: str, partition: Partition, offset: int) -> int:
+        """Committed before the record is processed alone; how often that was done for it, this time included."""
+        ...
+
+    async def end_alone(self, group: str, partition: Partition, offset: int) -> None:
+        """The record was finished: forget its marker."""
+        ...
+
+
+class BusUnavailable(Exception):
+    """The broker does not answer; the work is repeated when it does."""
+
+
+class StaleEpoch(Exception):
+    """The partition is held by another assignment now; the batch is dropped."""
+
+
+class StoreUnavailable(Exception):
+    """Postgres does not answer, or the fate of a COMMIT is unknown; the batch goes back to `know`."""

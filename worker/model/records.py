@@ -1,0 +1,63 @@
+"""Records as they come from and go to the bus, and what became of each."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+Headers = tuple[tuple[str, bytes], ...]
+"""Kafka headers in their order; a name may come twice, which `open` refuses where it matters."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Partition:
+    """One partition of one topic."""
+
+    topic: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One consumed record. `appended_ms` is the broker's append time; `epoch` the assignment it was caught under (D3)."""
+
+    partition: Partition
+    offset: int
+    key: bytes | None
+    value: bytes = field(repr=False)
+    headers: Headers = field(repr=False)
+    appended_ms: int
+    epoch: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the value and the headers."""
+        return len(self.value) + sum(len(name) + len(value) for name, value in self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One record to be published; `partition` None lets the key decide."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None = field(repr=False)
+    headers: Headers = field(repr=False)
+    partition: int | None = None
+
+
+class Undeliverable(StrEnum):
+    """Why a record will never be delivered where it was meant to go (D5)."""
+
+    NO_TOPIC = "no-topic"
+    TOO_LARGE = "too-large"
+    REFUSED = "refused"
+
+
+class Verdict(StrEnum):
+    """What became of one consumed record."""
+
+    DONE = "done"
+    """Answered (whatever the answer) or, for an idle duplicate, answered again."""
+    DEAD = "dead"
+    """Authentic, and dead-lettered: counts toward the dead-letter limit."""
+    UNAUTHENTIC = "unauthentic"
+    """No valid signature: dead-lettered at a bounded rate, counts toward nothing."""
