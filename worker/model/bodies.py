@@ -1,0 +1,237 @@
+"""The bodies of requests, as they stand on the wire. The JSON Schemas in `schemas/` are generated from these.
+
+Bytes are standard base64 (RFC 4648, section 4). Unknown fields are refused. Limits that are settings are not here
+but in `flow.opening`; the bounds here are the format's own.
+"""
+
+from base64 import b64decode, b64encode
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+
+from worker.model.operations import Operation
+from worker.model.rows import Algorithm, Role, Suite
+
+
+
+def _decode(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        message = "base64 text is needed"
+        raise ValueError(message)  # noqa: TRY004 - pydantic turns only ValueError into a refusal
+    return b64decode(value, validate=True)
+
+
+def _encode(value: bytes) -> str:
+    return b64encode(value).decode()
+
+
+Base64 = Annotated[
+    bytes,
+    BeforeValidator(_decode),
+    PlainSerializer(_encode, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+]
+"""Bytes in standard base64, strictly: no other characters, padding as it must be."""
+
+AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._/-]+$", min_length=1)]
+"""`a-z0-9._-/`; a UUID also has this form, so one field takes either."""
+TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+ClientName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,126}$")]
+TopicName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+Context = dict[str, str]
+"""Additional authenticated data: what the DEK is for. An empty map is the same as none."""
+
+
+class Body(BaseModel):
+    """What all bodies share: frozen, and nothing unknown gets through."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SealedDeks(Body):
+    """The caller's own DEKs, sealed to the intake key of this sequence: HPKE `enc` then ciphertext (S4)."""
+
+    sequence: int = Field(ge=1)
+    ciphertext: Base64
+
+
+class WrapItem(Body):
+    """One DEK to make or to wrap. `bits` counts only for DEKs that the token generates."""
+
+    bits: Literal[128, 192, 256] = 256
+    context: Context = {}
+
+
+class WrapBody(Body):
+    """Make DEKs (`sealed` absent) or wrap the caller's, all under one key."""
+
+    key: AliasName
+    items: list[WrapItem] = Field(min_length=1)
+    sealed: SealedDeks | None = None
+    store: bool = True
+    return_blob: bool = False
+    return_dek: bool = False
+
+
+class DekItem(Body):
+    """A wrapped DEK: by the id of a stored one, or by its blob. Exactly one of the two."""
+
+    id: UUID | None = None
+    blob: Base64 | None = None
+    context: Context = {}
+
+    @model_validator(mode="after")
+    def _one(self) -> "DekItem":
+        if (self.id is None) == (self.blob is None):
+            message = "exactly one of id and blob"
+            raise ValueError(message)
+        return self
+
+
+class UnwrapBody(Body):
+    """Unwrap DEKs; they come back sealed to the recipient key."""
+
+    items: list[DekItem] = Field(min_length=1)
+
+
+class RewrapItem(Body):
+    """A wrapped DEK to move to another version or key: by id (stored) or by blob. Its context goes with it, unseen."""
+
+    id: UUID | None = None
+    blob: Base64 | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> "RewrapItem":
+        if (self.id is None) == (self.blob is None):
+            message = "exactly one of id and blob"
+            raise ValueError(message)
+        return self
+
+
+class RewrapBody(Body):
+    """Rewrap to the current version of each blob's own key, or to that of the key `to`."""
+
+    items: list[RewrapItem] = Field(min_length=1)
+    to: AliasName | None = None
+    return_blob: bool = False
+
+
+class TenantCreateBody(Body):
+    """Create a tenant and its L1 (alias: the tenant's name)."""
+
+    tenant: TenantName
+    layers: int = Field(default=3, ge=2, le=8)
+    minimum_suite: Suite = Suite.P256
+
+
+class KeyCreateBody(Body):
+    """Create a key below `parent`; whether it wraps keys or DEKs follows from its layer and the tenant's depth."""
+
+    tenant: TenantName
+    parent: AliasName
+    alias: AliasName
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{0,32}$")] = ""
+
+
+class KeyRotateBody(Body):
+    """Make a new active version; the one before is deactivated (it still unwraps)."""
+
+    tenant: TenantName
+    key: AliasName
+
+
+class KeyShowBody(Body):
+    """One key with its versions."""
+
+    tenant: TenantName
+    key: AliasName
+
+
+class KeyListBody(Body):
+    """A tenant's keys in the order of their ids, `limit` at a time, after the one named `after`."""
+
+    tenant: TenantName
+    after: UUID | None = None
+    limit: int = Field(default=500, ge=1, le=1000)
+
+
+class ClientAddBody(Body):
+    """Register a client of a tenant, or an officer (tenant `fleet`)."""
+
+    tenant: TenantName
+    client: ClientName
+    role: Role = Role.SERVICE
+    algorithm: Algorithm = Algorithm.ED25519
+    public_key: Base64
+    operations: list[Operation] = Field(min_length=1)
+    pattern: str = Field(default="*", max_length=256)
+    reply_topics: list[TopicName] = Field(min_length=1, max_length=16)
+    recipient_suite: Suite | None = None
+    recipient_key: Base64 = b""
+    not_after_ms: int = Field(gt=0)
+
+
+class ClientRotateBody(Body):
+    """Give a client a new signing key; the old one is refused from then on."""
+
+    tenant: TenantName
+    client: ClientName
+    algorithm: Algorithm = Algorithm.ED25519
+    public_key: Base64
+
+
+class ClientRevokeBody(Body):
+    """Refuse everything that this client signs from now on. One officer's, for stopping must be quick (S14)."""
+
+    tenant: TenantName
+    client: ClientName
+
+
+class ClientListBody(Body):
+    """A tenant's clients, `limit` at a time."""
+
+    tenant: TenantName
+    after: str = ""
+    limit: int = Field(default=500, ge=1, le=1000)
+
+
+DataBody = WrapBody | UnwrapBody | RewrapBody
+CommandBody = (
+    TenantCreateBody
+    | KeyCreateBody
+    | KeyRotateBody
+    | KeyShowBody
+    | KeyListBody
+    | ClientAddBody
+    | ClientRotateBody
+    | ClientRevokeBody
+    | ClientListBody
+)
+AnyBody = DataBody | CommandBody
+
+BODIES: dict[Operation, type[AnyBody]] = {
+    Operation.WRAP: WrapBody,
+    Operation.UNWRAP: UnwrapBody,
+    Operation.REWRAP: RewrapBody,
+    Operation.TENANT_CREATE: TenantCreateBody,
+    Operation.KEY_CREATE: KeyCreateBody,
+    Operation.KEY_ROTATE: KeyRotateBody,
+    Operation.KEY_SHOW: KeyShowBody,
+    Operation.KEY_LIST: KeyListBody,
+    Operation.CLIENT_ADD: ClientAddBody,
+    Operation.CLIENT_ROTATE: ClientRotateBody,
+    Operation.CLIENT_REVOKE: ClientRevokeBody,
+    Operation.CLIENT_LIST: ClientListBody,
+}
