@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from worker.model.effects import Announce, Settlement, Settling
+from worker.model.facts import Answer, Question
 from worker.model.hsm import HsmOp, HsmResult
 from worker.model.records import Outgoing, Partition, Record, Undeliverable
 
@@ -106,6 +108,42 @@ class Sink(Protocol):
 
         Raises `BusUnavailable` when the broker does not answer: nothing is known of the rest, the batch is repeated.
         """
+        ...
+
+
+class Store(Protocol):
+    """The river's memory. Both methods raise `StoreUnavailable` when nothing is known of the outcome; reads go to the primary."""
+
+    async def know(self, question: Question) -> Answer:
+        """Everything a batch asks for, in as few round trips as can be."""
+        ...
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
+        """One transaction for the whole batch (D2); one answer per settlement, in order.
+
+        Two settlements of one batch with the same ledger key, or that change the same row, are never both written: the later is
+        `Lost` or `Moved`.
+        """
+        ...
+
+
+class Leases(Protocol):
+    """Encryptions per key version, leased before they are used (S10)."""
+
+    async def lease(self, key: UUID, version: int, count: int) -> int:
+        """Add `count` to what was ever leased for this version, durably, and return the new sum."""
+        ...
+
+
+class Outbox(Protocol):
+    """Facts without a record (D9), relayed until acknowledged."""
+
+    async def waiting(self, limit: int) -> list[Announce]:
+        """The oldest events not yet acknowledged."""
+        ...
+
+    async def acknowledge(self, ids: Sequence[UUID]) -> None:
+        """The bus has these."""
         ...
 
 

@@ -1,0 +1,80 @@
+"""What `know` asks the store and what it gets: one question and one answer for a whole batch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from worker.model.effects import LedgerEntry
+from worker.model.requests import LedgerKey
+from worker.model.rows import Alias, Client, Dek, IntakeKey, Key, Row, RowRef, Tenant, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """One page of a tenant's keys or clients, in the order of ids, after the given one."""
+
+    tenant: str
+    after: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Everything a batch needs to know.
+
+    Of every alias the key is found, of every key its active version, and of every version its ancestors up to L1
+    (the versions that wrapped it, and their keys with their active versions); of every DEK id its row, its key and
+    the version it stands under. Of every key all aliases are told, for patterns match names. `trees` are keys whose versions are all wanted.
+    """
+
+    ledger: frozenset[LedgerKey] = frozenset()
+    clients: frozenset[str] = frozenset()
+    tenants: frozenset[str] = frozenset()
+    aliases: frozenset[str] = frozenset()
+    keys: frozenset[UUID] = frozenset()
+    versions: frozenset[tuple[UUID, int]] = frozenset()
+    deks: frozenset[UUID] = frozenset()
+    intake_keys: frozenset[int] = frozenset()
+    trees: frozenset[UUID] = frozenset()
+    key_pages: frozenset[Paging] = frozenset()
+    client_pages: frozenset[Paging] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """A row with the MAC that stands beside it, not yet verified."""
+
+    row: Row
+    mac_version: int
+    mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the store holds, as of one moment. `now_ms` is the database's clock. Rows are not yet verified."""
+
+    now_ms: int
+    ledger: Mapping[LedgerKey, LedgerEntry]
+    rows: tuple[StoredRow, ...]
+    deks: Mapping[UUID, Dek]
+    key_pages: Mapping[Paging, tuple[UUID, ...]] = field(default_factory=dict)
+    client_pages: Mapping[Paging, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The answer after every row's MAC was verified; rows that failed are named in `tampered` and stand nowhere else."""
+
+    now_ms: int
+    ledger: Mapping[LedgerKey, LedgerEntry]
+    deks: Mapping[UUID, Dek]
+    tenants: Mapping[str, Tenant]
+    keys: Mapping[UUID, Key]
+    versions: Mapping[tuple[UUID, int], Version]
+    aliases: Mapping[str, Alias]
+    names: Mapping[UUID, tuple[str, ...]]
+    clients: Mapping[str, Client]
+    intake_keys: Mapping[int, IntakeKey]
+    tampered: frozenset[RowRef]
+    key_pages: Mapping[Paging, tuple[UUID, ...]]
+    client_pages: Mapping[Paging, tuple[str, ...]]
