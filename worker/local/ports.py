@@ -1,0 +1,42 @@
+"""TCP ports of one stack: chosen once, remembered in the data directory, so that two checkouts run side by side."""
+
+import json
+import socket
+from pathlib import Path
+
+
+def remembered(file: Path, names: tuple[str, ...]) -> dict[str, int]:
+    """Return a port for each name: the remembered one, or a free one that is remembered from now on."""
+    try:
+        known: dict[str, int] = json.loads(file.read_text())
+    except FileNotFoundError:
+        known = {}
+    missing = [name for name in names if name not in known]
+    if missing:
+        known |= dict(zip(missing, _free(len(missing)), strict=True))
+        file.write_text(json.dumps(known))
+    return {name: known[name] for name in names}
+
+
+def forget_taken(file: Path) -> None:
+    """Forget the remembered ports that somebody else listens on by now. Call it only while our own part is down."""
+    if file.exists():
+        known: dict[str, int] = json.loads(file.read_text())
+        file.write_text(json.dumps({name: port for name, port in known.items() if not _taken(port)}))
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free(count: int) -> list[int]:
+    """Ports nobody listens on now; held open together, so that no two are the same."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
