@@ -1,7 +1,6 @@
 """`python -m worker.local parts|up|down|status`: the stack without the rest of the product, and its parts fetched."""
 
 import sys
-from pathlib import Path
 
 from worker.local import kryoptic, softhsm
 from worker.local.java import class_path, java
@@ -31,22 +30,24 @@ def parts(say: Say) -> None:
 
 
 def main(command: str, say: Say) -> None:
-    """Run one command; unknown words raise KeyError."""
+    """Run one command."""
     stack = Stack(default_folder(), say)
-    {"parts": lambda: parts(say), "up": lambda: _up(say), "down": stack.down, "status": lambda: _status(stack)}[command]()
-
-
-def _up(say: Say) -> None:
-    Stack.up(Path(default_folder()), say)
-
-
-def _status(stack: Stack) -> None:
-    for part in stack.status():
-        stack.say(f"{part.name:9} {'ready' if part.ready else 'not up':7} {part.where}")
+    match command:
+        case "parts":
+            parts(say)
+        case "up":
+            Stack.up(stack.folder, say)
+        case "down":
+            stack.down()
+        case "status":
+            for part in stack.status():
+                say(f"{part.name:9} {'ready' if part.ready else 'not up':7} {part.where}")
+        case _:
+            sys.exit(__doc__)
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1] if len(sys.argv) == 2 else "status", lambda text: print(text, file=sys.stderr))  # noqa: T201
+        main(" ".join(sys.argv[1:]), lambda text: print(text, file=sys.stderr))
     except (PartMissing, PartFailed) as failure:
         sys.exit(str(failure))

@@ -44,7 +44,7 @@ def _fetch(coordinate: str) -> list[str]:
     if not find_spec("jgo"):
         raise PartMissing(f"the jars of {coordinate}", LOCAL_EXTRA)
     # jgo gets exactly one coordinate: with a second one it may resolve other versions of the first one's jars.
-    answer = subprocess.run(  # noqa: S603 - our own argv
+    answer = subprocess.run(
         [sys.executable, "-m", "jgo", "info", "envdir", coordinate],
         capture_output=True,
         text=True,
@@ -61,6 +61,6 @@ def _fetch(coordinate: str) -> list[str]:
 
 def _major(program: str) -> int:
     """17 for `openjdk version "17.0.15"`; 0 when it can't be read."""
-    said = subprocess.run([program, "-version"], capture_output=True, text=True, check=False).stderr  # noqa: S603
+    said = subprocess.run([program, "-version"], capture_output=True, text=True, check=False).stderr
     digits = said.partition('"')[2].partition(".")[0]
     return int(digits) if digits.isdigit() else 0

@@ -121,7 +121,7 @@ class Kafka:
         settings = str(self._write_settings())
         # The id of a cluster is any 16 bytes in base64; it keeps clients of another cluster from mixing in.
         tool = self._command("kafka.tools.StorageTool", "format", "-t", _new_cluster_id(), "-c", settings)
-        done = subprocess.run(tool, capture_output=True, text=True, check=False)  # noqa: S603 - our own argv
+        done = subprocess.run(tool, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise PartFailed(f"Kafka's log folder could not be formatted: {(done.stderr or done.stdout).strip()}")
 
@@ -137,10 +137,11 @@ def _new_cluster_id() -> str:
 
 def _brokers(port: int) -> int:
     """How many brokers a Metadata request finds; 0 when nobody answers."""
+    head = struct.Struct(">iii")  # length, correlation, count of brokers
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=2.0) as peer:
             peer.sendall(struct.pack(">i", len(_METADATA)) + _METADATA)
-            answer = peer.makefile("rb").read(12)
+            answer = peer.makefile("rb").read(head.size)
     except OSError:
         return 0
-    return int(struct.unpack(">iii", answer)[2]) if len(answer) == 12 else 0
+    return int(head.unpack(answer)[2]) if len(answer) == head.size else 0

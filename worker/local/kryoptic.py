@@ -92,9 +92,7 @@ def _libclang() -> dict[str, str]:
 
 
 def _run(command: list[str], cwd: Path, env: dict[str, str] | None = None) -> str:
-    done = subprocess.run(  # noqa: S603 - our own argv
-        command, capture_output=True, text=True, cwd=cwd, env=os.environ | (env or {}), check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | (env or {}), check=False)
     if done.returncode != 0:
         raise PartMissing("kryoptic", f"{CURE} ({' '.join(command[:2])} said: {done.stderr.strip()[-600:]})")
     return done.stdout

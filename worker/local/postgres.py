@@ -105,7 +105,7 @@ class Postgres:
     def _psql(self, sql: str) -> subprocess.CompletedProcess[str]:
         words = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self._port()), "-U", USER]
         env = os.environ | {"PGPASSWORD": self._password(), "PGCONNECT_TIMEOUT": "5"}
-        return subprocess.run(  # noqa: S603 - our own argv
+        return subprocess.run(
             [str(self._program("psql")), *words, "-d", MAIN_DATABASE, "-c", sql],
             capture_output=True,
             text=True,
@@ -121,7 +121,7 @@ class Postgres:
         shutil.chown(password, _uid() or os.getuid())
         words = ["--pgdata", str(home / "data"), "--username", USER, "--auth", "scram-sha-256", "--no-sync"]
         words += ["--encoding", "UTF8", "--locale", "C", "--pwfile", str(password)]
-        done = subprocess.run(  # noqa: S603 - our own argv
+        done = subprocess.run(
             [str(self._program("initdb")), *words],
             capture_output=True,
             text=True,

@@ -43,7 +43,7 @@ class Process:
         self.log_file.touch()
         if uid is not None:
             shutil.chown(self.log_file, uid)
-        answer = subprocess.run(  # noqa: S603 - our own argv
+        answer = subprocess.run(
             ["/bin/sh", "-c", LAUNCH, str(self.log_file), *argv],
             start_new_session=True,
             stdout=subprocess.PIPE,
@@ -147,4 +147,4 @@ def _look(pid: int) -> tuple[str, str]:
 
 def _ps(*words: str) -> str:
     """What `ps` says: for macOS, which has no /proc."""
-    return subprocess.run(["/bin/ps", *words], capture_output=True, text=True, check=False).stdout  # noqa: S603
+    return subprocess.run(["/bin/ps", *words], capture_output=True, text=True, check=False).stdout

@@ -34,7 +34,7 @@ class Stack:
     def up(cls, folder: Path | None = None, say: Say = silent) -> "Stack":
         """Bring everything up that is not up; safe to call again and from several processes at once."""
         stack = cls((folder or default_folder()).resolve(), say)
-        with stack._locked():  # noqa: SLF001 - our own
+        with stack._locked():
             stack.kafka.start()
             stack.postgres.start()
             softhsm.token(stack.token_folder)

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from ctypes import POINTER, byref, c_ubyte, c_ulong, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from worker.local.parts import PartFailed
 
@@ -48,7 +47,7 @@ class Token:
     def initialise(self) -> None:
         """Make PINs and an empty token."""
         pins = [_secret_file(self.folder / "so-pin"), _secret_file(self.pin_file)]
-        done = subprocess.run(  # noqa: S603 - our own argv
+        done = subprocess.run(
             [sys.executable, "-m", __name__, str(self.module), self.label],
             input="\n".join(pins),
             capture_output=True,
@@ -91,7 +90,7 @@ class _Module:
         self._library.C_GetFunctionList(byref(table))
         self._table = table
 
-    def call(self, position: int, *arguments: Any) -> None:
+    def call(self, position: int, *arguments: object) -> None:
         """Call one function; PartFailed carries its CKR code."""
         # The table begins with a CK_VERSION, padded to the size of a pointer.
         code = ctypes.CFUNCTYPE(c_ulong)(self._table[position + 1] or 0)(*arguments)
