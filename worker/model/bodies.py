@@ -19,8 +19,8 @@ from pydantic import (
     model_validator,
 )
 
-from worker.model.operations import Operation
-from worker.model.rows import Algorithm, Role, Suite
+from worker.model.operations import Operation, Permission
+from worker.model.rows import Algorithm, Suite
 
 
 
@@ -168,14 +168,13 @@ class KeyListBody(Body):
 
 
 class ClientAddBody(Body):
-    """Register a client of a tenant, or an officer (tenant `fleet`)."""
+    """Register a service of a tenant."""
 
     tenant: TenantName
     client: ClientName
-    role: Role = Role.SERVICE
     algorithm: Algorithm = Algorithm.ED25519
     public_key: Base64
-    operations: list[Operation] = Field(min_length=1)
+    permissions: list[Permission] = Field(min_length=1)
     pattern: str = Field(default="*", max_length=256)
     reply_topics: list[TopicName] = Field(min_length=1, max_length=16)
     recipient_suite: Suite | None = None

@@ -49,4 +49,14 @@ _READS = frozenset({Operation.UNWRAP, Operation.KEY_SHOW, Operation.KEY_LIST, Op
 BY_TYPE = {operation.request_type: operation for operation in Operation}
 
 DATA_OPERATIONS = frozenset({Operation.WRAP, Operation.UNWRAP, Operation.REWRAP})
-"""What a service may be allowed; the rest is the officers'."""
+"""The services' operations; the rest is the officers'."""
+
+
+class Permission(StrEnum):
+    """What a service may be allowed on the keys that its pattern names. Moving to another key takes the last two (S11)."""
+
+    WRAP = "wrap"
+    UNWRAP = "unwrap"
+    REWRAP = "rewrap"
+    REWRAP_FROM = "rewrap-from"
+    REWRAP_TO = "rewrap-to"

@@ -33,6 +33,35 @@ class Record:
         return len(self.value) + sum(len(name) + len(value) for name, value in self.headers)
 
 
+class Closed(StrEnum):
+    """Why a batch has no more records."""
+
+    RECORDS = "records"
+    BYTES = "bytes"
+    EMPTY = "empty"
+    """Nothing more was waiting: the usual case below saturation, and never a reason to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catch:
+    """One batch as it came from the bus."""
+
+    records: list[Record]
+    closed: Closed
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record of a topic that is read without a group; `value` None is a tombstone of a compacted topic."""
+
+    partition: Partition
+    offset: int
+    key: bytes | None
+    value: bytes | None = field(repr=False)
+    headers: Headers = field(repr=False)
+    appended_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """One record to be published; `partition` None lets the key decide."""

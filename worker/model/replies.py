@@ -101,7 +101,7 @@ class ClientView(Body):
     tenant: str
     role: Role
     algorithm: Algorithm
-    operations: list[str]
+    permissions: list[str]
     pattern: str
     reply_topics: list[str]
     not_after_ms: int

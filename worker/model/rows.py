@@ -156,7 +156,7 @@ class Alias:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A registered signer and what it may do: operations × a pattern over aliases × reply topics × until when.
+    """A registered signer and what it may do: permissions × a pattern over aliases × reply topics × until when.
 
     `pattern` is a shell pattern over alias names; `*` in it also crosses slashes. `public_key` is 32 bytes (Ed25519)
     or a 65-byte uncompressed point (ES256); `recipient_key` is what replies are sealed to if the request names no other.
@@ -168,7 +168,7 @@ class Client:
     role: Role
     algorithm: Algorithm
     public_key: bytes
-    operations: tuple[str, ...]
+    permissions: tuple[str, ...]
     pattern: str
     reply_topics: tuple[str, ...]
     recipient_suite: Suite | None

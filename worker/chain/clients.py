@@ -1,0 +1,100 @@
+"""Commands on the registry of signers: add, rotate, revoke, list."""
+
+from dataclasses import replace
+
+from worker.chain.plan import Case
+from worker.chain.views import client_view
+from worker.chain.work import Commanding, Step
+from worker.model.bodies import ClientAddBody, ClientListBody, ClientRevokeBody, ClientRotateBody
+from worker.model.codes import Code
+from worker.model.effects import Seen
+from worker.model.facts import Paging
+from worker.model.outcomes import Commanded
+from worker.model.replies import ClientListResult, ClientResult
+from worker.model.rows import FLEET_TENANT, Algorithm, Client, Role, RowRef, Table
+
+_KEY_BYTES = {Algorithm.ED25519: 32, Algorithm.ES256: 65}
+
+
+def add(case: Case, body: ClientAddBody) -> Step | Code:
+    """Register a service. Client ids are unique in the fleet and never given again."""
+    if body.tenant == FLEET_TENANT or body.tenant not in case.facts.tenants:
+        return Code.NOT_FOUND
+    if body.client in case.facts.clients or RowRef(Table.CLIENTS, body.client) in case.facts.tampered:
+        return Code.EXISTS
+    if len(body.public_key) != _KEY_BYTES[body.algorithm] or (body.recipient_suite is None) != (not body.recipient_key):
+        return Code.MALFORMED
+    client = Client(
+        id=body.client,
+        tenant=body.tenant,
+        role=Role.SERVICE,
+        algorithm=body.algorithm,
+        public_key=body.public_key,
+        permissions=tuple(dict.fromkeys(permission.value for permission in body.permissions)),
+        pattern=body.pattern,
+        reply_topics=tuple(dict.fromkeys(body.reply_topics)),
+        recipient_suite=body.recipient_suite,
+        recipient_key=body.recipient_key,
+        not_after_ms=body.not_after_ms,
+        revoked=False,
+        enrolled_by=case.client.id,
+        revision=1,
+    )
+    return _put(client, None, "keyriver.client.added.v1")
+
+
+def rotate(case: Case, body: ClientRotateBody) -> Step | Code:
+    """Replace the signing key."""
+    client = _find(case, body.tenant, body.client)
+    if isinstance(client, Code):
+        return client
+    if len(body.public_key) != _KEY_BYTES[body.algorithm]:
+        return Code.MALFORMED
+    changed = replace(
+        client, algorithm=body.algorithm, public_key=body.public_key, enrolled_by=case.client.id, revision=client.revision + 1
+    )
+    return _put(changed, client, "keyriver.client.rotated.v1")
+
+
+def revoke(case: Case, body: ClientRevokeBody) -> Step | Code:
+    """Refuse the client for ever; revoking again changes nothing and is no error."""
+    client = _find(case, body.tenant, body.client)
+    if isinstance(client, Code):
+        return client
+    if client.revoked:
+        return Commanded(ClientResult(client=client_view(client)))
+    return _put(replace(client, revoked=True, revision=client.revision + 1), client, "keyriver.client.revoked.v1")
+
+
+def list_page(case: Case, body: ClientListBody) -> Step | Code:
+    """One page of a tenant's clients."""
+    if body.tenant not in case.facts.tenants and body.tenant != FLEET_TENANT:
+        return Code.NOT_FOUND
+    found = case.facts.client_pages.get(client_paging(body), ())
+    views = [client_view(case.facts.clients[name]) for name in found[: body.limit] if name in case.facts.clients]
+    return Commanded(ClientListResult(clients=views, more=len(found) > body.limit))
+
+
+def client_paging(body: ClientListBody) -> Paging:
+    """The page that this body asks for."""
+    return Paging(body.tenant, body.after, body.limit + 1)
+
+
+def _find(case: Case, tenant: str, name: str) -> Client | Code:
+    client = case.facts.clients.get(name)
+    if client is None:
+        return Code.INTEGRITY if RowRef(Table.CLIENTS, name) in case.facts.tampered else Code.NOT_FOUND
+    return client if client.tenant == tenant else Code.NOT_FOUND
+
+
+def _put(client: Client, before: Client | None, event: str) -> Commanding:
+    changed = () if before is None else (Seen(before.ref, before.revision),)
+    return Commanding(
+        op=None,
+        version=None,
+        rows=(client,),
+        changes=tuple(seen.ref for seen in changed),
+        rests=changed,
+        result=ClientResult(client=client_view(client)),
+        event=event,
+    )

@@ -1,0 +1,169 @@
+"""`conclude`: plan + HSM results → outcomes, and everything that must be settled with them."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from uuid import UUID
+
+from worker.chain.outcomes import encode
+from worker.chain.plan import Conclusion, NewIds, Plan
+from worker.chain.work import Commanding, Replaying, Rewrapping, Step, Wrapping
+from worker.model.bodies import RewrapBody, WrapBody
+from worker.model.effects import (
+    Announce,
+    Count,
+    Effect,
+    Leaf,
+    LedgerEntry,
+    MoveDek,
+    PutRow,
+    Settlement,
+    StoreDeks,
+)
+from worker.model.hsm import HsmResult
+from worker.model.ids import NO_ID
+from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Wrapped
+from worker.model.requests import Request
+from worker.model.rows import Dek, Row, RowRef
+
+_LEAF_FORM = 1
+
+
+def conclude(plan: Plan, results: Sequence[HsmResult], new_ids: NewIds) -> Conclusion:
+    """Turn the HSM's results (one per operation of `plan.ops`, in order) into outcomes and a settlement."""
+    answers = iter(results)
+    outcomes: list[Outcome] = []
+    rows: tuple[Row, ...] = ()
+    for step in plan.steps:
+        op = getattr(step, "op", None)
+        result = next(answers) if op is not None else None
+        outcome = _outcome(step, result)
+        if isinstance(step, Commanding) and isinstance(outcome, Commanded):
+            rows = step.written(result)
+        outcomes.append(outcome)
+    effects = [*_effects(plan, outcomes, rows), *_leaves(plan, outcomes, new_ids)]
+    ledger = _ledger(plan, outcomes)
+    return Conclusion(plan, tuple(outcomes), Settlement(ledger, plan.opened, plan.seen, _changes(plan), tuple(effects)))
+
+
+def _outcome(step: Step, result: HsmResult | None) -> Outcome:
+    if isinstance(step, Commanding):
+        return step.outcome(result)
+    if result is None or not hasattr(step, "outcome"):
+        return step  # type: ignore[return-value]  # a step without an operation is an outcome already
+    return step.outcome(result)
+
+
+def _changes(plan: Plan) -> tuple[RowRef, ...]:
+    return tuple(ref for step in plan.steps if isinstance(step, Commanding) for ref in step.changes)
+
+
+def is_ledgered(request: Request) -> bool:
+    """Whether the request's outcomes are kept: what makes or changes something (D1). A stateless rewrap makes nothing."""
+    if isinstance(request.body, RewrapBody):
+        return any(item.id is not None for item in request.body.items)
+    return request.operation.is_ledgered
+
+
+def _ledger(plan: Plan, outcomes: Iterable[Outcome]) -> LedgerEntry | None:
+    """The entry to write, or None if nothing new became final."""
+    request = plan.request
+    if not is_ledgered(request):
+        return None
+    kept: tuple[bytes | None, ...] = (None,) * len(plan.steps) if plan.opened is None else plan.opened.outcomes
+    encoded = tuple(old if old is not None else encode(new) for old, new in zip(kept, outcomes, strict=True))
+    if plan.opened is not None and encoded == plan.opened.outcomes:
+        return None
+    return LedgerEntry(request.key, request.operation, request.body_digest, encoded)
+
+
+def _effects(plan: Plan, outcomes: Sequence[Outcome], rows: tuple[Row, ...]) -> Iterator[Effect]:
+    """Rows and census deltas of the items that were done now; what was told again changes nothing."""
+    body = plan.request.body
+    leaves_us = isinstance(body, WrapBody | RewrapBody) and body.return_blob
+    deks: list[Dek] = []
+    census: dict[tuple[UUID, int], list[int]] = {}
+    for step, outcome in zip(plan.steps, outcomes, strict=True):
+        if isinstance(outcome, Wrapped) and isinstance(step, Wrapping):
+            stored = outcome.id != NO_ID
+            if stored:
+                deks.append(Dek(outcome.id, outcome.key, outcome.version, outcome.blob))
+            _add(census, outcome.key, outcome.version, int(stored), int(leaves_us or not stored))
+        elif isinstance(outcome, Rewrapped) and isinstance(step, Rewrapping):
+            if step.stored:
+                yield MoveDek(Dek(outcome.id, outcome.key, outcome.version, outcome.blob), step.stored)
+                _add(census, step.op.source.key, step.op.source.version, -1, 0)
+            _add(census, outcome.key, outcome.version, int(bool(step.stored)), int(leaves_us or not step.stored))
+    if deks:
+        yield StoreDeks(tuple(deks))
+    for (key, version), (stored_delta, outside) in census.items():
+        yield Count(key, version, stored_delta, outside)
+    for row in rows:
+        yield PutRow(row)
+
+
+def _add(census: dict[tuple[UUID, int], list[int]], key: UUID, version: int, stored: int, outside: int) -> None:
+    delta = census.setdefault((key, version), [0, 0])
+    delta[0] += stored
+    delta[1] += outside
+
+
+def _leaves(plan: Plan, outcomes: Sequence[Outcome], new_ids: NewIds) -> Iterator[Effect]:
+    """One audit leaf per key version that was touched, and one for the items that touched none (S16); the command's event."""
+    groups: dict[tuple[UUID, int] | None, dict[str, int]] = {}
+    for step, outcome in zip(plan.steps, outcomes, strict=True):
+        counts = groups.setdefault(_place(step, outcome), {})
+        word = _word(step, outcome)
+        counts[word] = counts.get(word, 0) + 1
+    for place, leaf_id in zip(groups, new_ids(len(groups)), strict=True):
+        yield Leaf(leaf_id, _tenant(plan.request), leaf_body(plan.request, place, groups[place]))
+    for step, outcome in zip(plan.steps, outcomes, strict=True):
+        if isinstance(step, Commanding) and isinstance(outcome, Commanded):
+            body = step.result.model_dump_json(exclude_none=True).encode()
+            yield Announce(new_ids(1)[0], step.event, _tenant(plan.request), body)
+
+
+def leaf_body(request: Request, place: tuple[UUID, int] | None, counts: dict[str, int]) -> bytes:
+    """Who, what, key and version, outcome counts, item digest, correlation, algorithm: canonical JSON, no secret in it."""
+    leaf = {
+        "form": _LEAF_FORM,
+        "tenant": _tenant(request),
+        "client": request.key.client,
+        "operation": request.operation.value,
+        "source": request.key.source,
+        "request": request.key.id,
+        "time_ms": request.time_ms,
+        "appended_ms": request.record.appended_ms,
+        "key": None if place is None else str(place[0]),
+        "version": None if place is None else place[1],
+        "algorithm": "AES-256-GCM",
+        "counts": counts,
+        "items": request.body_digest.hex(),
+        "signed": request.signed_digest.hex(),
+    }
+    return json.dumps(leaf, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _tenant(request: Request) -> str:
+    """Whose log it belongs to: an officer's command stands in the affected tenant's (S14)."""
+    return getattr(request.body, "tenant", request.key.tenant)
+
+
+def _place(step: Step, outcome: Outcome) -> tuple[UUID, int] | None:
+    match outcome:
+        case Failed():
+            op = getattr(step, "op", None)
+            kek = getattr(op, "kek", None) or getattr(op, "source", None)
+            return None if kek is None else (kek.key, kek.version)
+        case Commanded():
+            version = step.version if isinstance(step, Commanding) else None
+            return None if version is None else (version.key, version.number)
+        case _:
+            return outcome.key, outcome.version
+
+
+def _word(step: Step, outcome: Outcome) -> str:
+    if isinstance(outcome, Failed):
+        return outcome.code.value
+    if isinstance(outcome, Rewrapped) and outcome.unchanged:
+        return "UNCHANGED"
+    return "REPEATED" if isinstance(step, Replaying) else "OK"

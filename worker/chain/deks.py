@@ -1,0 +1,202 @@
+"""The three operations on DEKs: wrap (generate or the caller's), unwrap, rewrap."""
+
+from collections.abc import Callable, Iterable, Sequence
+from uuid import UUID
+
+from worker.chain import blob, context
+from worker.chain.lifecycle import Use
+from worker.chain.outcomes import decode
+from worker.chain.plan import Case, Decision, Plan, Refused
+from worker.chain.resolve import Usable
+from worker.chain.work import Replaying, Rewrapping, Step, Unwrapping, Wrapping
+from worker.model.bodies import DekItem, RewrapBody, RewrapItem, UnwrapBody, WrapBody
+from worker.model.codes import Code
+from worker.model.effects import Seen
+from worker.model.hsm import Purpose, RewrapDek, UnwrapDek, WrapDek
+from worker.model.ids import NO_ID
+from worker.model.operations import Permission
+from worker.model.outcomes import Failed, Rewrapped, Wrapped
+from worker.model.requests import Recipient
+
+_DEK_BYTES = range(16, 65)
+
+
+def plan(case: Case) -> Decision:
+    """Plan a request on DEKs; refuse it whole when its answer could not be sealed."""
+    body = case.request.body
+    match body:
+        case WrapBody():
+            wants_plaintext, steps_of = body.return_dek, _wrap
+        case UnwrapBody():
+            wants_plaintext, steps_of = True, _unwrap
+        case _:
+            wants_plaintext, steps_of = False, _rewrap
+    recipient = _recipient(case) if wants_plaintext else None
+    if isinstance(recipient, Code):
+        return Refused(case.request, recipient)
+    if isinstance(case.unsealed, Code):
+        return Refused(case.request, case.unsealed)
+    trail = _Trail(case)
+    steps = steps_of(case, trail)
+    return Plan(case.request, tuple(steps), trail.seen(), case.opened, recipient)
+
+
+class _Trail:
+    """Collects the rows that the items of one request rest on, each once."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._seen: dict[Seen, None] = {}
+
+    def usable(self, permission: Permission, key: UUID, version: int | None, use: Use | None = None) -> Usable | Code:
+        """As `Chains.for_client`, for a key that wraps DEKs; what it rests on is noted."""
+        found = self._case.chains.for_client(self._case.client, permission, key, version, use)
+        if isinstance(found, Code):
+            return found
+        if found.key.purpose is not Purpose.WRAPS_DEKS:
+            return Code.WRONG_PURPOSE
+        self._seen.update(dict.fromkeys(found.seen))
+        return found
+
+    def named(self, permission: Permission, name: str) -> Usable | Code:
+        """The active version of the key with this alias or id."""
+        key = self._case.chains.key_id(self._case.client, name)
+        return key if isinstance(key, Code) else self.usable(permission, key, None)
+
+    def seen(self) -> tuple[Seen, ...]:
+        """Every row once."""
+        return tuple(self._seen)
+
+
+def _recipient(case: Case) -> Recipient | Code:
+    """Whom the plaintext is sealed to: the key signed in the request, else the registered one (S4)."""
+    client, request = case.client, case.request
+    recipient = request.recipient
+    if recipient is None and client.recipient_suite is not None:
+        recipient = Recipient(client.recipient_suite, client.recipient_key)
+    if recipient is None:
+        return Code.RECIPIENT_REQUIRED
+    tenant = case.facts.tenants.get(client.tenant)
+    if tenant is None:
+        return Code.NOT_FOUND
+    return recipient if recipient.suite.at_least(tenant.minimum_suite) else Code.SUITE_TOO_WEAK
+
+
+def _resumed(
+    case: Case, count: int, fresh: Callable[[Sequence[int]], Iterable[Step]], again: Callable[[Step], Step]
+) -> list[Step]:
+    """Steps for all items: those that the ledger has an outcome for are told again, the open ones are done now."""
+    kept = case.opened.outcomes if case.opened is not None else (None,) * count
+    todo = [index for index, outcome in enumerate(kept) if outcome is None]
+    done = iter(fresh(todo)) if todo else iter(())
+    return [next(done) if raw is None else again(decode(raw)) for raw in kept]
+
+
+def _wrap(case: Case, trail: _Trail) -> list[Step]:
+    body = case.request.body
+    assert isinstance(body, WrapBody)  # noqa: S101 - `plan` chose this function by the body's type
+
+    def fresh(todo: Sequence[int]) -> Iterable[Step]:
+        target = trail.named(Permission.WRAP, body.key)
+        if isinstance(target, Code):
+            return [Failed(target) for _ in todo]
+        return _wrappings(case, body, target, todo)
+
+    def again(kept: Step) -> Step:
+        return _replayed(case, trail, kept) if body.return_dek and isinstance(kept, Wrapped) else kept
+
+    return _resumed(case, len(body.items), fresh, again)
+
+
+def _wrappings(case: Case, body: WrapBody, target: Usable, todo: Sequence[int]) -> Iterable[Step]:
+    ids = case.new_ids(len(todo)) if body.store else [NO_ID] * len(todo)
+    brought = case.unsealed
+    for index, dek_id in zip(todo, ids, strict=True):
+        item = body.items[index]
+        dek = brought[index] if isinstance(brought, tuple) else b""
+        if isinstance(brought, tuple) and len(dek) not in _DEK_BYTES:
+            yield Failed(Code.DEK_LENGTH)
+            continue
+        header = blob.header(target.key.id, target.version.number, dek_id)
+        aad = blob.aad(header, target.key.tenant)
+        size = len(dek) or item.bits // 8
+        yield Wrapping(WrapDek(target.kek, aad, context.digest(item.context), size, dek), header, dek_id)
+
+
+def _replayed(case: Case, trail: _Trail, kept: Wrapped) -> Step:
+    """Plaintext of something wrapped before: what is allowed now decides, the DEK is the same."""
+    source = trail.usable(Permission.WRAP, kept.key, kept.version, Use.UNWRAP)
+    if isinstance(source, Code):
+        return Failed(source)
+    parsed = blob.parse(kept.blob)
+    aad = blob.aad(parsed.header, source.key.tenant)
+    return Replaying(UnwrapDek(source.kek, aad, parsed.nonce, parsed.ciphertext), kept)
+
+
+def _unwrap(case: Case, trail: _Trail) -> list[Step]:
+    body = case.request.body
+    assert isinstance(body, UnwrapBody)  # noqa: S101 - `plan` chose this function by the body's type
+    return [_unwrapped(case, trail, item) for item in body.items]
+
+
+def _unwrapped(case: Case, trail: _Trail, item: DekItem) -> Step:
+    found = _source(case, trail, item, Permission.UNWRAP, None)
+    if isinstance(found, Code):
+        return Failed(found)
+    parsed, source = found
+    aad = blob.aad(parsed.header, source.key.tenant)
+    return Unwrapping(UnwrapDek(source.kek, aad, parsed.nonce, parsed.ciphertext), context.digest(item.context))
+
+
+def _source(
+    case: Case, trail: _Trail, item: DekItem | RewrapItem, permission: Permission, use: Use | None
+) -> tuple[blob.Blob, Usable] | Code:
+    """The parsed blob behind an item and the version it stands under. A stored row must agree with its own blob."""
+    raw, row = item.blob, None
+    if item.id is not None:
+        row = case.facts.deks.get(item.id)
+        if row is None:
+            return Code.NOT_FOUND
+        raw = row.blob
+    try:
+        parsed = blob.parse(raw or b"")
+    except blob.BadBlob:
+        return Code.UNWRAP_FAILED if row is None else Code.INTEGRITY
+    source = trail.usable(permission, parsed.key, parsed.version, use)
+    if isinstance(source, Code):
+        return source
+    if row is not None and (parsed.key, parsed.version, parsed.dek) != (row.key, row.version, row.id):
+        return Code.INTEGRITY
+    return parsed, source
+
+
+def _rewrap(case: Case, trail: _Trail) -> list[Step]:
+    body = case.request.body
+    assert isinstance(body, RewrapBody)  # noqa: S101 - `plan` chose this function by the body's type
+    to = None if body.to is None else trail.named(Permission.REWRAP_TO, body.to)
+
+    def fresh(todo: Sequence[int]) -> Iterable[Step]:
+        return [_rewrapped(case, trail, body.items[index], to) for index in todo]
+
+    return _resumed(case, len(body.items), fresh, lambda kept: kept)
+
+
+def _rewrapped(case: Case, trail: _Trail, item: RewrapItem, to: Usable | Code | None) -> Step:
+    if isinstance(to, Code):
+        return Failed(to)
+    from_permission = Permission.REWRAP if to is None else Permission.REWRAP_FROM
+    found = _source(case, trail, item, from_permission, Use.REWRAP_FROM)
+    if isinstance(found, Code):
+        return Failed(found)
+    parsed, source = found
+    target = to if to is not None else trail.usable(Permission.REWRAP, source.key.id, None)
+    if isinstance(target, Code):
+        return Failed(target)
+    raw = parsed.header + parsed.nonce + parsed.ciphertext
+    if (target.key.id, target.version.number) == (parsed.key, parsed.version):
+        return Rewrapped(parsed.dek if item.id is not None else NO_ID, parsed.key, parsed.version, raw, unchanged=True)
+    dek_id = parsed.dek if item.id is not None else NO_ID
+    header = blob.header(target.key.id, target.version.number, dek_id)
+    aad_from, aad_to = blob.aad(parsed.header, source.key.tenant), blob.aad(header, target.key.tenant)
+    op = RewrapDek(source.kek, aad_from, parsed.nonce, parsed.ciphertext, target.kek, aad_to)
+    return Rewrapping(op, header, dek_id, raw if item.id is not None else b"")

@@ -1,0 +1,55 @@
+"""Outcomes as the ledger keeps them: bytes without plaintext. Released forms are readable for ever.
+
+    outcome   = failed / wrapped / rewrapped / commanded
+    failed    = %x01 code              ; the code's name in ASCII
+    wrapped   = %x02 place blob
+    rewrapped = %x03 unchanged place blob
+    commanded = %x04 json              ; the result as it stood in the answer
+    place     = dek-id key-id version  ; 16, 16 and 4 octets
+    unchanged = %x00 / %x01
+"""
+
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from worker.model.codes import Code, is_retryable
+from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
+from worker.model.replies import CommandResult
+
+_COMMANDED: TypeAdapter[CommandResult] = TypeAdapter(CommandResult)
+
+
+def encode(outcome: Outcome) -> bytes | None:
+    """The bytes to keep, or None for an item that stays open (a retryable refusal)."""
+    match outcome:
+        case Wrapped(id=dek, key=key, version=version, blob=blob):
+            return b"\x02" + dek.bytes + key.bytes + version.to_bytes(4, "big") + blob
+        case Rewrapped(id=dek, key=key, version=version, blob=blob, unchanged=unchanged):
+            return b"\x03" + bytes((unchanged,)) + dek.bytes + key.bytes + version.to_bytes(4, "big") + blob
+        case Failed(code=code):
+            return None if is_retryable(code) else b"\x01" + code.value.encode()
+        case Commanded(result=result):
+            return b"\x04" + _COMMANDED.dump_json(result)
+        case Unwrapped():
+            message = "an unwrap makes nothing and is never ledgered"
+            raise TypeError(message)
+
+
+def decode(raw: bytes) -> Outcome:
+    """Read what `encode` wrote. Raises `ValueError` for anything else: the ledger is ours alone."""
+    kind, rest = raw[0], raw[1:]
+    if kind == 1:
+        return Failed(Code(rest.decode()))
+    if kind == 2:  # noqa: PLR2004 - the forms are listed in the module's grammar
+        return Wrapped(*_place(rest), blob=rest[36:])
+    if kind == 3:  # noqa: PLR2004
+        return Rewrapped(*_place(rest[1:]), blob=rest[37:], unchanged=rest[0] == 1)
+    if kind == 4:  # noqa: PLR2004
+        return Commanded(_COMMANDED.validate_json(rest))
+    message = f"unknown outcome form {kind}"
+    raise ValueError(message)
+
+
+def _place(raw: bytes) -> tuple[UUID, UUID, int]:
+    return UUID(bytes=raw[:16]), UUID(bytes=raw[16:32]), int.from_bytes(raw[32:36], "big")

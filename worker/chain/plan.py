@@ -1,0 +1,86 @@
+"""What `decide` makes of one request, and what `conclude` makes of the plan once the HSM has answered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from worker.chain.resolve import Chains
+from worker.chain.work import Step
+from worker.model.codes import Code
+from worker.model.effects import LedgerEntry, Seen, Settlement
+from worker.model.facts import Facts
+from worker.model.hsm import HsmOp
+from worker.model.outcomes import Outcome
+from worker.model.requests import Recipient, Request
+from worker.model.rows import Client
+
+NewIds = Callable[[int], list[UUID]]
+"""Makes so many fresh UUIDv7."""
+
+Unsealed = tuple[bytes, ...] | Code | None
+"""The caller's DEKs out of their seal, why they can't be had, or None where the request brings none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds that `decide` applies, in milliseconds."""
+
+    freshness_ms: int = 5 * 60_000
+    deadline_ms: int = 10 * 60_000
+    ledger_window_ms: int = 14 * 24 * 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One request before the facts: everything that its decision may rest on."""
+
+    request: Request
+    client: Client
+    facts: Facts
+    chains: Chains
+    unsealed: Unsealed = field(repr=False)
+    opened: LedgerEntry | None
+    new_ids: NewIds = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The whole request is refused."""
+
+    request: Request
+    code: Code
+
+
+@dataclass(frozen=True, slots=True)
+class Reopen:
+    """The signature was checked against a client row that has changed since: `open` it again."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One step per item, and the rows that the decision rests on. `recipient` is set when plaintext goes back."""
+
+    request: Request
+    steps: tuple[Step, ...]
+    seen: tuple[Seen, ...]
+    opened: LedgerEntry | None
+    recipient: Recipient | None = None
+
+    @property
+    def ops(self) -> list[HsmOp]:
+        """The HSM operations, in item order; items that need none are left out."""
+        return [op for step in self.steps if (op := getattr(step, "op", None)) is not None]
+
+
+Decision = Plan | Refused | Reopen
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """The outcomes in item order, and what to settle."""
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+    settlement: Settlement

@@ -1,0 +1,129 @@
+"""From a key's name or id to what the HSM needs: the version, its way up to L1, and the rows that the decision rests on."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from worker.chain import lifecycle, policy
+from worker.chain.lifecycle import Use
+from worker.model.codes import Code
+from worker.model.effects import Seen
+from worker.model.facts import Facts
+from worker.model.hsm import Kek, Wrapping
+from worker.model.operations import Permission
+from worker.model.rows import Client, Key, RowRef, Table, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """A key version that may be used now, and every row that says so."""
+
+    key: Key
+    version: Version
+    kek: Kek
+    seen: tuple[Seen, ...]
+
+
+_USES = {
+    Permission.WRAP: Use.WRAP,
+    Permission.UNWRAP: Use.UNWRAP,
+    Permission.REWRAP: Use.WRAP,
+    Permission.REWRAP_FROM: Use.REWRAP_FROM,
+    Permission.REWRAP_TO: Use.WRAP,
+}
+
+
+class Chains:
+    """The facts of one batch, asked again and again: each (key, version, use) is resolved once."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._known: dict[tuple[UUID, int, Use], Usable | Code] = {}
+        self._permitted: dict[tuple[Client, Permission, UUID], bool] = {}
+
+    def key_id(self, client: Client, name: str) -> UUID | Code:
+        """The id behind an alias or an id in text. `NOT_FOUND` also for what belongs to another tenant."""
+        alias = self._facts.aliases.get(name)
+        if alias is not None:
+            return alias.key if alias.tenant == client.tenant else Code.NOT_FOUND
+        if RowRef(Table.ALIASES, name) in self._facts.tampered:
+            return Code.INTEGRITY
+        try:
+            return UUID(name)
+        except ValueError:
+            return Code.NOT_FOUND
+
+    def for_client(
+        self, client: Client, permission: Permission, key: UUID, version: int | None, use: Use | None = None
+    ) -> Usable | Code:
+        """What this client may use; `version` None means the active one, `use` None the permission's own."""
+        row = self._facts.keys.get(key)
+        if row is None:
+            return Code.INTEGRITY if RowRef(Table.KEYS, str(key)) in self._facts.tampered else Code.NOT_FOUND
+        if row.tenant != client.tenant or not self._may(client, permission, key):
+            return Code.NOT_FOUND
+        number = row.active_version if version is None else version
+        return self.usable(row, number, _USES[permission] if use is None else use)
+
+    def usable(self, key: Key, number: int, use: Use) -> Usable | Code:
+        """What anybody who is allowed may use: switches and states of the key and of everything above it."""
+        memo = (key.id, number, use)
+        found = self._known.get(memo)
+        if found is None:
+            found = self._known[memo] = self._resolve(key, number, use)
+        return found
+
+    def _may(self, client: Client, permission: Permission, key: UUID) -> bool:
+        memo = (client, permission, key)
+        allowed = self._permitted.get(memo)
+        if allowed is None:
+            allowed = policy.may_use(client, permission, self._facts.names.get(key, ()))
+            self._permitted[memo] = allowed
+        return allowed
+
+    def _resolve(self, key: Key, number: int, use: Use) -> Usable | Code:
+        version = self._version(key, number)
+        if isinstance(version, Code):
+            return version
+        if not key.enabled:
+            return Code.KEY_DISABLED
+        if not lifecycle.allows(version.state, use):
+            return Code.KEY_STATE
+        seen = (Seen(key.ref, key.revision), Seen(version.ref, version.revision))
+        if version.wrapping is Wrapping.TOKEN:
+            tenant = self._facts.tenants.get(key.tenant)
+            if tenant is None:
+                return Code.INTEGRITY
+            if not tenant.enabled:
+                return Code.KEY_DISABLED
+            return Usable(key, version, _kek(key, version, None), (Seen(tenant.ref, tenant.revision), *seen))
+        above = self._parent(key, version)
+        if isinstance(above, Code):
+            return above
+        return Usable(key, version, _kek(key, version, above.kek), above.seen + seen)
+
+    def _version(self, key: Key, number: int) -> Version | Code:
+        version = self._facts.versions.get((key.id, number))
+        if version is not None:
+            return version
+        tampered = RowRef(Table.VERSIONS, f"{key.id}/{number}") in self._facts.tampered
+        return Code.INTEGRITY if tampered else Code.NOT_FOUND
+
+    def _parent(self, key: Key, version: Version) -> Usable | Code:
+        parent = None if key.parent is None else self._facts.keys.get(key.parent)
+        if parent is None or parent.tenant != key.tenant or parent.layer != key.layer - 1:
+            return Code.INTEGRITY
+        return self.usable(parent, version.parent_version, Use.OPEN)
+
+
+def _kek(key: Key, version: Version, parent: Kek | None) -> Kek:
+    return Kek(
+        key=key.id,
+        version=version.number,
+        revision=version.revision,
+        purpose=key.purpose,
+        wrapping=version.wrapping,
+        wrapped=version.wrapped,
+        parent=parent,
+        material=version.material,
+        serial=version.serial,
+    )

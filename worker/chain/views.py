@@ -1,0 +1,42 @@
+"""Rows as people see them in answers: nothing wrapped, no MAC."""
+
+from collections.abc import Iterable
+
+from worker.model.replies import ClientView, KeyView, VersionView
+from worker.model.rows import Client, Key, Version
+
+
+def key_view(key: Key, names: Iterable[str], versions: Iterable[Version] = ()) -> KeyView:
+    """One key, its first name and its versions in their order."""
+    shown = [
+        VersionView(number=version.number, state=version.state, created_ms=version.created_ms)
+        for version in sorted(versions, key=lambda version: version.number)
+    ]
+    return KeyView(
+        id=key.id,
+        tenant=key.tenant,
+        alias=min(names, default=""),
+        parent=key.parent,
+        layer=key.layer,
+        purpose=key.purpose,
+        origin=key.origin,
+        region=key.region,
+        enabled=key.enabled,
+        active_version=key.active_version,
+        versions=shown,
+    )
+
+
+def client_view(client: Client) -> ClientView:
+    """One client without its keys."""
+    return ClientView(
+        id=client.id,
+        tenant=client.tenant,
+        role=client.role,
+        algorithm=client.algorithm,
+        permissions=list(client.permissions),
+        pattern=client.pattern,
+        reply_topics=list(client.reply_topics),
+        not_after_ms=client.not_after_ms,
+        revoked=client.revoked,
+    )

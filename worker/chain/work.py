@@ -1,0 +1,148 @@
+"""One item on its way through the HSM: the operation, and what its result means. Data; the operations' rules are beside."""
+
+from dataclasses import dataclass, replace
+from hmac import compare_digest
+from uuid import UUID
+
+from worker.model.codes import Code
+from worker.model.effects import Seen
+from worker.model.hsm import (
+    CreatedKey,
+    CreatedMaster,
+    CreateKey,
+    CreateMaster,
+    Fault,
+    HsmFault,
+    HsmOp,
+    HsmResult,
+    RewrapDek,
+    UnwrapDek,
+    UnwrappedDek,
+    WrapDek,
+    WrappedDek,
+)
+from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
+from worker.model.replies import CommandResult
+from worker.model.rows import Row, RowRef, Version
+
+_CODES = {
+    Fault.BAD_CIPHERTEXT: Code.UNWRAP_FAILED,
+    Fault.UNSUPPORTED: Code.UNSUPPORTED,
+    Fault.INTEGRITY: Code.INTEGRITY,
+    Fault.UNAVAILABLE: Code.DEFERRED,
+}
+
+
+def failed(fault: HsmFault) -> Failed:
+    """The code for a fault of the token."""
+    return Failed(_CODES[fault.fault])
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapping:
+    """A DEK to be wrapped; `header` is already what the blob will begin with."""
+
+    op: WrapDek
+    header: bytes
+    id: UUID
+
+    def outcome(self, result: HsmResult) -> Outcome:
+        """The wrapped DEK, with its plaintext for as long as the batch lives."""
+        if isinstance(result, WrappedDek):
+            blob = self.header + result.nonce + result.ciphertext
+            return Wrapped(self.id, self.op.kek.key, self.op.kek.version, blob, result.dek)
+        return _unexpected(result)
+
+
+@dataclass(frozen=True, slots=True)
+class Unwrapping:
+    """A DEK to be unwrapped and its context compared."""
+
+    op: UnwrapDek
+    context_digest: bytes
+
+    def outcome(self, result: HsmResult) -> Outcome:
+        """The DEK, or one code for every way in which blob, key and context don't fit."""
+        if isinstance(result, UnwrappedDek):
+            if not compare_digest(result.context_digest, self.context_digest):
+                return Failed(Code.UNWRAP_FAILED)
+            return Unwrapped(self.op.kek.key, self.op.kek.version, result.dek)
+        return _unexpected(result)
+
+
+@dataclass(frozen=True, slots=True)
+class Replaying:
+    """A DEK that was wrapped before and whose plaintext is asked for again (D1): the same id, version and blob."""
+
+    op: UnwrapDek
+    kept: Wrapped
+
+    def outcome(self, result: HsmResult) -> Outcome:
+        """The kept outcome, with its plaintext again."""
+        if isinstance(result, UnwrappedDek):
+            return Wrapped(self.kept.id, self.kept.key, self.kept.version, self.kept.blob, result.dek)
+        return _unexpected(result)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrapping:
+    """A DEK to be moved to `op.target`. `stored` is the row's blob before, empty if it is the caller's."""
+
+    op: RewrapDek
+    header: bytes
+    id: UUID
+    stored: bytes = b""
+
+    def outcome(self, result: HsmResult) -> Outcome:
+        """The moved blob."""
+        if isinstance(result, WrappedDek):
+            blob = self.header + result.nonce + result.ciphertext
+            return Rewrapped(self.id, self.op.target.key, self.op.target.version, blob, unchanged=False)
+        return _unexpected(result)
+
+
+@dataclass(frozen=True, slots=True)
+class Commanding:
+    """A command that makes or changes rows. The version that `op` makes lacks its material until the token has answered.
+
+    `rests` are rows that must not have moved, `changes` those among them that `rows` replace;
+    `event` is the type of the fact that is announced when the rows stand.
+    """
+
+    op: CreateKey | CreateMaster | None
+    version: Version | None
+    rows: tuple[Row, ...]
+    changes: tuple[RowRef, ...]
+    rests: tuple[Seen, ...]
+    result: CommandResult
+    event: str
+
+    def outcome(self, result: HsmResult | None) -> Outcome:
+        """The command's result."""
+        if result is None or isinstance(result, CreatedKey | CreatedMaster):
+            return Commanded(self.result)
+        return _unexpected(result)
+
+    def written(self, result: HsmResult | None) -> tuple[Row, ...]:
+        """All rows to put, the new version with what the token gave."""
+        match result, self.version:
+            case CreatedKey(wrapped=wrapped, wrapping=wrapping), Version() as version:
+                return (*self.rows, replace(version, wrapped=wrapped, wrapping=wrapping))
+            case CreatedMaster(serial=serial), Version() as version:
+                return (*self.rows, replace(version, serial=serial))
+            case _:
+                return self.rows
+
+
+Work = Wrapping | Unwrapping | Replaying | Rewrapping | Commanding
+Step = Outcome | Work
+"""One item after `decide`: an outcome already, or work for the HSM."""
+
+
+def _unexpected(result: HsmResult) -> Failed:
+    if isinstance(result, HsmFault):
+        return failed(result)
+    message = f"the HSM answered {type(result).__name__} to another kind of operation"
+    raise TypeError(message)
+
+
