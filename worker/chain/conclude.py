@@ -6,8 +6,9 @@ from uuid import UUID
 
 from worker.chain.outcomes import encode
 from worker.chain.plan import Conclusion, NewIds, Plan
-from worker.chain.work import Commanding, Replaying, Rewrapping, Step, Wrapping
+from worker.chain.work import Commanding, Replaying, Rewrapping, Step, Unwrapping, Wrapping
 from worker.model.bodies import RewrapBody, WrapBody
+from worker.model.codes import Code
 from worker.model.effects import (
     Announce,
     Count,
@@ -22,7 +23,7 @@ from worker.model.effects import (
 from worker.model.hsm import HsmResult
 from worker.model.ids import NO_ID
 from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Wrapped
-from worker.model.requests import Request
+from worker.model.requests import Envelope, Request
 from worker.model.rows import Dek, Row, RowRef
 
 _LEAF_FORM = 1
@@ -48,9 +49,10 @@ def conclude(plan: Plan, results: Sequence[HsmResult], new_ids: NewIds) -> Concl
 def _outcome(step: Step, result: HsmResult | None) -> Outcome:
     if isinstance(step, Commanding):
         return step.outcome(result)
-    if result is None or not hasattr(step, "outcome"):
-        return step  # type: ignore[return-value]  # a step without an operation is an outcome already
-    return step.outcome(result)
+    if isinstance(step, Wrapping | Unwrapping | Replaying | Rewrapping):
+        assert result is not None  # noqa: S101 - each of these has an operation, and each operation its result
+        return step.outcome(result)
+    return step
 
 
 def _changes(plan: Plan) -> tuple[RowRef, ...]:
@@ -114,21 +116,29 @@ def _leaves(plan: Plan, outcomes: Sequence[Outcome], new_ids: NewIds) -> Iterato
         counts = groups.setdefault(_place(step, outcome), {})
         word = _word(step, outcome)
         counts[word] = counts.get(word, 0) + 1
+    tenant = _tenant(plan.request)
     for place, leaf_id in zip(groups, new_ids(len(groups)), strict=True):
-        yield Leaf(leaf_id, _tenant(plan.request), leaf_body(plan.request, place, groups[place]))
+        yield Leaf(leaf_id, tenant, leaf_body(plan.request, tenant, place, groups[place]))
     for step, outcome in zip(plan.steps, outcomes, strict=True):
         if isinstance(step, Commanding) and isinstance(outcome, Commanded):
             body = step.result.model_dump_json(exclude_none=True).encode()
-            yield Announce(new_ids(1)[0], step.event, _tenant(plan.request), body)
+            yield Announce(new_ids(1)[0], step.event, tenant, body)
 
 
-def leaf_body(request: Request, place: tuple[UUID, int] | None, counts: dict[str, int]) -> bytes:
+def refuse(envelope: Envelope, code: Code, new_ids: NewIds) -> Settlement:
+    """What a request that is refused as a whole leaves behind: its audit leaf."""
+    tenant = _tenant(envelope)
+    leaf = Leaf(new_ids(1)[0], tenant, leaf_body(envelope, tenant, None, {code.value: 1}))
+    return Settlement(None, None, (), (), (leaf,))
+
+
+def leaf_body(request: Envelope, tenant: str, place: tuple[UUID, int] | None, counts: dict[str, int]) -> bytes:
     """Who, what, key and version, outcome counts, item digest, correlation, algorithm: canonical JSON, no secret in it."""
     leaf = {
         "form": _LEAF_FORM,
-        "tenant": _tenant(request),
+        "tenant": tenant,
         "client": request.key.client,
-        "operation": request.operation.value,
+        "type": request.type,
         "source": request.key.source,
         "request": request.key.id,
         "time_ms": request.time_ms,
@@ -143,9 +153,10 @@ def leaf_body(request: Request, place: tuple[UUID, int] | None, counts: dict[str
     return json.dumps(leaf, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _tenant(request: Request) -> str:
+def _tenant(request: Envelope) -> str:
     """Whose log it belongs to: an officer's command stands in the affected tenant's (S14)."""
-    return getattr(request.body, "tenant", request.key.tenant)
+    body = getattr(request, "body", None)
+    return getattr(body, "tenant", request.key.tenant)
 
 
 def _place(step: Step, outcome: Outcome) -> tuple[UUID, int] | None:

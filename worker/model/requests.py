@@ -35,24 +35,31 @@ class LedgerKey:
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """An authentic request.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """An authentic record whose body is not yet read.
 
-    `tenant` is the client's. `time_ms` is the signed time, `record.appended_ms` the broker's. `body_digest` covers the
-    operation, the body and the recipient key, and leaves out time, deadline and routing; `signed_digest` is the
+    `key.tenant` is the client's. `time_ms` is the signed time, `record.appended_ms` the broker's. `body_digest` covers
+    the type, the body and the recipient key, and leaves out time, deadline and routing; `signed_digest` is the
     SHA-256 of everything the client signed, and the answer's signature repeats it.
     """
 
     record: Record = field(repr=False)
     key: LedgerKey
-    operation: Operation
+    type: str
     time_ms: int
     deadline_ms: int | None
     recipient: Recipient | None
     route: ReplyRoute
-    body: AnyBody
     body_digest: bytes
     signed_digest: bytes
     client_revision: int
     trace: Headers = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request(Envelope):
+    """An authentic request, parsed."""
+
+    operation: Operation
+    body: AnyBody
