@@ -24,7 +24,7 @@ START_SECONDS = 60.0
 HEAP = ("-Xms64m", "-Xmx256m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 QUIET = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true")
 
-SETTINGS = """\
+_SETTINGS = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
@@ -101,7 +101,7 @@ class Kafka:
 
     def in_service(self) -> bool:
         """Whether the broker answers and has joined its own cluster."""
-        return _brokers(self._ports()["broker"]) > 0
+        return brokers(self._ports()["broker"]) > 0
 
     @property
     def _ports_file(self) -> Path:
@@ -111,9 +111,9 @@ class Kafka:
         return remembered(self._ports_file, ("broker", "controller"))
 
     def _write_settings(self) -> Path:
-        text = SETTINGS.format(logs=self.folder / "logs", **self._ports())
+        told = settings(logs=str(self.folder / "logs"), **self._ports())
         file = self.folder / "server.properties"
-        file.write_text(text)
+        file.write_text("".join(f"{name}={value}\n" for name, value in told.items()))
         return file
 
     def _format(self) -> None:
@@ -135,7 +135,13 @@ def _new_cluster_id() -> str:
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
 
 
-def _brokers(port: int) -> int:
+def settings(*, broker: int, controller: int, logs: str) -> dict[str, str]:
+    """The broker's settings for these ports and this folder."""
+    text = _SETTINGS.format(broker=broker, controller=controller, logs=logs)
+    return dict(line.split("=", 1) for line in text.splitlines())
+
+
+def brokers(port: int) -> int:
     """How many brokers a Metadata request finds; 0 when nobody answers."""
     head = struct.Struct(">iii")  # length, correlation, count of brokers
     try:

@@ -13,7 +13,7 @@ def remembered(file: Path, names: tuple[str, ...]) -> dict[str, int]:
         known = {}
     missing = [name for name in names if name not in known]
     if missing:
-        known |= dict(zip(missing, _free(len(missing)), strict=True))
+        known |= dict(zip(missing, free(len(missing)), strict=True))
         file.write_text(json.dumps(known))
     return {name: known[name] for name in names}
 
@@ -30,8 +30,8 @@ def _taken(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _free(count: int) -> list[int]:
-    """Ports nobody listens on now; held open together, so that no two are the same."""
+def free(count: int) -> list[int]:
+    """Return ports nobody listens on now; held open together, so that no two are the same."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

@@ -80,6 +80,10 @@ class Postgres:
         """SIGKILL for the server and all its children, as a power cut would."""
         self.process.kill()
 
+    def wipe(self) -> None:
+        """Remove the data; the server must be stopped."""
+        shutil.rmtree(self._home(), ignore_errors=True)
+
     def serving(self) -> bool:
         """Whether our server runs and answers."""
         return self.process.pid() is not None and self.answers()

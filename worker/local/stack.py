@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,6 +50,12 @@ class Stack:
             self.say("stopping Kafka and Postgres")
             self.kafka.stop()
             self.postgres.stop()
+
+    def wipe(self) -> None:
+        """Stop everything and remove the data, for good."""
+        self.down()
+        self.postgres.wipe()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def status(self) -> tuple[PartStatus, ...]:
         """What is up. Starts and makes nothing."""
