@@ -80,8 +80,9 @@ class Process:
         pid = self.pid()
         if pid is not None:
             _send(pid, sign)
-            if not self._gone_within(seconds):
+            if not _gone_within(seconds, [pid]):
                 self.kill()
+            _await_reaped(pid)
         self.pid_file.unlink(missing_ok=True)
 
     def kill(self) -> None:
@@ -92,8 +93,9 @@ class Process:
         family = [pid, *_children(pid)]
         for one in family:
             _send(one, signal.SIGKILL)
-        if not self._gone_within(10.0, family):
+        if not _gone_within(10.0, family):
             raise PartFailed(f"{self.name} survives SIGKILL (pid file {self.pid_file})")
+        _await_reaped(pid)
         self.pid_file.unlink(missing_ok=True)
 
     def last_words(self) -> str:
@@ -104,13 +106,22 @@ class Process:
             return f"no log at {self.log_file}"
         return "\n".join([f"(end of {self.log_file})", *lines[-12:]])
 
-    def _gone_within(self, seconds: float, pids: Sequence[int] = ()) -> bool:
-        deadline = time.monotonic() + seconds
-        while self.pid() is not None or any(_alive(pid) for pid in pids):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(POLL_SECONDS)
-        return True
+
+def _gone_within(seconds: float, pids: Sequence[int]) -> bool:
+    """Whether all of them end in time; a zombie has ended."""
+    deadline = time.monotonic() + seconds
+    while any(_alive(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def _await_reaped(pid: int) -> None:
+    """Wait for its shell to reap it, so that the pid is free; a zombie whose shell is gone is not waited for long."""
+    deadline = time.monotonic() + 1.0
+    while _look(pid)[0] and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
 
 
 def _send(pid: int, sign: signal.Signals) -> None:
