@@ -1,0 +1,152 @@
+"""A batch on its way through the token: grouped by KEK, shared out over threads, filled in place.
+
+A result that is None is not done: whoever waits reads it as `Fault.UNAVAILABLE` when the time is up, and a thread that
+had to leave the gate goes on with what is None when it comes back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from time import monotonic, perf_counter
+from typing import cast
+
+from worker.edges.hsm.ck import CkError
+from worker.edges.hsm.config import Observer
+from worker.edges.hsm.crew import Crew
+from worker.edges.hsm.deks import Results, rewrap_group, unwrap_group, wrap_group
+from worker.edges.hsm.keeper import Entry, Keeper, Refused
+from worker.edges.hsm.keys import create_key
+from worker.edges.hsm.masters import create_master
+from worker.model.hsm import (
+    CreateKey,
+    CreateMaster,
+    Fault,
+    HsmFault,
+    HsmOp,
+    HsmResult,
+    Kek,
+    RewrapDek,
+    UnwrapDek,
+    WrapDek,
+)
+
+OPERATIONS: dict[type, str] = {
+    WrapDek: "wrap",
+    UnwrapDek: "unwrap",
+    RewrapDek: "rewrap",
+    CreateKey: "create_key",
+    CreateMaster: "create_master",
+}
+_AT_ONCE = 64
+"""Operations between two looks at the clock."""
+
+
+def keks_of(op: HsmOp) -> tuple[Kek, ...]:
+    """The KEKs that an operation uses, in the order in which its group takes their handles."""
+    match op:
+        case WrapDek() | UnwrapDek():
+            return (op.kek,)
+        case RewrapDek():
+            return (op.source, op.target)
+        case CreateKey():
+            return (op.parent,)
+        case CreateMaster():
+            return ()
+
+
+def grouped(ops: Sequence[HsmOp], at: Sequence[int]) -> list[list[int]]:
+    """Positions with the same operation under the same KEKs, in pieces that a deadline can fall between."""
+    names: dict[tuple[int, ...], object] = {}
+    groups: defaultdict[object, list[int]] = defaultdict(list)
+    for i in at:
+        op = ops[i]
+        keks = keks_of(op)
+        # Hashing ids first: a batch mostly repeats the same Kek objects, and a UUID's hash is dear.
+        ids = (id(type(op)), *map(id, keks))
+        if ids not in names:
+            names[ids] = (type(op), *((kek.key, kek.version, kek.revision) for kek in keks))
+        groups[names[ids]].append(i)
+    return list(groups.values())
+
+
+class Chunk:
+    """The part of a batch that one thread does."""
+
+    def __init__(
+        self, ops: Sequence[HsmOp], at: Sequence[int], results: Results, deadline: float, finish: Callable[[], None]
+    ) -> None:
+        self.ops, self.at, self.results, self.deadline, self.finish = ops, at, results, deadline, finish
+
+    def over(self) -> bool:
+        """Whether the time is up."""
+        return monotonic() >= self.deadline
+
+    def work(self, crew: Crew, keeper: Keeper, observer: Observer) -> None:
+        """Do what is not done yet. Raises `Away`."""
+        todo = [i for i in self.at if self.results[i] is None]
+        for group in grouped(self.ops, todo):
+            if self.over():
+                return
+            began = perf_counter()
+            self._group(group, crew, keeper)
+            self._report(group, perf_counter() - began, observer)
+
+    def _report(self, group: list[int], seconds: float, observer: Observer) -> None:
+        operation = OPERATIONS[type(self.ops[group[0]])]
+        ended = Counter(r.fault if isinstance(r, HsmFault) else None for r in map(self.results.__getitem__, group))
+        for fault, count in ended.items():
+            observer.done(operation, count, seconds, fault)
+
+    def _group(self, group: list[int], crew: Crew, keeper: Keeper) -> None:
+        held: list[Entry] = []
+        try:
+            for kek in keks_of(self.ops[group[0]]):
+                held += [keeper.hold(kek, crew)]
+            for piece in _pieces(group):
+                if not self.over():
+                    self._piece(piece, [entry.handle for entry in held], crew)
+        except Refused as refused:
+            for i in group:
+                self.results[i] = refused.fault
+        finally:
+            for entry in held:
+                keeper.release(entry, crew)
+
+    def _piece(self, at: list[int], handles: list[int], crew: Crew) -> None:
+        ops, results = self.ops, self.results
+        call: Callable[[], None]
+        match ops[at[0]]:
+            case WrapDek():
+                call = partial(wrap_group, crew, handles[0], cast("Sequence[WrapDek]", ops), at, results)
+            case UnwrapDek():
+                call = partial(unwrap_group, crew, handles[0], cast("Sequence[UnwrapDek]", ops), at, results)
+            case RewrapDek():
+                call = partial(rewrap_group, crew, handles, cast("Sequence[RewrapDek]", ops), at, results)
+            case CreateKey() | CreateMaster():
+                call = partial(self._keys, at, handles, crew)
+        try:
+            call()
+        except CkError as error:
+            # The draw of random bytes failed: nothing of this piece is done.
+            crew.confirm(error)
+            call()
+
+    def _keys(self, at: list[int], handles: list[int], crew: Crew) -> None:
+        for i in at:
+            op = self.ops[i]
+            make: Callable[[], HsmResult]
+            if isinstance(op, CreateMaster):
+                make = partial(create_master, op, crew, self.deadline)
+            else:
+                make = partial(create_key, cast("CreateKey", op), handles[0], crew)
+            try:
+                self.results[i] = make()
+            except CkError as error:
+                self.results[i] = crew.again(error, Fault.UNAVAILABLE, make)
+
+
+def _pieces(group: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(group), _AT_ONCE):
+        yield group[start : start + _AT_ONCE]

@@ -1,0 +1,211 @@
+"""KEK handles (SECURITY S8): opened along the chain on the keeper session, bounded, aged, and never of another epoch.
+
+`hold` gives a handle whose CKA_ID was just read back; `release` lets it go. An entry that is dropped, evicted or too
+old leaves the cache at once, and its object is destroyed when its last holder has gone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Lock
+from uuid import UUID
+
+from worker.edges.hsm import templates
+from worker.edges.hsm.ck import CKA_ID, CKO_SECRET_KEY, Blame, CkError
+from worker.edges.hsm.config import HsmConfig
+from worker.edges.hsm.crew import Crew
+from worker.edges.hsm.masters import check_master
+from worker.model.hsm import Fault, HsmFault, Kek, Purpose, Wrapping
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Goes on while the machine sleeps, where the system has such a clock."""
+
+Name = tuple[UUID, int, int]
+
+
+class Refused(Exception):
+    """A KEK that can't be opened or is not what it should be."""
+
+    def __init__(self, fault: Fault, detail: str) -> None:
+        super().__init__(detail)
+        self.fault = HsmFault(fault, detail)
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One open KEK. A token object may have twins (made by racing creators); all of them are tried when unwrapping."""
+
+    name: Name
+    identity: bytes
+    purpose: Purpose
+    handles: tuple[int, ...]
+    of_token: bool
+    epoch: int
+    born: float = field(default_factory=lambda: time.clock_gettime(_CLOCK))
+    holders: int = 0
+    doomed: bool = False
+
+    @property
+    def handle(self) -> int:
+        """The object to use."""
+        return self.handles[0]
+
+
+class Keeper:
+    """The cache of one token's KEK handles. Thread-safe."""
+
+    def __init__(self, config: HsmConfig) -> None:
+        self._limit, self._age = config.handles, config.handle_age_s
+        self._book = Lock()
+        """Guards what follows; never held during a call to the token."""
+        self._entries: OrderedDict[Name, Entry] = OrderedDict()
+        self._graves: list[Entry] = []
+        self._opening = Lock()
+        """Held while a chain is opened: single flight, and the keeper session has one user."""
+
+    def hold(self, kek: Kek, crew: Crew) -> Entry:
+        """The KEK, open and with its CKA_ID read back. Raises `Refused` or `Away`; `release` it afterwards."""
+        for _ in range(2):
+            entry = self._cached(kek, crew.device.epoch) or self._open(kek, crew)
+            try:
+                if crew.session.attribute(entry.handle, CKA_ID) == entry.identity and entry.purpose is kek.purpose:
+                    return entry
+            except CkError as error:
+                self._forget(entry)
+                if error.blame is not Blame.HANDLE:
+                    crew.confirm(error)
+            else:
+                self._forget(entry)
+                raise Refused(Fault.INTEGRITY, f"the handle of {kek.key} version {kek.version} is another object's")
+        crew.device.distrust("KEK handles vanish")
+        raise Refused(Fault.UNAVAILABLE, f"the handle of {kek.key} version {kek.version} vanishes")
+
+    def release(self, entry: Entry, crew: Crew) -> None:
+        """The holder is done; buries what died meanwhile."""
+        with self._book:
+            entry.holders -= 1
+            if entry.doomed and not entry.holders:
+                self._graves.append(entry)
+        self.bury(crew)
+
+    def drop(self, keys: Iterable[UUID]) -> bool:
+        """Forget every version of these keys; whether there is something to bury. Never calls the token."""
+        gone = set(keys)
+        with self._book:
+            for entry in [entry for entry in self._entries.values() if entry.name[0] in gone]:
+                self._expel(entry)
+            return bool(self._graves)
+
+    def bury(self, crew: Crew) -> None:
+        """Destroy the objects of entries that nobody holds any more."""
+        with self._book:
+            graves, self._graves = self._graves, []
+        for entry in graves:
+            if entry.epoch == crew.device.epoch and not entry.of_token:
+                with suppress(CkError):
+                    crew.session.destroy(entry.handle)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    # The book.
+
+    def _cached(self, kek: Kek, epoch: int) -> Entry | None:
+        name = (kek.key, kek.version, kek.revision)
+        with self._book:
+            entry = self._entries.get(name)
+            if entry is None:
+                return None
+            if entry.epoch != epoch:
+                self._entries.clear()
+                return None
+            if time.clock_gettime(_CLOCK) - entry.born > self._age:
+                self._expel(entry)
+                return None
+            self._entries.move_to_end(name)
+            entry.holders += 1
+            return entry
+
+    def _expel(self, entry: Entry) -> None:
+        if self._entries.get(entry.name) is entry:
+            del self._entries[entry.name]
+        if not entry.doomed:
+            entry.doomed = True
+            if not entry.holders:
+                self._graves.append(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        with self._book:
+            self._expel(entry)
+            entry.holders -= 1
+
+    def _enter(self, entry: Entry) -> Entry:
+        with self._book:
+            entry.holders = 1
+            self._entries[entry.name] = entry
+            while len(self._entries) > self._limit:
+                self._expel(next(iter(self._entries.values())))
+        return entry
+
+    # Opening.
+
+    def _open(self, kek: Kek, crew: Crew) -> Entry:
+        if kek.wrapping is Wrapping.TOKEN:
+            with self._opening:
+                return self._cached(kek, crew.device.epoch) or self._enter(self._find(kek, crew))
+        if kek.parent is None or kek.parent.purpose is not Purpose.WRAPS_KEYS:
+            raise Refused(Fault.INTEGRITY, f"{kek.key} version {kek.version} has no parent that wraps keys")
+        parent = self.hold(kek.parent, crew)
+        try:
+            with self._opening:
+                return self._cached(kek, crew.device.epoch) or self._enter(self._unwrap(kek, parent, crew))
+        finally:
+            self.release(parent, crew)
+
+    def _find(self, kek: Kek, crew: Crew) -> Entry:
+        if kek.serial != crew.device.info.serial:
+            raise Refused(Fault.UNSUPPORTED, f"{kek.key} is bound to the token {kek.serial}")
+        identity = templates.key_id(kek.key, kek.version)
+        try:
+            handles = crew.session.find(templates.by_label(CKO_SECRET_KEY, kek.material.hex if kek.material else ""))
+            for handle in handles:
+                if flaw := check_master(crew.session, handle, identity):
+                    raise Refused(Fault.INTEGRITY, f"token object {kek.material}: {flaw}")
+        except CkError as error:
+            crew.confirm(error)
+            raise Refused(Fault.UNAVAILABLE, str(error)) from error
+        if not handles:
+            raise Refused(Fault.INTEGRITY, f"the token has no object labelled {kek.material}")
+        name = (kek.key, kek.version, kek.revision)
+        return Entry(name, identity, kek.purpose, tuple(handles), of_token=True, epoch=crew.device.epoch)
+
+    def _unwrap(self, kek: Kek, parent: Entry, crew: Crew) -> Entry:
+        abilities = crew.device.abilities
+        if kek.wrapping not in abilities.wrapping:
+            raise Refused(Fault.UNSUPPORTED, f"the token has no {kek.wrapping}")
+        identity = templates.key_id(kek.key, kek.version)
+        template = templates.kek(kek.purpose, identity, abilities.mechanisms(kek.purpose))
+        wrappers = parent.handles
+        for _ in range(2):
+            for wrapper in wrappers:
+                try:
+                    keeper, mechanism = crew.device.keeper, abilities.wrapping[kek.wrapping]
+                    handle = keeper.unwrap(mechanism, wrapper, kek.wrapped, template)
+                except CkError as error:
+                    failed = error
+                else:
+                    name = (kek.key, kek.version, kek.revision)
+                    return Entry(name, identity, kek.purpose, (handle,), of_token=False, epoch=crew.device.epoch)
+            if failed.blame is Blame.ABILITY:
+                break
+            if failed.blame is Blame.UNSURE:
+                crew.confirm(failed)
+            if parent.of_token and kek.parent is not None:
+                # A twin may have come since the parent was found.
+                wrappers = self._find(kek.parent, crew).handles
+        fault = {Blame.ABILITY: Fault.UNSUPPORTED, Blame.HANDLE: Fault.UNAVAILABLE}.get(failed.blame, Fault.INTEGRITY)
+        raise Refused(fault, f"{kek.key} version {kek.version} does not unwrap under its parent: {failed}")

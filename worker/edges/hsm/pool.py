@@ -1,0 +1,165 @@
+"""Threads with one session each, fed from one queue. The event loop only puts jobs in and is woken once per batch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from math import ceil
+from queue import SimpleQueue
+from threading import Lock, Thread
+from time import monotonic
+from typing import Generic, Protocol, TypeVar
+from uuid import UUID
+
+from worker.edges.hsm.batch import Chunk
+from worker.edges.hsm.ck import CkError
+from worker.edges.hsm.config import HsmConfig, Observer
+from worker.edges.hsm.crew import Crew
+from worker.edges.hsm.deks import Results
+from worker.edges.hsm.device import Away, Device
+from worker.edges.hsm.keeper import Keeper
+from worker.model.hsm import Fault, HsmFault, HsmOp, HsmResult
+from worker.ports import TokenUnavailable
+
+T = TypeVar("T")
+_LATE = HsmFault(Fault.UNAVAILABLE, "not done in time")
+
+
+class Job(Protocol):
+    """What a thread can do inside the gate; `deadline` is monotonic seconds."""
+
+    deadline: float
+    finish: Callable[[], None]
+
+    def over(self) -> bool:
+        """Whether it is too late to begin."""
+        ...
+
+    def work(self, crew: Crew, keeper: Keeper, observer: Observer, /) -> None:
+        """Do what is not done yet. Raises `Away`: called again when the gate opens."""
+        ...
+
+
+class Pool:
+    """Implements `worker.ports.Hsm`."""
+
+    def __init__(self, config: HsmConfig, device: Device, observer: Observer) -> None:
+        self._device, self._observer = device, observer
+        self._keeper = Keeper(config)
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._idle, self._count = config.sessions, Lock()
+        self._threads = [Thread(target=self._serve, name=f"hsm-{n}", daemon=True) for n in range(config.sessions)]
+        for thread in self._threads:
+            thread.start()
+
+    async def run(self, ops: Sequence[HsmOp], timeout_s: float) -> list[HsmResult]:
+        """See `worker.ports.Hsm.run`."""
+        results: Results = [None] * len(ops)
+        if ops:
+            parts = self._parts(len(ops))
+            done = _Countdown(len(parts))
+            until = monotonic() + timeout_s
+            for part in parts:
+                self._queue.put(Chunk(ops, part, results, until, done.one))
+            await done.wait(timeout_s)
+        return [_LATE if result is None else result for result in results]
+
+    def _parts(self, size: int) -> list[range]:
+        """One part for a token in software; for a network token as many as threads are idle."""
+        threads = max(1, self._idle) if self._device.abilities.remote else 1
+        step = ceil(size / min(size, threads))
+        return [range(start, min(size, start + step)) for start in range(0, size, step)]
+
+    def drop(self, keys: Iterable[UUID]) -> None:
+        """See `worker.ports.Hsm.drop`."""
+        if self._keeper.drop(keys):
+            self._queue.put(_Call(self._keeper.bury, monotonic() + 1.0, lambda: None))
+
+    async def call(self, function: Callable[[Crew], T], timeout_s: float) -> T:
+        """Run a function on a pool session. Raises `TokenUnavailable` when it is not done in time, or its own error."""
+        done = _Countdown(1)
+        call = _Call(function, monotonic() + timeout_s, done.one)
+        self._queue.put(call)
+        await done.wait(timeout_s)
+        return call.result()
+
+    def stop(self) -> None:
+        """Let the threads finish what they are at. Blocks."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join(timeout=5.0)
+
+    def _serve(self) -> None:
+        crew = Crew(self._device)
+        while (job := self._queue.get()) is not None:
+            with self._count:
+                self._idle -= 1
+            try:
+                self._do(job, crew)
+            finally:
+                with self._count:
+                    self._idle += 1
+                job.finish()
+
+    def _do(self, job: Job, crew: Crew) -> None:
+        while not job.over():
+            with self._device.inside(job.deadline) as epoch:
+                if epoch is None:
+                    return
+                try:
+                    crew.board(epoch)
+                    job.work(crew, self._keeper, self._observer)
+                except Away:
+                    continue
+                return
+
+
+class _Countdown:
+    """Wakes the event loop when `count` parts are done."""
+
+    def __init__(self, count: int) -> None:
+        self._left, self._lock = count, Lock()
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def one(self) -> None:
+        with self._lock:
+            self._left -= 1
+            if self._left or self._loop.is_closed():
+                return
+        self._loop.call_soon_threadsafe(self._event.set)
+
+    async def wait(self, timeout_s: float) -> None:
+        try:
+            await asyncio.wait_for(self._event.wait(), timeout_s)
+        except TimeoutError:
+            return
+
+
+class _Call(Generic[T]):
+    """A job made of one function."""
+
+    def __init__(self, function: Callable[[Crew], T], deadline: float, finish: Callable[[], None]) -> None:
+        self._function, self.deadline, self.finish = function, deadline, finish
+        self._made: list[T] = []
+        self._failed: Exception = TokenUnavailable("the token did not answer in time")
+
+    def over(self) -> bool:
+        return monotonic() >= self.deadline
+
+    def work(self, crew: Crew, _keeper: Keeper, _observer: Observer) -> None:
+        try:
+            self._made.append(self._function(crew))
+        except CkError as error:
+            self._failed = TokenUnavailable(str(error))
+            crew.confirm(error)
+        except Away:
+            raise
+        except Exception as error:  # noqa: BLE001 - carried to whoever called
+            self._failed = error
+
+    def result(self) -> T:
+        if not self._made:
+            raise self._failed
+        return self._made[0]
