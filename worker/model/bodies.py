@@ -23,7 +23,6 @@ from worker.model.operations import Operation, Permission
 from worker.model.rows import Algorithm, Suite
 
 
-
 def _decode(value: object) -> bytes:
     if isinstance(value, bytes):
         return value
@@ -85,8 +84,17 @@ class WrapBody(Body):
     return_dek: bool = False
 
 
+def _one_of(*names: str) -> ConfigDict:
+    """Says in the JSON Schema, too, that exactly one of these texts is there."""
+    return ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in names]}
+    )
+
+
 class DekItem(Body):
     """A wrapped DEK: by the id of a stored one, or by its blob. Exactly one of the two."""
+
+    model_config = _one_of("id", "blob")
 
     id: UUID | None = None
     blob: Base64 | None = None
@@ -108,6 +116,8 @@ class UnwrapBody(Body):
 
 class RewrapItem(Body):
     """A wrapped DEK to move to another version or key: by id (stored) or by blob. Its context goes with it, unseen."""
+
+    model_config = _one_of("id", "blob")
 
     id: UUID | None = None
     blob: Base64 | None = None

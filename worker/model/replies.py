@@ -1,19 +1,29 @@
-"""The bodies of answers, as they stand on the wire: one result per item, in order, or one error for the whole request."""
+"""The bodies of answers, as they stand on the wire: one result per item, in order, or one error for the whole request.
+
+Who reads an answer ignores what it doesn't know, so that workers may be newer than clients.
+"""
 
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from worker.model.bodies import Base64, Body
+from worker.model.bodies import Base64
 from worker.model.codes import MEANINGS, Code
 from worker.model.hsm import Purpose
+from worker.model.operations import Operation
 from worker.model.rows import Algorithm, Origin, Role, State, Suite
 
 
-class ErrorResult(Body):
-    """A refusal. `retry`: the identical request may succeed later."""
+class Answer(BaseModel):
+    """What all parts of answers share: frozen, and open to fields that come later."""
 
-    code: Code
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class ErrorResult(Answer):
+    """A refusal. `retry`: the identical request may succeed later. Readers take codes that came after them as text."""
+
+    code: Code | str = Field(union_mode="left_to_right")
     message: str
     retry: bool
 
@@ -23,7 +33,7 @@ ERRORS: dict[Code, ErrorResult] = {
 }
 
 
-class WrapResult(Body):
+class WrapResult(Answer):
     """A wrapped DEK. `id` names the stored one; `blob` is there if it was not stored or was asked for."""
 
     id: UUID | None = None
@@ -32,14 +42,14 @@ class WrapResult(Body):
     blob: Base64 | None = None
 
 
-class UnwrapResult(Body):
+class UnwrapResult(Answer):
     """The DEK itself stands in the sealed part, in the slot of this item."""
 
     key: UUID
     version: int
 
 
-class RewrapResult(Body):
+class RewrapResult(Answer):
     """`unchanged`: it was current already; then the blob is byte-identical and was not verified."""
 
     id: UUID | None = None
@@ -49,7 +59,7 @@ class RewrapResult(Body):
     unchanged: bool = False
 
 
-class VersionView(Body):
+class VersionView(Answer):
     """One version of a key, for people."""
 
     number: int
@@ -57,7 +67,7 @@ class VersionView(Body):
     created_ms: int
 
 
-class KeyView(Body):
+class KeyView(Answer):
     """One key, for people. `alias` may be empty when none names it."""
 
     id: UUID
@@ -73,7 +83,7 @@ class KeyView(Body):
     versions: list[VersionView] = []
 
 
-class TenantResult(Body):
+class TenantResult(Answer):
     """A tenant and its L1."""
 
     tenant: str
@@ -81,20 +91,20 @@ class TenantResult(Body):
     key: KeyView
 
 
-class KeyResult(Body):
+class KeyResult(Answer):
     """The key after the command."""
 
     key: KeyView
 
 
-class KeyListResult(Body):
+class KeyListResult(Answer):
     """One page of keys; `more` says that there are others after the last."""
 
     keys: list[KeyView]
     more: bool
 
 
-class ClientView(Body):
+class ClientView(Answer):
     """One registered client, for people."""
 
     id: str
@@ -108,13 +118,13 @@ class ClientView(Body):
     revoked: bool
 
 
-class ClientResult(Body):
+class ClientResult(Answer):
     """The client after the command."""
 
     client: ClientView
 
 
-class ClientListResult(Body):
+class ClientListResult(Answer):
     """One page of clients."""
 
     clients: list[ClientView]
@@ -125,16 +135,43 @@ CommandResult = TenantResult | KeyResult | KeyListResult | ClientResult | Client
 Result = ErrorResult | WrapResult | UnwrapResult | RewrapResult | CommandResult
 
 
-class SealedReply(Body):
-    """DEKs in item order, sealed to the recipient key: HPKE `enc` then ciphertext; a failed item's slot is empty (S4)."""
+class SealedReply(Answer):
+    """DEKs in item order, sealed to the recipient key: HPKE `enc`, ciphertext; a failed item leaves an empty slot (S4)."""
 
     suite: Suite
     ciphertext: Base64
 
 
-class Reply(Body):
+class Reply(Answer):
     """The answer to one request: `results`, or `error` when the request was refused as a whole."""
 
     results: list[Result] = Field(default=[])
     sealed: SealedReply | None = None
     error: ErrorResult | None = None
+
+
+RESULTS: dict[Operation, type[Answer]] = {
+    Operation.WRAP: WrapResult,
+    Operation.UNWRAP: UnwrapResult,
+    Operation.REWRAP: RewrapResult,
+    Operation.TENANT_CREATE: TenantResult,
+    Operation.KEY_CREATE: KeyResult,
+    Operation.KEY_ROTATE: KeyResult,
+    Operation.KEY_SHOW: KeyResult,
+    Operation.KEY_LIST: KeyListResult,
+    Operation.CLIENT_ADD: ClientResult,
+    Operation.CLIENT_ROTATE: ClientResult,
+    Operation.CLIENT_REVOKE: ClientResult,
+    Operation.CLIENT_LIST: ClientListResult,
+}
+"""What an item of each operation's answer is, if it is no `ErrorResult`."""
+
+
+def _reply_of(operation: Operation) -> type[Reply]:
+    item: object = RESULTS[operation] | ErrorResult
+    name = "".join(word.capitalize() for word in operation.split(".")) + "Reply"
+    return create_model(name, __base__=Reply, __doc__=Reply.__doc__, results=(list[item], Field(default=[])))  # type: ignore[valid-type]
+
+
+REPLIES: dict[Operation, type[Reply]] = {operation: _reply_of(operation) for operation in Operation}
+"""What a reader parses each operation's answer with: the results of two operations may look alike."""
