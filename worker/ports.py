@@ -1,6 +1,6 @@
 """The edges as the flow sees them: Protocols with few methods, one port per flow. No implementation stands here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -8,7 +8,7 @@ from uuid import UUID
 from worker.model.effects import Announce, Settlement, Settling
 from worker.model.facts import Answer, Question
 from worker.model.hsm import HsmOp, HsmResult
-from worker.model.records import Outgoing, Partition, Record, Undeliverable
+from worker.model.records import Catch, Outgoing, Partition, Undeliverable
 
 
 class Hsm(Protocol):
@@ -71,7 +71,15 @@ class TokenUnavailable(Exception):
 class Source(Protocol):
     """What one lane consumes: the assigned partitions of its topics, fenced by assignment epochs (D3)."""
 
-    async def catch(self, max_records: int, max_bytes: int) -> list[Record]:
+    def on_revoke(self, drain: Callable[[frozenset[Partition]], Awaitable[None]]) -> None:
+        """Call `drain` when partitions are to be given back, before they are: epochs are current until it returns.
+
+        It must end well within the rebalance timeout. When they are lost already (the group expelled this process)
+        their epochs are void before it is called.
+        """
+        ...
+
+    async def catch(self, max_records: int, max_bytes: int) -> Catch:
         """The next records, at most so many and so many bytes (at least one record); empty after a short wait.
 
         If an epoch changed while records were being fetched, their partitions are sought back to the committed

@@ -17,7 +17,7 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One consumed record. `appended_ms` is the broker's append time; `epoch` the assignment it was caught under (D3)."""
+    """One consumed record. `appended_ms` is the broker's append time; `epoch` its assignment's number (D3)."""
 
     partition: Partition
     offset: int

@@ -1,6 +1,6 @@
 """The topics of the wire contract: their names under a prefix, their settings, and the lanes that consume them.
 
-Request topics keep what came in for seven days (wrap 72 hours, it holds sealed DEKs), less than the ledger's window (D1).
+Request topics keep what came in for seven days (wrap 72 hours, it holds sealed DEKs): less than the ledger's window.
 """
 
 from dataclasses import dataclass

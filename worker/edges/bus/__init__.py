@@ -1,0 +1,1 @@
+"""The Kafka edge: what a lane consumes, what is published, topics read without a group, administration."""

@@ -1,0 +1,130 @@
+"""aiokafka with types: it has none of its own, so the part that we use is written down here, once."""
+# ruff: noqa: D102 - names and meanings are aiokafka's
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, cast
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+
+from worker.edges.bus.access import KafkaAccess
+from worker.model.records import Partition
+
+FETCH_PARTITION_BYTES = 2 * 1024 * 1024
+FETCH_TOTAL_BYTES = 16 * 1024 * 1024
+"""What may wait in memory, unread; a single larger record is delivered all the same (KIP-74)."""
+
+
+class Spot(Protocol):
+    """aiokafka's TopicPartition, a named tuple that is its own key."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    def __hash__(self) -> int: ...
+
+
+class Consumed(Protocol):
+    """One record as aiokafka delivers it; `timestamp` in Unix milliseconds."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+
+
+class RebalanceListener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
+    """What aiokafka calls, from its own task, while a group rebalances."""
+
+
+class Consumer(Protocol):
+    """The part of AIOKafkaConsumer that we use."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    def subscribe(self, topics: Sequence[str], *, listener: RebalanceListener) -> None: ...
+    def assign(self, partitions: Sequence[Spot]) -> None: ...
+    def partitions_for_topic(self, topic: str) -> set[int] | None: ...
+    async def getmany(self, *, timeout_ms: int, max_records: int | None = None) -> dict[Spot, list[Consumed]]: ...
+    async def commit(self, offsets: Mapping[Spot, int]) -> None: ...
+    async def committed(self, partition: Spot) -> int | None: ...
+    async def position(self, partition: Spot) -> int: ...
+    def seek(self, partition: Spot, offset: int) -> None: ...
+    async def beginning_offsets(self, partitions: Iterable[Spot]) -> dict[Spot, int]: ...
+    async def end_offsets(self, partitions: Iterable[Spot]) -> dict[Spot, int]: ...
+    def highwater(self, partition: Spot) -> int | None: ...
+    def pause(self, *partitions: Spot) -> None: ...
+    def resume(self, *partitions: Spot) -> None: ...
+    def assignment(self) -> frozenset[Spot]: ...
+
+
+class Metadata(Protocol):
+    """What a client knows of the cluster."""
+
+    unauthorized_topics: set[str]
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None: ...
+
+
+class Client(Protocol):
+    """The connection below a producer."""
+
+    cluster: Metadata
+
+    def add_topic(self, topic: str) -> object: ...
+    async def force_metadata_update(self) -> bool: ...
+
+
+class Producer(Protocol):
+    """The part of AIOKafkaProducer that we use."""
+
+    client: Client
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def send(
+        self,
+        topic: str,
+        *,
+        value: bytes | None,
+        key: bytes | None,
+        partition: int | None,
+        headers: list[tuple[str, bytes]],
+    ) -> asyncio.Future[object]: ...
+
+
+def consumer(access: KafkaAccess, **options: object) -> Consumer:
+    """A consumer that is not started; `options` are AIOKafkaConsumer's."""
+    return cast(
+        Consumer,
+        AIOKafkaConsumer(
+            **access.options(),
+            fetch_max_bytes=FETCH_TOTAL_BYTES,
+            max_partition_fetch_bytes=FETCH_PARTITION_BYTES,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            **options,
+        ),
+    )
+
+
+def producer(access: KafkaAccess, **options: object) -> Producer:
+    """A producer that is not started; `options` are AIOKafkaProducer's."""
+    return cast(Producer, AIOKafkaProducer(**access.options(), **options))
+
+
+def spot(partition: Partition) -> Spot:
+    """Our name of a partition as aiokafka's."""
+    return cast(Spot, TopicPartition(partition.topic, partition.number))
+
+
+def partition_of(where: Spot) -> Partition:
+    """Our name of what aiokafka calls a TopicPartition."""
+    return Partition(where.topic, where.partition)

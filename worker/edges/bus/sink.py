@@ -1,0 +1,178 @@
+"""Publishing to Kafka with acks=all. The fleet's own topics and callers' reply topics go through two producers.
+
+Own topics: an idempotent producer. Reply topics belong to callers, who may delete them, shrink their limits or take our
+rights away; each refusal leaves a hole in an idempotent producer's sequence, after which the broker refuses everything
+for that partition. Answers are delivered at least once anyway, so these go through a plain one that gives up.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from aiokafka.errors import (
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    UnknownTopicOrPartitionError,
+)
+
+from worker.edges.bus.access import KafkaAccess
+from worker.edges.bus.kafka import Client, Producer, producer
+from worker.model.records import Outgoing, Undeliverable
+from worker.model.topics import DEAD_LETTER_LIMIT_BYTES
+from worker.ports import BusUnavailable
+
+log = logging.getLogger(__name__)
+
+ANSWER_S = 10.0
+"""How long a publish may take before the broker counts as away, or a caller's topic as refusing."""
+LOOK_UP_TRIES = 3
+"""An answer may belong to a question asked before the topic was added; and new topics want a moment."""
+LOOK_UP_PAUSE_S = 0.05
+CHECK_S = 0.25
+"""How often an unanswered publish looks whether its topic is still there."""
+BATCH_BYTES = 256 * 1024
+
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+_NO_TOPIC = (UnknownTopicOrPartitionError, InvalidTopicError)
+
+
+class KafkaSink:
+    """`Sink` over two producers; `is_own` tells the fleet's topics from callers'."""
+
+    def __init__(self, access: KafkaAccess, is_own: Callable[[str], bool]) -> None:
+        self._access = access
+        self._is_own = is_own
+        self._producers: dict[bool, Producer] = {}
+        self._opening = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        """Reach the cluster. Raises `BusUnavailable`, saying the likely causes."""
+        await self._producer(True)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close both producers; nothing is under way by now."""
+        for own in list(self._producers):
+            await self._retire(own)
+
+    async def publish(self, records: Sequence[Outgoing]) -> list[Undeliverable | None]:
+        """See `Sink`."""
+        results: list[Undeliverable | None] = [None] * len(records)
+        for own in (True, False):
+            places = [place for place, record in enumerate(records) if self._is_own(record.topic) is own]
+            if places:
+                outcome = await self._publish([records[place] for place in places], own)
+                for place, reason in zip(places, outcome, strict=True):
+                    results[place] = reason
+        return results
+
+    async def _publish(self, records: Sequence[Outgoing], own: bool) -> list[Undeliverable | None]:
+        client = await self._producer(own)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                pending = [await self._look_up(client.client, each) or await _send(client, each) for each in records]
+            return [
+                sent if isinstance(sent, Undeliverable) else await self._outcome(client, record, sent, own)
+                for record, sent in zip(records, pending, strict=True)
+            ]
+        except (KafkaError, TimeoutError, BusUnavailable) as error:
+            # What is under way may still arrive; its answers are repeated, so twice does no harm.
+            await self._retire(own)
+            if isinstance(error, BusUnavailable):
+                raise
+            raise BusUnavailable(f"Kafka: publishing failed: {error!r}") from error
+
+    async def _outcome(
+        self, client: Producer, record: Outgoing, sent: asyncio.Future[object], own: bool
+    ) -> Undeliverable | None:
+        waited = 0.0
+        while not sent.done() and waited < ANSWER_S:
+            await asyncio.wait([sent], timeout=CHECK_S)
+            waited += CHECK_S
+            if not sent.done() and not own and (missing := await self._look_up(client.client, record)):
+                sent.add_done_callback(_forget)
+                return missing
+        if not sent.done():
+            sent.add_done_callback(_forget)
+            if own or not await client.client.force_metadata_update():
+                raise BusUnavailable(f"Kafka does not acknowledge records of {record.topic}")
+            log.warning("the cluster answers, but %s takes nothing", record.topic)
+            return Undeliverable.REFUSED
+        error = sent.exception()
+        return None if error is None else _reason(error, own)
+
+    async def _look_up(self, client: Client, record: Outgoing) -> Undeliverable | None:
+        for _ in range(LOOK_UP_TRIES):
+            partitions = client.cluster.partitions_for_topic(record.topic)
+            if partitions is not None and (record.partition is None or record.partition in partitions):
+                return None
+            client.add_topic(record.topic)
+            if not await client.force_metadata_update():
+                raise BusUnavailable("Kafka does not say which topics there are")
+            if record.topic in client.cluster.unauthorized_topics:
+                return Undeliverable.REFUSED
+            await asyncio.sleep(LOOK_UP_PAUSE_S)
+        return Undeliverable.NO_TOPIC
+
+    async def _producer(self, own: bool) -> Producer:
+        async with self._opening:
+            if own not in self._producers:
+                client = producer(
+                    self._access,
+                    acks="all",
+                    enable_idempotence=own,
+                    max_request_size=DEAD_LETTER_LIMIT_BYTES,
+                    max_batch_size=BATCH_BYTES,
+                    request_timeout_ms=int(ANSWER_S * 1000),
+                )
+                try:
+                    await client.start()
+                except Exception as error:
+                    await client.stop()
+                    raise self._access.unreachable(error) from error
+                self._producers[own] = client
+            return self._producers[own]
+
+    async def _retire(self, own: bool) -> None:
+        client = self._producers.pop(own, None)
+        if client is None:
+            return
+        try:
+            async with asyncio.timeout(1.0):
+                await client.stop()
+        except Exception as error:  # noqa: BLE001 - it is being closed
+            log.warning("a producer did not close cleanly: %r", error)
+
+
+async def _send(client: Producer, record: Outgoing) -> asyncio.Future[object] | Undeliverable:
+    try:
+        return await client.send(
+            record.topic,
+            value=record.value,
+            key=record.key,
+            partition=record.partition,
+            headers=list(record.headers),
+        )
+    except _TOO_LARGE:
+        return Undeliverable.TOO_LARGE
+
+
+def _reason(error: BaseException, own: bool) -> Undeliverable:
+    if isinstance(error, _TOO_LARGE):
+        return Undeliverable.TOO_LARGE
+    if isinstance(error, _NO_TOPIC):
+        return Undeliverable.NO_TOPIC
+    if own or not isinstance(error, KafkaError):
+        raise BusUnavailable(f"Kafka: publishing failed: {error!r}") from error
+    return Undeliverable.REFUSED
+
+
+def _forget(sent: asyncio.Future[object]) -> None:
+    if not sent.cancelled():
+        sent.exception()

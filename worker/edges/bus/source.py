@@ -1,0 +1,312 @@
+"""What one lane consumes from Kafka: manual commits, and an epoch for every assignment of a partition (D3).
+
+aiokafka calls back while a group rebalances, and only logs what its callbacks raise. So the callbacks note what
+happened and nothing else; `catch` does the work, where errors are seen: committed offset, seek, then a new epoch.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from aiokafka.errors import CommitFailedError, IllegalStateError
+
+from worker.edges.bus.access import KafkaAccess
+from worker.edges.bus.kafka import Consumed, Consumer, RebalanceListener, Spot, consumer, partition_of, spot
+from worker.model.records import Catch, Closed, Partition, Record
+from worker.ports import BusUnavailable, StaleEpoch
+
+log = logging.getLogger(__name__)
+
+PULSE_S = 0.1
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def seconds_since_boot() -> float:
+    """A clock that goes on while the machine sleeps: a suspended process was expelled like a frozen one."""
+    return time.clock_gettime(_CLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds. The drain on revoke must end within `rebalance_s`; who is frozen longer than `session_s` is expelled."""
+
+    session_s: float = 10.0
+    heartbeat_s: float = 2.0
+    rebalance_s: float = 30.0
+    wait_s: float = 0.2
+    """How long an empty catch takes."""
+    answer_s: float = 5.0
+    """How long the broker may take to answer before it counts as away."""
+
+
+Drain = Callable[[frozenset[Partition]], Awaitable[None]]
+
+
+class KafkaSource:
+    """`Source` over one consumer group. Heals itself: after an error the next catch opens another."""
+
+    def __init__(self, access: KafkaAccess, group: str, topics: Sequence[str], timing: Timing = Timing()) -> None:
+        self._access = access
+        self._group = group
+        self._topics = tuple(topics)
+        self._timing = timing
+        self._drain: Drain | None = None
+        self._consumer: Consumer | None = None
+        self._pulse: asyncio.Task[None] | None = None
+        self._last_pulse = seconds_since_boot()
+        self._last_epoch = 0
+        self._epochs: dict[Partition, int] = {}
+        self._committed: dict[Partition, int] = {}
+        self._unplaced: set[Partition] = set()
+        """Assigned, paused, and waiting for `catch` to find their offset."""
+        self._surplus: deque[Record] = deque()
+        """Fetched beyond a batch's bytes; void like any other record when its epoch is."""
+        self._assigned = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        """Reach the cluster. Raises `BusUnavailable`, saying the likely causes."""
+        await self._open()
+        self._pulse = asyncio.create_task(self._beat())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the group. The intake has drained and committed by now."""
+        if self._pulse is not None:
+            self._pulse.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._pulse
+        await self._close()
+
+    def on_revoke(self, drain: Drain) -> None:
+        """See `Source`."""
+        self._drain = drain
+
+    async def catch(self, max_records: int, max_bytes: int) -> Catch:
+        """See `Source`."""
+        try:
+            return await self._catch(max_records, max_bytes)
+        except BusUnavailable:
+            await self._close()
+            raise
+        except Exception as error:
+            await self._close()
+            raise BusUnavailable(f"Kafka: reading {', '.join(self._topics)} failed: {error!r}") from error
+
+    def is_current(self, partition: Partition, epoch: int) -> bool:
+        """See `Source`. A process frozen past the session timeout holds nothing, even before its group says so."""
+        is_awake = seconds_since_boot() - self._last_pulse <= self._timing.session_s
+        return is_awake and self._epochs.get(partition) == epoch
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """See `Source`."""
+        client = self._consumer
+        if client is None or not offsets.keys() <= self._epochs.keys():
+            raise StaleEpoch("a partition was given back")
+        try:
+            async with asyncio.timeout(self._timing.answer_s):
+                await client.commit({spot(partition): offset for partition, offset in offsets.items()})
+        except (CommitFailedError, IllegalStateError) as error:
+            raise StaleEpoch(str(error)) from error
+        except Exception as error:
+            raise BusUnavailable(f"Kafka: committing offsets of {self._group} failed: {error!r}") from error
+        for partition, offset in offsets.items():
+            self._committed[partition] = max(offset, self._committed.get(partition, 0))
+
+    async def rewind(self, partitions: Iterable[Partition]) -> None:
+        """See `Source`. Needs no broker: what this process committed under its own assignment is what is committed."""
+        if self._consumer is None:
+            return
+        for partition in set(partitions) & self._epochs.keys():
+            try:
+                self._consumer.seek(spot(partition), self._committed[partition])
+            except IllegalStateError:
+                del self._epochs[partition]
+            else:
+                self._epochs[partition] = self._next_epoch()
+
+    def pause(self, partitions: Iterable[Partition]) -> None:
+        """See `Source`."""
+        if self._consumer is not None:
+            self._consumer.pause(*self._held(partitions))
+
+    def resume(self, partitions: Iterable[Partition]) -> None:
+        """See `Source`."""
+        if self._consumer is not None:
+            self._consumer.resume(*self._held(partitions))
+
+    # What aiokafka calls while the group rebalances.
+
+    async def revoked(self) -> None:
+        """All is to be given back (the assignors are eager)."""
+        held = frozenset(self._epochs)
+        self._assigned.clear()
+        self._unplaced.clear()
+        self._surplus.clear()
+        if self._is_expelled():
+            self._epochs.clear()
+        try:
+            if self._drain is not None and held:
+                await self._drain(held)
+        except Exception:
+            log.exception("draining before a rebalance failed; what was not finished is done again")
+        finally:
+            self._epochs.clear()
+            self._committed.clear()
+
+    def assigned(self, partitions: frozenset[Partition]) -> None:
+        """These are ours now; nothing is taken from them before `catch` has placed them."""
+        self._unplaced = set(partitions)
+        if self._consumer is not None:
+            self._consumer.pause(*map(spot, partitions))
+        self._assigned.set()
+
+    # The rest runs in the task that calls `catch`, save the pulse.
+
+    async def _catch(self, max_records: int, max_bytes: int) -> Catch:
+        client = self._consumer or await self._open()
+        if not self._assigned.is_set():
+            # During a rebalance getmany would wait for its end, however long that takes.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._assigned.wait(), self._timing.wait_s)
+            return Catch([], Closed.EMPTY)
+        if self._unplaced:
+            await self._place(client)
+        if not self._surplus:
+            fetched = await client.getmany(timeout_ms=int(self._timing.wait_s * 1000), max_records=max_records)
+            # No await from here on: what was delivered belongs to the epochs of this moment.
+            for where, records in fetched.items():
+                self._take(partition_of(where), records)
+        return self._batch(max_records, max_bytes)
+
+    def _take(self, partition: Partition, records: Iterable[Consumed]) -> None:
+        epoch = self._epochs.get(partition)
+        if epoch is None:
+            # Delivered in the middle of a rebalance: the position has moved, so it must be placed again if it is ours.
+            self._unplaced.add(partition)
+            return
+        self._surplus.extend(_record(partition, epoch, record) for record in records)
+
+    def _batch(self, max_records: int, max_bytes: int) -> Catch:
+        batch: list[Record] = []
+        size = 0
+        while self._surplus:
+            record = self._surplus[0]
+            if not self.is_current(record.partition, record.epoch):
+                self._surplus.popleft()
+                continue
+            if len(batch) == max_records:
+                return Catch(batch, Closed.RECORDS)
+            if batch and size + record.size > max_bytes:
+                return Catch(batch, Closed.BYTES)
+            batch.append(self._surplus.popleft())
+            size += record.size
+        return Catch(batch, Closed.RECORDS if len(batch) == max_records else Closed.EMPTY)
+
+    async def _place(self, client: Consumer) -> None:
+        wanted = [spot(partition) for partition in self._unplaced]
+        try:
+            async with asyncio.timeout(self._timing.answer_s):
+                offsets = dict(zip(wanted, await asyncio.gather(*map(client.committed, wanted)), strict=True))
+                fresh = [where for where, offset in offsets.items() if offset is None]
+                offsets |= await client.beginning_offsets(fresh) if fresh else {}
+        except TimeoutError as error:
+            raise BusUnavailable("Kafka does not say what is committed") from error
+        if client is not self._consumer or not self._assigned.is_set():
+            return  # all was revoked in the meantime
+        for where, offset in offsets.items():
+            partition = partition_of(where)
+            if partition not in self._unplaced or where not in client.assignment():
+                self._unplaced.discard(partition)
+                continue
+            client.seek(where, offset or 0)
+            client.resume(where)
+            self._unplaced.discard(partition)
+            self._committed[partition] = offset or 0
+            self._epochs[partition] = self._next_epoch()
+
+    async def _open(self) -> Consumer:
+        client = consumer(
+            self._access,
+            group_id=self._group,
+            session_timeout_ms=int(self._timing.session_s * 1000),
+            heartbeat_interval_ms=int(self._timing.heartbeat_s * 1000),
+            rebalance_timeout_ms=int(self._timing.rebalance_s * 1000),
+            request_timeout_ms=int(max(self._timing.rebalance_s, self._timing.answer_s) * 1000) + 5000,
+            # One fetch at a time per broker: a long wait for quiet partitions would hold back a busy one.
+            fetch_max_wait_ms=100,
+        )
+        try:
+            await client.start()
+        except Exception as error:
+            await client.stop()
+            raise self._access.unreachable(error) from error
+        client.subscribe(self._topics, listener=_Listener(self))
+        self._consumer = client
+        return client
+
+    async def _close(self) -> None:
+        client, self._consumer = self._consumer, None
+        self._epochs.clear()
+        self._committed.clear()
+        self._unplaced.clear()
+        self._surplus.clear()
+        self._assigned.clear()
+        if client is None:
+            return
+        try:
+            async with asyncio.timeout(self._timing.answer_s):
+                await client.stop()
+        except Exception as error:  # noqa: BLE001 - it is being closed
+            log.warning("the consumer did not close cleanly: %r", error)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(PULSE_S)
+            now = seconds_since_boot()
+            if now - self._last_pulse > self._timing.session_s:
+                log.warning("frozen for %.1f s: everything held is void", now - self._last_pulse)
+                self._void()
+            self._last_pulse = now
+
+    def _void(self) -> None:
+        self._unplaced |= self._epochs.keys()
+        self.pause(self._epochs)
+        self._epochs.clear()
+        self._surplus.clear()
+
+    def _is_expelled(self) -> bool:
+        """Whether the group has no place for us any more: the coordinator forgot our generation."""
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        return coordinator is not None and coordinator.generation < 0
+
+    def _held(self, partitions: Iterable[Partition]) -> list[Spot]:
+        held = self._consumer.assignment() if self._consumer is not None else frozenset()
+        return [where for where in map(spot, partitions) if where in held]
+
+    def _next_epoch(self) -> int:
+        self._last_epoch += 1
+        return self._last_epoch
+
+
+class _Listener(RebalanceListener):
+    def __init__(self, source: KafkaSource) -> None:
+        self._source = source
+
+    async def on_partitions_revoked(self, revoked: Iterable[Spot]) -> None:  # noqa: ARG002 - all is revoked
+        await self._source.revoked()
+
+    def on_partitions_assigned(self, assigned: Iterable[Spot]) -> None:
+        self._source.assigned(frozenset(map(partition_of, assigned)))
+
+
+def _record(partition: Partition, epoch: int, record: Consumed) -> Record:
+    headers = tuple((name, value or b"") for name, value in record.headers)
+    return Record(partition, record.offset, record.key, record.value or b"", headers, record.timestamp, epoch)

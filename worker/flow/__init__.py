@@ -1,0 +1,1 @@
+"""The river and what runs beside it: async, without concrete I/O."""
