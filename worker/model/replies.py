@@ -136,7 +136,7 @@ Result = ErrorResult | WrapResult | UnwrapResult | RewrapResult | CommandResult
 
 
 class SealedReply(Answer):
-    """DEKs in item order, sealed to the recipient key: HPKE `enc`, ciphertext; a failed item leaves an empty slot (S4)."""
+    """DEKs in item order, sealed to the recipient key (HPKE `enc`, ciphertext); a failed item leaves an empty slot."""
 
     suite: Suite
     ciphertext: Base64
