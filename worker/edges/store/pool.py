@@ -1,0 +1,124 @@
+"""Connections to Postgres: settings, the pool, and the translation of its errors.
+
+A connection that failed in a way that leaves its fate open is thrown away, never reused; a new one is made at the next
+call, so a restart of Postgres heals by itself.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
+
+import asyncpg
+
+from worker.ports import StoreUnavailable
+
+T = TypeVar("T")
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+# The river's few statements read by index whatever the statistics say: plans stay the same from the first row to the
+# hundred-millionth, and an array of 20,000 elements is not planned anew at each call.
+_PLANS = {"jit": "off", "enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
+
+_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.TransactionRollbackError,  # serialization failures and deadlocks
+    asyncpg.OperatorInterventionError,  # shutdown, cancelled statements, "starting up"
+    asyncpg.InsufficientResourcesError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,  # a fail-over made this server a replica
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InternalClientError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+)
+
+
+class StoreRefused(Exception):
+    """Postgres refused a statement for what it says: a defect of ours, which repeating does not mend."""
+
+
+class SchemaMismatch(Exception):
+    """The database's schema is not the one that this release needs; the message names the cure."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSettings:
+    """Where Postgres is and how long to wait for it. `dsn` may hold a password and `sslmode=verify-full`."""
+
+    dsn: str = field(repr=False)
+    pool_size: int = 4
+    connect_s: float = 5.0
+    statement_s: float = 10.0
+    lock_s: float = 5.0
+    idle_in_transaction_s: float = 10.0
+
+
+class Pool:
+    """A few connections, shared by everything in one process that reads or writes the store."""
+
+    def __init__(self, settings: PostgresSettings, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._settings = settings
+        self._pool = pool
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do `work` on one connection. Raises StoreUnavailable when nothing is known of its outcome."""
+        try:
+            connection = await self._pool.acquire(timeout=self._settings.connect_s)
+        except _AWAY as error:
+            raise StoreUnavailable(_said(error)) from error
+        try:
+            return await work(connection)
+        except _AWAY as error:
+            connection.terminate()
+            raise StoreUnavailable(_said(error)) from error
+        except (asyncpg.PostgresError, asyncpg.exceptions.DataError) as error:
+            raise StoreRefused(_said(error)) from error
+        except asyncio.CancelledError:
+            connection.terminate()
+            raise
+        finally:
+            await self._pool.release(connection)
+
+
+@asynccontextmanager
+async def connected(settings: PostgresSettings) -> AsyncIterator[Pool]:
+    """A pool for the time of the block. Raises StoreUnavailable when Postgres can't be reached."""
+    milliseconds = {
+        "statement_timeout": settings.statement_s,
+        "lock_timeout": settings.lock_s,
+        "idle_in_transaction_session_timeout": settings.idle_in_transaction_s,
+    }
+    options = {name: str(round(seconds * 1000)) for name, seconds in milliseconds.items()}
+    try:
+        pool = await asyncpg.create_pool(
+            settings.dsn,
+            min_size=1,
+            max_size=settings.pool_size,
+            timeout=settings.connect_s,
+            # Ours ends after the server's: it is for a server that froze.
+            command_timeout=settings.statement_s + 2.0,
+            max_inactive_connection_lifetime=0,
+            server_settings=options | _PLANS | {"application_name": "keyriver"},
+            reset=_keep,
+        )
+    except _AWAY as error:
+        raise StoreUnavailable(_said(error)) from error
+    try:
+        yield Pool(settings, pool)
+    finally:
+        pool.terminate()
+
+
+async def _keep(_connection: object) -> None:
+    """Nothing that we run leaves a session changed, so a returned connection needs no round trip to be reset."""
+
+
+def _said(error: BaseException) -> str:
+    """What failed, for the log: kind and message, never the values of a row."""
+    code = getattr(error, "sqlstate", None)
+    message = getattr(error, "message", None) or (str(error) if isinstance(error, OSError) else "")
+    return " ".join(part for part in (type(error).__name__, code, message) if part)

@@ -1,0 +1,128 @@
+"""The river's memory in Postgres: `know` is one statement and so one snapshot, `settle` one statement and so one transaction."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from worker.edges.store.batch import arrange, fates
+from worker.edges.store.pool import Connection, Pool
+from worker.edges.store.queries import SQL
+from worker.edges.store.rows import row_of
+from worker.edges.store.settling import CALL, Batch, entry_of
+from worker.model.effects import LedgerEntry, Settlement, Settling
+from worker.model.facts import Answer, Paging, Question, StoredRow
+from worker.model.ids import NO_ID
+from worker.model.operations import Operation
+from worker.model.requests import LedgerKey
+from worker.model.rows import Dek
+
+
+class PostgresStore:
+    """The port `Store`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def know(self, question: Question) -> Answer:
+        """One round trip; one more per page that is asked for."""
+
+        async def work(connection: Connection) -> Answer:
+            key_pages = {page: await _key_page(connection, page) for page in question.key_pages}
+            client_pages = {page: await _client_page(connection, page) for page in question.client_pages}
+            keys = question.keys.union(question.trees, *key_pages.values())
+            clients = question.clients.union(*client_pages.values())
+            rows = await connection.fetch(SQL["know"], *_arguments(question, keys, clients))
+            return _answer(rows, key_pages, client_pages)
+
+        return await self._pool.run(work)
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
+        """One round trip for the whole batch, whatever is in it."""
+        order = arrange(settlements)
+        batch = Batch()
+        for slot in order.free:
+            batch.add(slot, settlements[slot])
+        arguments = batch.arguments()
+        rows = await self._pool.run(lambda connection: connection.fetch(CALL, *arguments))
+        return fates(settlements, order, {row["slot"]: entry_of(row["stored"]) for row in rows})
+
+
+def _arguments(question: Question, keys: frozenset[UUID], clients: frozenset[str]) -> Sequence[object]:
+    versions = [*((key, 0) for key in keys), *question.versions]
+    ledger = [key for key in question.ledger if _possible(key.tenant, key.client, key.source, key.id)]
+    return (
+        question.deks,
+        [name for name in question.aliases if _possible(name)],
+        [key for key, _ in versions],
+        [number for _, number in versions],
+        question.trees,
+        [key.tenant for key in ledger],
+        [key.client for key in ledger],
+        [key.source for key in ledger],
+        [key.id for key in ledger],
+        [tenant for tenant in question.tenants if _possible(tenant)],
+        [client for client in clients if _possible(client)],
+        question.intake_keys,
+    )
+
+
+def _possible(*texts: str) -> bool:
+    """Whether Postgres can hold these: no NUL, no lone surrogate. What it can't hold is not there, and harms no neighbour."""
+    return not any("\0" in text for text in texts) and all(text.isascii() or _encodes(text) for text in texts)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _answer(
+    found: Sequence[asyncpg.Record],
+    key_pages: dict[Paging, tuple[UUID, ...]],
+    client_pages: dict[Paging, tuple[str, ...]],
+) -> Answer:
+    now_ms = 0
+    ledger: dict[LedgerKey, LedgerEntry] = {}
+    deks: dict[UUID, Dek] = {}
+    rows: list[StoredRow] = []
+    for one in found:
+        kind: str = one[0]
+        if kind == "dek":
+            dek = Dek(one[2], one[3], one[4], one[5])
+            deks[dek.id] = dek
+        elif kind == "ledger":
+            entry = _entry(one)
+            ledger[entry.key] = entry
+        elif kind == "now":
+            now_ms = one[1]
+        elif (row := row_of(kind, one[kind])) is not None:
+            rows.append(row)
+    return Answer(now_ms, ledger, tuple(rows), deks, key_pages, client_pages)
+
+
+def _entry(one: Sequence[Any]) -> LedgerEntry:
+    key = LedgerKey(one[6], one[7], one[8], one[9])
+    return LedgerEntry(key, Operation(one[10]), one[5], tuple(one[11]))
+
+
+async def _key_page(connection: Connection, page: Paging) -> tuple[UUID, ...]:
+    try:
+        after = UUID(page.after) if page.after else NO_ID
+    except ValueError:
+        return ()
+    return await _page(connection, "key_page", page, after)
+
+
+async def _client_page(connection: Connection, page: Paging) -> tuple[str, ...]:
+    return await _page(connection, "client_page", page, page.after)
+
+
+async def _page(connection: Connection, name: str, page: Paging, after: object) -> tuple[Any, ...]:
+    if not _possible(page.tenant, page.after):
+        return ()
+    return tuple(row["id"] for row in await connection.fetch(SQL[name], page.tenant, after, page.limit))
