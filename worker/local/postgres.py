@@ -59,6 +59,8 @@ class Postgres:
         """Initialise once, start if it is not running, return when it answers a query."""
         if self.process.pid() is None:
             self.folder.mkdir(parents=True, exist_ok=True)
+            # Whatever our umask: the server's user must get in; what is secret in here has modes of its own.
+            self.folder.chmod(0o755)
             forget_taken(self._ports_file)
             home = self._home()
             home.mkdir(parents=True, exist_ok=True)
@@ -163,8 +165,7 @@ class Postgres:
         if _uid() is not None and not _open_to_all(folder):
             copy = _shelter(folder)
             if not copy.exists():
-                shutil.copytree(folder.parent, copy.with_suffix(".new"), symlinks=True)
-                copy.with_suffix(".new").rename(copy)
+                _copy_for_all(folder.parent, copy)
             folder = copy / folder.name
         return folder / name
 
@@ -197,6 +198,21 @@ def _open_to_all(folder: Path) -> bool:
     return all(step.stat().st_mode & 0o001 for step in (resolved, *resolved.parents) if step.exists())
 
 
+def _copy_for_all(folder: Path, copy: Path) -> None:
+    """Copy a folder so that anybody may read it, whatever the umask; it appears whole or not at all."""
+    new = copy.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.copytree(folder, new, symlinks=True)
+    for step in (new, *new.rglob("*")):
+        if not step.is_symlink():
+            step.chmod(step.stat().st_mode | (0o055 if step.stat().st_mode & 0o100 else 0o044))
+    new.rename(copy)
+
+
 def _shelter(folder: Path) -> Path:
+    """A folder under /var/tmp that belongs to `folder`; one that a stranger put there first is refused."""
     digest = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
-    return Path("/var/tmp") / f"keyriver-{digest}"  # noqa: S108 - the name is fixed by the checkout, root owns it
+    shelter = Path("/var/tmp") / f"keyriver-{digest}"  # noqa: S108 - the owner is checked
+    if shelter.is_symlink() or (shelter.exists() and shelter.stat().st_uid not in (os.geteuid(), NOBODY)):
+        raise PartFailed(f"{shelter} is not ours: remove it")
+    return shelter

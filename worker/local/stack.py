@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +33,18 @@ class Stack:
 
     @classmethod
     def up(cls, folder: Path | None = None, say: Say = silent) -> "Stack":
-        """Bring everything up that is not up; safe to call again and from several processes at once."""
+        """Bring everything up that is not up; safe to call again and from several processes at once.
+
+        If a part is missing or fails (or Ctrl-C comes), what this call started is stopped again.
+        """
         stack = cls((folder or default_folder()).resolve(), say)
-        with stack._locked():
-            stack.kafka.start()
-            stack.postgres.start()
+        with stack._locked(), ExitStack() as undo:
+            for part in (stack.kafka, stack.postgres):
+                if part.process.pid() is None:
+                    undo.callback(part.stop)
+                part.start()
             softhsm.token(stack.token_folder)
+            undo.pop_all()
         say(f"token: ready in {stack.token_folder}")
         return stack
 
