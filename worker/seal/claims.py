@@ -1,4 +1,4 @@
-"""What a signature covers: the length-prefixed claims of a request (S2) and of an answer (S1).
+"""What a signature covers: the length-prefixed claims of a request (S2), of an answer and of an event (S1).
 
 Texts stand in UTF-8 exactly as they stand in the record's headers; what is absent is empty.
 """
@@ -11,6 +11,7 @@ from worker.seal.frames import framed
 
 REQUEST = b"keyriver-request/1"
 REPLY = b"keyriver-reply/1"
+EVENT = b"keyriver-event/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,24 @@ class ReplyClaims:
         """The bytes to sign."""
         texts = (self.fleet, self.topic, self.type, self.request_id)
         return framed(REPLY, *[text.encode() for text in texts], self.request_sha256, self.body_sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class EventClaims:
+    """All that the fleet vouches for when it states a fact; a fact told again has the same id and the same claims."""
+
+    fleet: str
+    tenant: str
+    topic: str
+    id: str
+    type: str
+    time: str
+    body_sha256: bytes
+
+    def payload(self) -> bytes:
+        """The bytes to sign."""
+        texts = (self.fleet, self.tenant, self.topic, self.id, self.type, self.time)
+        return framed(EVENT, *[text.encode() for text in texts], self.body_sha256)
 
 
 def recipient_claim(recipient: Recipient | None) -> bytes:

@@ -23,7 +23,9 @@ from worker.seal.errors import BadIdentity, BadKey
 from worker.seal.secrets import Unpicklable
 
 
-class _Document(Body):
+class IdentityDocument(Body):
+    """The document as it is stored. `fleet_key`: 65-byte point; `private_key`: PKCS#8 in PEM; the last key is raw."""
+
     client: ClientName
     tenant: TenantName
     fleet: str
@@ -73,7 +75,7 @@ def generate_private_key_pem(algorithm: Algorithm) -> str:
 def parse_identity(document: bytes) -> Identity:
     """Read the document; BadIdentity names the field that is wrong, never its value. Its keys are tried at once."""
     try:
-        read = _Document.model_validate_json(document)
+        read = IdentityDocument.model_validate_json(document)
     except ValidationError as error:
         raise _bad(", ".join(sorted({str(part) for one in error.errors() for part in one["loc"][:1]}))) from None
     try:
@@ -100,7 +102,7 @@ def parse_identity(document: bytes) -> Identity:
 
 def dump_identity(identity: Identity) -> bytes:
     """The document, private keys included."""
-    document = _Document(
+    document = IdentityDocument(
         client=identity.client,
         tenant=identity.tenant,
         fleet=identity.fleet,

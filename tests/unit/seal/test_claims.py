@@ -8,7 +8,7 @@ import pytest
 
 from worker.model.requests import Recipient
 from worker.model.rows import Suite
-from worker.seal.claims import ReplyClaims, RequestClaims, recipient_claim, signed_digest
+from worker.seal.claims import EventClaims, ReplyClaims, RequestClaims, recipient_claim, signed_digest
 from worker.seal.frames import framed
 
 REQUEST = RequestClaims(
@@ -32,6 +32,15 @@ REPLY = ReplyClaims(
     type="keyriver.wrap.v1.reply",
     request_id="r-1",
     request_sha256=signed_digest(REQUEST.payload()),
+    body_sha256=sha256(b"{}").digest(),
+)
+EVENT = EventClaims(
+    fleet="dev-f",
+    tenant="acme",
+    topic="keyriver.events.v1",
+    id="e-1",
+    type="keyriver.key.created.v1",
+    time="2026-11-24T22:00:00Z",
     body_sha256=sha256(b"{}").digest(),
 )
 
@@ -68,13 +77,26 @@ def test_a_reply_repeats_the_digest_of_the_signed_request() -> None:
     )
 
 
-@pytest.mark.parametrize("claims", [REQUEST, REPLY])
-def test_no_claim_can_be_changed_under_a_signature(claims: RequestClaims | ReplyClaims) -> None:
+def test_an_event_is_what_happened_to_whom_and_when() -> None:
+    assert EVENT.payload() == framed(
+        b"keyriver-event/1",
+        b"dev-f",
+        b"acme",
+        b"keyriver.events.v1",
+        b"e-1",
+        b"keyriver.key.created.v1",
+        b"2026-11-24T22:00:00Z",
+        sha256(b"{}").digest(),
+    )
+
+
+@pytest.mark.parametrize("claims", [REQUEST, REPLY, EVENT])
+def test_no_claim_can_be_changed_under_a_signature(claims: RequestClaims | ReplyClaims | EventClaims) -> None:
     seen = {claims.payload()}
     for column in fields(claims):
         value = getattr(claims, column.name)
         other: Any = value + b"x" if isinstance(value, bytes) else 0 if value is None else f"{value}x"
-        changed: RequestClaims | ReplyClaims = replace(claims, **{column.name: other})
+        changed: RequestClaims | ReplyClaims | EventClaims = replace(claims, **{column.name: other})
         seen.add(changed.payload())
     assert len(seen) == 1 + len(fields(claims))
 
