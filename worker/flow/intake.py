@@ -7,13 +7,13 @@ and every later one of its partitions: they are rewound to what is committed and
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from worker.flow.alone import Quiet
+from worker.flow.clock import boottime
 from worker.flow.offsets import Prefix
 from worker.model.records import Catch, Closed, Partition, Record, Verdict
 from worker.ports import Attempts, BusUnavailable, Source, StaleEpoch, StoreUnavailable, TokenUnavailable
@@ -113,7 +113,7 @@ class Intake:
         observer: IntakeObserver,
         bounds: Bounds = Bounds(),
         quiet: Quiet | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boottime,
     ) -> None:
         self._group = group
         self._source = source

@@ -166,10 +166,6 @@ class Topics:
         """A lane's consumer group."""
         return f"{self.prefix}.{lane.value}"
 
-    def is_own(self, topic: str) -> bool:
-        """Whether the fleet owns this topic and vouches for its settings; all others are a caller's reply topics."""
-        return topic.startswith(f"{self.prefix}.")
-
 
 def dead_letter_topic(topic: str) -> str:
     """Where the dead letters of a topic go."""
@@ -210,3 +206,8 @@ def specs(topics: Topics, partitions: int = 12) -> tuple[TopicSpec, ...]:
         ours(topics.sequences, few, Cleanup.COMPACT, None),
         *graves,
     )
+
+
+def limits(topics: Topics) -> dict[str, int]:
+    """The size limit of every topic of the fleet's, in bytes. Of callers' reply topics we know nothing."""
+    return {spec.name: spec.max_message_bytes for spec in specs(topics)}

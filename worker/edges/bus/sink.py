@@ -35,23 +35,25 @@ LOOK_UP_PAUSE_S = 0.05
 CHECK_S = 0.25
 """How often an unanswered publish looks whether its topic is still there."""
 BATCH_BYTES = 256 * 1024
+FRAME_BYTES = 8 * 1024
+"""More than what record and batch framing add to keys, values and headers."""
 
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 _NO_TOPIC = (UnknownTopicOrPartitionError, InvalidTopicError)
 
 
 class KafkaSink:
-    """`Sink` over two producers; `is_own` tells the fleet's topics from callers'."""
+    """`Sink` over two producers. `own_limit` gives the size limit of a topic of the fleet's, None for a caller's."""
 
-    def __init__(self, access: KafkaAccess, is_own: Callable[[str], bool]) -> None:
+    def __init__(self, access: KafkaAccess, own_limit: Callable[[str], int | None]) -> None:
         self._access = access
-        self._is_own = is_own
+        self._own_limit = own_limit
         self._producers: dict[bool, Producer] = {}
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         """Reach the cluster. Raises `BusUnavailable`, saying the likely causes."""
-        await self._producer(True)
+        await self._producer(own=True)
         return self
 
     async def __aexit__(
@@ -65,28 +67,53 @@ class KafkaSink:
         """See `Sink`."""
         results: list[Undeliverable | None] = [None] * len(records)
         for own in (True, False):
-            places = [place for place, record in enumerate(records) if self._is_own(record.topic) is own]
+            places = [place for place, each in enumerate(records) if (self._own_limit(each.topic) is not None) is own]
             if places:
-                outcome = await self._publish([records[place] for place in places], own)
-                for place, reason in zip(places, outcome, strict=True):
-                    results[place] = reason
+                outcomes = await self._publish([records[place] for place in places], own)
+                for place, outcome in zip(places, outcomes, strict=True):
+                    results[place] = outcome
         return results
 
     async def _publish(self, records: Sequence[Outgoing], own: bool) -> list[Undeliverable | None]:
         client = await self._producer(own)
         try:
-            async with asyncio.timeout(ANSWER_S):
-                pending = [await self._look_up(client.client, each) or await _send(client, each) for each in records]
-            return [
-                sent if isinstance(sent, Undeliverable) else await self._outcome(client, record, sent, own)
-                for record, sent in zip(records, pending, strict=True)
-            ]
+            return await self._deliver(client, records, own)
         except (KafkaError, TimeoutError, BusUnavailable) as error:
             # What is under way may still arrive; its answers are repeated, so twice does no harm.
             await self._retire(own)
             if isinstance(error, BusUnavailable):
                 raise
             raise BusUnavailable(f"Kafka: publishing failed: {error!r}") from error
+
+    async def _deliver(self, client: Producer, records: Sequence[Outgoing], own: bool) -> list[Undeliverable | None]:
+        async with asyncio.timeout(ANSWER_S):
+            pending = [await self._look_up(client.client, each) or await self._send(client, each) for each in records]
+        outcomes = [
+            sent if isinstance(sent, Undeliverable) else await self._outcome(client, record, sent, own)
+            for record, sent in zip(records, pending, strict=True)
+        ]
+        for place, record in enumerate(records):
+            shared = len(records) > 1 and outcomes[place] is Undeliverable.TOO_LARGE
+            if shared and not isinstance(pending[place], Undeliverable):
+                # The broker refused the batch that the producer had put it in, for a neighbour's size perhaps.
+                outcomes[place] = (await self._deliver(client, [record], own))[0]
+        return outcomes
+
+    async def _send(self, client: Producer, record: Outgoing) -> asyncio.Future[object] | Undeliverable:
+        limit = self._own_limit(record.topic)
+        size = len(record.value or b"") + len(record.key or b"") + sum(len(n) + len(v) for n, v in record.headers)
+        if limit is not None and size + FRAME_BYTES > limit:
+            return Undeliverable.TOO_LARGE
+        try:
+            return await client.send(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                partition=record.partition,
+                headers=list(record.headers),
+            )
+        except _TOO_LARGE:
+            return Undeliverable.TOO_LARGE
 
     async def _outcome(
         self, client: Producer, record: Outgoing, sent: asyncio.Future[object], own: bool
@@ -150,26 +177,14 @@ class KafkaSink:
             log.warning("a producer did not close cleanly: %r", error)
 
 
-async def _send(client: Producer, record: Outgoing) -> asyncio.Future[object] | Undeliverable:
-    try:
-        return await client.send(
-            record.topic,
-            value=record.value,
-            key=record.key,
-            partition=record.partition,
-            headers=list(record.headers),
-        )
-    except _TOO_LARGE:
-        return Undeliverable.TOO_LARGE
-
-
 def _reason(error: BaseException, own: bool) -> Undeliverable:
+    if own or not isinstance(error, KafkaError):
+        # Our own topics were checked at start; if one refuses now, that is an operator's to mend and nobody's loss.
+        raise BusUnavailable(f"Kafka: publishing failed: {error!r}") from error
     if isinstance(error, _TOO_LARGE):
         return Undeliverable.TOO_LARGE
     if isinstance(error, _NO_TOPIC):
         return Undeliverable.NO_TOPIC
-    if own or not isinstance(error, KafkaError):
-        raise BusUnavailable(f"Kafka: publishing failed: {error!r}") from error
     return Undeliverable.REFUSED
 
 
