@@ -28,6 +28,11 @@ class Record:
     epoch: int
 
     @property
+    def at(self) -> tuple[Partition, int]:
+        """Where it stands in the bus, for ever."""
+        return self.partition, self.offset
+
+    @property
     def size(self) -> int:
         """Bytes of the value and the headers."""
         return len(self.value) + sum(len(name) + len(value) for name, value in self.headers)

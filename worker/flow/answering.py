@@ -1,0 +1,110 @@
+"""Answers: the body, its plaintext sealed to the recipient, the fleet's signature over it, and the way back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Protocol
+
+from worker.chain.plan import Plan
+from worker.model.bodies import RewrapBody, WrapBody
+from worker.model.codes import Code
+from worker.model.ids import NO_ID
+from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
+from worker.model.records import Headers, Outgoing
+from worker.model.replies import ERRORS, Reply, Result, RewrapResult, SealedReply, UnwrapResult, WrapResult
+from worker.model.requests import Envelope, Recipient, Request
+from worker.seal import hpke
+from worker.seal.claims import ReplyClaims
+from worker.seal.errors import BadKey
+from worker.seal.signatures import Signer, sign_jws
+
+
+class Voice(Protocol):
+    """This run's certified signing key; it changes when its certificate nears its end."""
+
+    @property
+    def signer(self) -> Signer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """Builds signed answers."""
+
+    fleet: str
+    voice: Voice
+
+    def refusal(self, envelope: Envelope, code: Code) -> Outgoing:
+        """The answer to a request that is refused as a whole."""
+        return self._signed(envelope, Reply(error=ERRORS[code]))
+
+    def answer(self, plan: Plan, outcomes: Sequence[Outcome]) -> Outgoing:
+        """The answer to a request that was carried out, item by item."""
+        results = [_result(plan.request, outcome) for outcome in outcomes]
+        if plan.recipient is None:
+            return self._signed(plan.request, Reply.model_construct(results=results, sealed=None, error=None))
+        try:
+            sealed = self._sealed(plan.request, plan.recipient, outcomes)
+        except BadKey:
+            return self.refusal(plan.request, Code.MALFORMED)
+        return self._signed(plan.request, Reply.model_construct(results=results, sealed=sealed, error=None))
+
+    def _sealed(self, request: Request, recipient: Recipient, outcomes: Sequence[Outcome]) -> SealedReply:
+        bound = hpke.info(
+            "reply",
+            recipient.suite,
+            self.fleet,
+            request.key.tenant,
+            request.key.client,
+            request.operation.value,
+            request.key.id,
+            recipient.public_key,
+        )
+        slots = [outcome.dek if isinstance(outcome, Wrapped | Unwrapped) else b"" for outcome in outcomes]
+        ciphertext = hpke.seal(recipient.suite, recipient.public_key, bound, hpke.pack_slots(slots))
+        return SealedReply.model_construct(suite=recipient.suite, ciphertext=ciphertext)
+
+    def _signed(self, envelope: Envelope, reply: Reply) -> Outgoing:
+        body = reply.model_dump_json(exclude_none=True).encode()
+        claims = ReplyClaims(
+            fleet=self.fleet,
+            topic=envelope.route.topic,
+            type=f"{envelope.type}.reply",
+            request_id=envelope.key.id,
+            request_sha256=envelope.signed_digest,
+            body_sha256=sha256(body).digest(),
+        )
+        signature = sign_jws(self.voice.signer, claims.payload())
+        headers: Headers = (
+            ("ce_specversion", b"1.0"),
+            ("ce_id", envelope.key.id.encode()),
+            ("ce_source", f"keyriver/{self.fleet}".encode()),
+            ("ce_type", claims.type.encode()),
+            ("content-type", b"application/json"),
+            ("keyriver-signature", signature.encode()),
+            *envelope.route.echo,
+            *envelope.trace,
+        )
+        key = envelope.record.key
+        return Outgoing(envelope.route.topic, key, body, headers, envelope.route.partition)
+
+
+def _result(request: Request, outcome: Outcome) -> Result:
+    match outcome:
+        case Wrapped(id=dek, key=key, version=version, blob=blob):
+            stored = dek != NO_ID
+            shows = not stored or (isinstance(request.body, WrapBody) and request.body.return_blob)
+            return WrapResult.model_construct(
+                id=dek if stored else None, key=key, version=version, blob=blob if shows else None
+            )
+        case Unwrapped(key=key, version=version):
+            return UnwrapResult.model_construct(key=key, version=version)
+        case Rewrapped(id=dek, key=key, version=version, blob=blob, unchanged=unchanged):
+            stored = dek != NO_ID
+            shows = not stored or (isinstance(request.body, RewrapBody) and request.body.return_blob)
+            return RewrapResult.model_construct(
+                id=dek if stored else None, key=key, version=version, blob=blob if shows else None, unchanged=unchanged
+            )
+        case Commanded(result=result):
+            return result
+        case Failed(code=code):
+            return ERRORS[code]

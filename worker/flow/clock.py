@@ -1,0 +1,10 @@
+"""Time for durations: it goes on while the process is frozen and, where the system offers it, while the machine sleeps."""
+
+import time
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def boottime() -> float:
+    """Seconds since some fixed moment."""
+    return time.clock_gettime(_CLOCK)

@@ -1,0 +1,216 @@
+"""The whole life of a request: open → know → decide → execute → settle → publish.
+
+Each stage takes a whole batch and gives one result per request; a failure is a value. A crash before `settle` leaves
+nothing; after it the ledger answers the redelivery with the same outcome (DELIVERY). What met a row that has moved, or
+a twin that settled first, flows once more from the top.
+"""
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol, TypeVar
+
+from worker.chain.conclude import refuse
+from worker.chain.decide import decide
+from worker.chain.plan import Conclusion, Decision, Limits, NewIds, Plan, Refused, Reopen
+from worker.chain.resolve import Chains
+from worker.flow.answering import Answering
+from worker.flow.clock import boottime
+from worker.flow.executing import Executing
+from worker.flow.failpoints import Failpoints
+from worker.flow.knowing import Knowing
+from worker.flow.opening import Dead, Opened, Opening, Rejected
+from worker.flow.pacing import paced
+from worker.flow.publishing import Letter, Publishing
+from worker.flow.registry import Clients
+from worker.flow.unsealing import Unsealing
+from worker.model.codes import Code
+from worker.model.effects import Settled, Settlement
+from worker.model.facts import Facts
+from worker.model.records import Partition, Record, Verdict
+from worker.model.requests import Envelope, Request
+from worker.ports import StaleEpoch, Store, StoreUnavailable
+
+ROUNDS = 16
+"""How often one record may meet a moved row before its batch is given back to the bus."""
+FROZEN_S = 0.25
+"""An answer that waits longer after its settle is checked against the rows once more (D3)."""
+
+T = TypeVar("T")
+Concluded = Conclusion | Rejected | Refused
+
+
+class Fence(Protocol):
+    """Whether this process still holds a partition under an epoch."""
+
+    def is_current(self, partition: Partition, epoch: int) -> bool: ...
+
+
+class Watch(Protocol):
+    """Who counts what the river did. Must not block or raise."""
+
+    def stage(self, name: str, items: int, seconds: float) -> None: ...
+    def concluded(self, request: Envelope, item: "Concluded") -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class River:
+    """The stages in their order, and the loop that sends back what must be decided anew."""
+
+    opening: Opening
+    clients: Clients
+    knowing: Knowing
+    unsealing: Unsealing
+    executing: Executing
+    store: Store
+    answering: Answering
+    publishing: Publishing
+    fence: Fence
+    watch: Watch
+    limits: Limits
+    new_ids: NewIds
+    failpoints: Failpoints
+
+    async def run(self, records: Sequence[Record]) -> list[Verdict]:
+        """Answer every record. Raising means that the batch as a whole comes again; nothing of it may be committed."""
+        verdicts = {}
+        todo = list(records)
+        self._reach("caught")
+        for _ in range(ROUNDS):
+            opened = await self._open(todo)
+            facts, requests = await self._know(opened)
+            decided = await self._decide(requests, facts)
+            concluded = await self._execute(decided, opened, facts)
+            settled, moved, settled_at = await self._settle(concluded)
+            still, moved_since = await self._recheck(settled, settled_at)
+            await self._publish(still, opened)
+            verdicts |= {dead.record.at: Verdict.UNAUTHENTIC for dead in opened if isinstance(dead, Dead)}
+            verdicts |= {_envelope(done).record.at: Verdict.DONE for done in still}
+            todo = [*moved, *moved_since, *self._reopened(decided)]
+            if not todo:
+                return [verdicts[record.at] for record in records]
+        message = "rows kept moving under the batch"
+        raise StoreUnavailable(message)
+
+    async def _open(self, records: Sequence[Record]) -> list[Opened]:
+        opened = await self._timed("open", len(records), self.opening.open(records))
+        self._reach("opened")
+        return opened
+
+    async def _know(self, opened: Sequence[Opened]) -> tuple[Facts | None, list[Request]]:
+        requests = [item for item in opened if isinstance(item, Request)]
+        facts = await self._timed("know", len(requests), self.knowing.know(requests)) if requests else None
+        self._reach("known")
+        return facts, requests
+
+    async def _decide(self, requests: list[Request], facts: Facts | None) -> list[Decision]:
+        if facts is None:
+            return []
+        unsealed = await self.unsealing.unseal(requests, facts)
+        chains = Chains(facts)
+        begun = perf_counter()
+        decided = [
+            decide(request, facts, chains, unsealed.get(index), self.limits, self.new_ids)
+            async for index, request in paced(enumerate(requests))
+        ]
+        self.watch.stage("decide", len(requests), perf_counter() - begun)
+        self._reach("decided")
+        return decided
+
+    async def _execute(
+        self, decided: Sequence[Decision], opened: Sequence[Opened], facts: Facts | None
+    ) -> list[Concluded]:
+        plans = [item for item in decided if isinstance(item, Plan)]
+        now_ms = 0 if facts is None else facts.now_ms
+        items = sum(len(plan.steps) for plan in plans)
+        conclusions = await self._timed("execute", items, self.executing.execute(plans, now_ms)) if plans else []
+        self._reach("executed")
+        refused = [item for item in (*decided, *opened) if isinstance(item, Refused | Rejected)]
+        return [*conclusions, *refused]
+
+    async def _settle(self, concluded: Sequence[Concluded]) -> tuple[list[Concluded], list[Record], float]:
+        """One transaction. Who lost to a twin or met a moved row starts again; the ledger or the new row decides then."""
+        self._check_fence(concluded)
+        settlements = [self._settlement(item) for item in concluded]
+        results = await self._timed("settle", len(settlements), self.store.settle(settlements)) if settlements else []
+        settled_at = boottime()
+        self._reach("settled")
+        pairs = list(zip(concluded, results, strict=True))
+        settled = [item for item, result in pairs if isinstance(result, Settled)]
+        return settled, [_envelope(item).record for item, result in pairs if not isinstance(result, Settled)], settled_at
+
+    async def _recheck(self, settled: list[Concluded], settled_at: float) -> tuple[list[Concluded], list[Record]]:
+        """After a freeze between settle and publish, what the answers rest on is compared once more (D3)."""
+        if not settled or boottime() - settled_at < FROZEN_S:
+            return settled, []
+        rests = [item.plan.seen if isinstance(item, Conclusion) else () for item in settled]
+        results = await self.store.settle([Settlement(None, None, seen, (), ()) for seen in rests])
+        pairs = list(zip(settled, results, strict=True))
+        still = [item for item, result in pairs if isinstance(result, Settled)]
+        return still, [_envelope(item).record for item, result in pairs if not isinstance(result, Settled)]
+
+    async def _publish(self, settled: Sequence[Concluded], opened: Sequence[Opened]) -> None:
+        begun = perf_counter()
+        letters = [self._letter(item) async for item in paced(settled)]
+        self.watch.stage("seal", len(letters), perf_counter() - begun)
+        self._reach("answered")
+        self._check_fence(settled)
+        await self.publishing.bury([item for item in opened if isinstance(item, Dead)])
+        await self._timed("publish", len(letters), self.publishing.publish(letters))
+        self._reach("published")
+        for item in settled:
+            self.watch.concluded(_envelope(item), item)
+
+    async def bury(self, record: Record) -> Verdict:
+        """Set aside a record that stopped its worker three times; if its signature held, its requester is told (D5)."""
+        (opened,) = await self.opening.open([record])
+        if isinstance(opened, Dead):
+            await self.publishing.bury([opened])
+            return Verdict.UNAUTHENTIC
+        envelope = opened.envelope if isinstance(opened, Rejected) else opened
+        await self.store.settle([refuse(envelope, Code.POISON, self.new_ids)])
+        answer = self.answering.refusal(envelope, Code.POISON)
+        await self.publishing.publish([Letter(record, answer)])
+        await self.publishing.set_aside(record, Code.POISON)
+        return Verdict.DEAD
+
+    def _settlement(self, item: Concluded) -> Settlement:
+        return item.settlement if isinstance(item, Conclusion) else refuse(_envelope(item), item.code, self.new_ids)
+
+    def _letter(self, item: Concluded) -> Letter:
+        if isinstance(item, Conclusion):
+            outgoing = self.answering.answer(item.plan, item.outcomes)
+        else:
+            outgoing = self.answering.refusal(_envelope(item), item.code)
+        return Letter(_envelope(item).record, outgoing)
+
+    def _reopened(self, decided: Sequence[Decision]) -> list[Record]:
+        reopened = [item.request for item in decided if isinstance(item, Reopen)]
+        for request in reopened:
+            self.clients.forget(request.key.client)
+        return [request.record for request in reopened]
+
+    def _check_fence(self, items: Sequence[Concluded]) -> None:
+        for place in {(_envelope(item).record.partition, _envelope(item).record.epoch) for item in items}:
+            if not self.fence.is_current(*place):
+                raise StaleEpoch(place[0].topic)
+
+    def _reach(self, name: str) -> None:
+        self.failpoints.reach(name)
+
+    async def _timed(self, stage: str, items: int, work: Awaitable[T]) -> T:
+        begun = perf_counter()
+        done = await work
+        self.watch.stage(stage, items, perf_counter() - begun)
+        return done
+
+
+def _envelope(item: Concluded) -> Envelope:
+    match item:
+        case Conclusion(plan=plan):
+            return plan.request
+        case Rejected(envelope=envelope):
+            return envelope
+        case Refused(request=request):
+            return request
+

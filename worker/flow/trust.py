@@ -1,0 +1,61 @@
+"""From what the store holds to what may be believed: every row's MAC is verified before anything rests on it (S7)."""
+
+from collections.abc import Iterable, Mapping
+from uuid import UUID
+
+from cachetools import LRUCache
+
+from worker.model.facts import Answer, Facts, StoredRow
+from worker.model.rows import Alias, Client, IntakeKey, Key, RowRef, Tenant, Version
+from worker.ports import FleetKeys, Mac
+from worker.seal.rowmac import mac_input
+
+REMEMBERED = 100_000
+"""Rows whose MAC held are remembered whole, so the token is asked once per change, not once per request."""
+
+
+class Trust:
+    """Verifies rows, and remembers those that held."""
+
+    def __init__(self, fleet_keys: FleetKeys) -> None:
+        self._fleet_keys = fleet_keys
+        self._held: LRUCache[StoredRow, bool] = LRUCache(REMEMBERED)
+
+    async def verified(self, answer: Answer) -> Facts:
+        """The facts; rows whose MAC does not hold are only named. Raises `TokenUnavailable`."""
+        doubted = [stored for stored in answer.rows if stored not in self._held]
+        if doubted:
+            macs = [Mac(stored.mac_version, stored.mac) for stored in doubted]
+            held = await self._fleet_keys.verify([mac_input(stored.row) for stored in doubted], macs)
+            self._held.update((stored, True) for stored, good in zip(doubted, held, strict=True) if good)
+            refused = frozenset(stored.row.ref for stored, good in zip(doubted, held, strict=True) if not good)
+        else:
+            refused = frozenset()
+        return _facts(answer, refused)
+
+
+def _facts(answer: Answer, tampered: frozenset[RowRef]) -> Facts:
+    rows = [stored.row for stored in answer.rows if not tampered or stored.row.ref not in tampered]
+    aliases = {row.name: row for row in rows if isinstance(row, Alias)}
+    return Facts(
+        now_ms=answer.now_ms,
+        ledger=answer.ledger,
+        deks=answer.deks,
+        tenants={row.id: row for row in rows if isinstance(row, Tenant)},
+        keys={row.id: row for row in rows if isinstance(row, Key)},
+        versions={(row.key, row.number): row for row in rows if isinstance(row, Version)},
+        aliases=aliases,
+        names=_names(aliases.values()),
+        clients={row.id: row for row in rows if isinstance(row, Client)},
+        intake_keys={row.sequence: row for row in rows if isinstance(row, IntakeKey)},
+        tampered=tampered,
+        key_pages=answer.key_pages,
+        client_pages=answer.client_pages,
+    )
+
+
+def _names(aliases: Iterable[Alias]) -> Mapping[UUID, tuple[str, ...]]:
+    names: dict[UUID, tuple[str, ...]] = {}
+    for alias in aliases:
+        names[alias.key] = (*names.get(alias.key, ()), alias.name)
+    return names
