@@ -45,5 +45,7 @@ bench: install ## figures, each with its rival taken in the same run
 storm: install ## the long storms: minutes to an hour
 	@$(BIN)/python -m pytest -m storm tests
 
+PIN := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 lock: ## pin the dependencies again, after pyproject.toml changed (needs uv)
-	@uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 --all-extras pyproject.toml -o requirements.lock
+	@$(PIN) --all-extras pyproject.toml -o requirements.lock
+	@$(PIN) --constraint requirements.lock pyproject.toml -o requirements-run.lock

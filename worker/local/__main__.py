@@ -1,4 +1,7 @@
-"""`python -m worker.local parts|up|down|status`: the stack without the rest of the product, and its parts fetched."""
+"""`python -m worker.local parts|up|down|status|token`: the stack without the rest of the product.
+
+`parts` fetches what is missing; `token` makes the SoftHSM2 token alone (a container has its services elsewhere).
+"""
 
 import sys
 
@@ -39,6 +42,8 @@ def main(command: str, say: Say) -> None:
             Stack.up(stack.folder, say)
         case "down":
             stack.down()
+        case "token":
+            softhsm.token(stack.token_folder)
         case "status":
             for part in stack.status():
                 say(f"{part.name:9} {'ready' if part.ready else 'not up':7} {part.where}")
