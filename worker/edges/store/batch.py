@@ -12,15 +12,18 @@ from worker.model.rows import RowRef
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What may be written together (`free`, by index); `behind` waits for the fate of an earlier one of the same
-    ledger key; all others are moved. What is written is as if done one after the other, in the batch's order."""
+    """What may be written together (`free`, by index); the others yield.
+
+    `behind` shares the fate of an earlier one with the same ledger key; all that are in neither are moved. What is
+    written is then the same as if done one after the other, in the batch's order.
+    """
 
     free: tuple[int, ...]
     behind: dict[int, int]
 
 
 def arrange(settlements: Sequence[Settlement]) -> Order:
-    """Of two with one ledger key the later follows the earlier; one that saw or changes what an earlier one changes yields."""
+    """Of two with one ledger key the later follows; one that saw or changes what an earlier one changes yields."""
     first: dict[LedgerKey, int] = {}
     behind: dict[int, int] = {}
     changed: set[RowRef] = set()
@@ -47,7 +50,7 @@ def fates(settlements: Sequence[Settlement], order: Order, refused: dict[int, Le
     """One answer per settlement. `refused` holds those free ones that were not written: the winner's entry, or None."""
     free = set(order.free)
     answers: list[Settling] = []
-    for index, settlement in enumerate(settlements):
+    for index in range(len(settlements)):
         if index in order.behind:
             answers.append(_behind(settlements[order.behind[index]], answers[order.behind[index]]))
         elif index not in free:

@@ -62,7 +62,7 @@ def row_of(table: str, values: Mapping[str, Any]) -> StoredRow | None:
 
 
 def json_of(put: PutRow) -> dict[str, Any]:
-    """The row as `jsonb_populate_record` reads it: bytes in hex after \\x, ids as text."""
+    """The row as `jsonb_populate_record` reads it: bytes in hex, ids as text."""
     row = put.row
     columns = {name: _plain(getattr(row, name)) for name in _COLUMNS[row.TABLE.value]}
     return columns | {"mac_version": put.mac_version, "mac": _plain(put.mac)}

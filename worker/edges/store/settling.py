@@ -1,4 +1,4 @@
-"""A batch of settlements as the arguments of `keyriver.settle_v1`: parallel arrays, with the slot of the request first."""
+"""A batch of settlements as the arguments of `keyriver.settle_v1`: parallel arrays, first the slot of the request."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -9,8 +9,6 @@ from worker.model.effects import Announce, Count, Effect, Leaf, LedgerEntry, Mov
 from worker.model.operations import Operation
 from worker.model.requests import LedgerKey
 from worker.model.rows import Dek, RowRef
-
-CALL = f"SELECT * FROM keyriver.settle_v1({', '.join(f'${n}' for n in range(1, 34 + 1))})"
 
 
 class Batch:
@@ -70,7 +68,7 @@ class Batch:
         return number
 
     def arguments(self) -> Sequence[object]:
-        """What `CALL` takes, in its order."""
+        """What the statement `settle` takes, in its order."""
         return (
             self._entries,
             [ref.table.value for ref in self._refs],

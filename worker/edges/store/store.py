@@ -1,4 +1,4 @@
-"""The river's memory in Postgres: `know` is one statement and so one snapshot, `settle` one statement and so one transaction."""
+"""The river's memory in Postgres: `know` is one statement, so one snapshot; `settle` is one, so one transaction."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from worker.edges.store.batch import arrange, fates
 from worker.edges.store.pool import Connection, Pool
 from worker.edges.store.queries import SQL
 from worker.edges.store.rows import row_of
-from worker.edges.store.settling import CALL, Batch, entry_of
+from worker.edges.store.settling import Batch, entry_of
 from worker.model.effects import LedgerEntry, Settlement, Settling
 from worker.model.facts import Answer, Paging, Question, StoredRow
 from worker.model.ids import NO_ID
@@ -45,7 +45,7 @@ class PostgresStore:
         for slot in order.free:
             batch.add(slot, settlements[slot])
         arguments = batch.arguments()
-        rows = await self._pool.run(lambda connection: connection.fetch(CALL, *arguments))
+        rows = await self._pool.run(lambda connection: connection.fetch(SQL["settle"], *arguments))
         return fates(settlements, order, {row["slot"]: entry_of(row["stored"]) for row in rows})
 
 
@@ -69,7 +69,7 @@ def _arguments(question: Question, keys: frozenset[UUID], clients: frozenset[str
 
 
 def _possible(*texts: str) -> bool:
-    """Whether Postgres can hold these: no NUL, no lone surrogate. What it can't hold is not there, and harms no neighbour."""
+    """Whether Postgres can hold these: no NUL, no lone surrogate. What it can't hold is not there, and harms nobody."""
     return not any("\0" in text for text in texts) and all(text.isascii() or _encodes(text) for text in texts)
 
 
@@ -105,7 +105,7 @@ def _answer(
     return Answer(now_ms, ledger, tuple(rows), deks, key_pages, client_pages)
 
 
-def _entry(one: Sequence[Any]) -> LedgerEntry:
+def _entry(one: asyncpg.Record) -> LedgerEntry:
     key = LedgerKey(one[6], one[7], one[8], one[9])
     return LedgerEntry(key, Operation(one[10]), one[5], tuple(one[11]))
 

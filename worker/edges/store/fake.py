@@ -1,0 +1,153 @@
+"""The store in memory: answers as Postgres does, for tests without a server. A contract suite keeps it honest."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from worker.edges.store.batch import arrange, fates
+from worker.edges.store.fake_know import FakeRows
+from worker.edges.store.leases import ROTATION_STARTS, rotation_due
+from worker.model.effects import (
+    Announce,
+    Count,
+    Effect,
+    Leaf,
+    LedgerEntry,
+    MoveDek,
+    PutRow,
+    Settlement,
+    Settling,
+    StoreDeks,
+)
+from worker.model.facts import Answer, Question, StoredRow
+from worker.model.records import Partition
+from worker.model.requests import LedgerKey
+from worker.model.rows import Dek, Key, RowRef, Table
+
+
+def _system_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class FakeStore:
+    """Implements `Store`, `Leases`, `Outbox` and `Attempts`. Tests may look into everything and tamper with it."""
+
+    clock: Callable[[], int] = _system_ms
+    ledger: dict[LedgerKey, LedgerEntry] = field(default_factory=dict)
+    rows: dict[RowRef, StoredRow] = field(default_factory=dict)
+    deks: dict[UUID, Dek] = field(default_factory=dict)
+    census: dict[tuple[UUID, int], tuple[int, int]] = field(default_factory=dict)
+    uses: dict[tuple[UUID, int], int] = field(default_factory=dict)
+    leaves: list[Leaf] = field(default_factory=list)
+    outbox: dict[UUID, Announce] = field(default_factory=dict)
+    acknowledged: set[UUID] = field(default_factory=set)
+    attempts: dict[tuple[str, Partition], tuple[int, int]] = field(default_factory=dict)
+    alone: dict[tuple[str, Partition, int], int] = field(default_factory=dict)
+
+    async def know(self, question: Question) -> Answer:
+        """Never waits."""
+        return FakeRows(self.rows, self.deks).answer(question, self.ledger, self.clock())
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
+        """Never waits: nothing can come between."""
+        order = arrange(settlements)
+        refused: dict[int, LedgerEntry | None] = {}
+        for index in order.free:
+            settlement = settlements[index]
+            winner = self._winner(settlement)
+            if winner is not None or self._has_moved(settlement):
+                refused[index] = winner
+                continue
+            if settlement.ledger is not None:
+                self.ledger[settlement.ledger.key] = settlement.ledger
+            for effect in settlement.effects:
+                self._write(effect)
+        return fates(settlements, order, refused)
+
+    def _winner(self, settlement: Settlement) -> LedgerEntry | None:
+        """What another delivery left that this one did not know of."""
+        if settlement.ledger is None:
+            return None
+        stored = self.ledger.get(settlement.ledger.key)
+        seen = settlement.opened
+        if stored is None or (seen is not None and stored.outcomes == seen.outcomes):
+            return None
+        return stored
+
+    def _has_moved(self, settlement: Settlement) -> bool:
+        vanished = settlement.ledger is not None and settlement.opened is not None
+        if vanished and settlement.ledger is not None and settlement.ledger.key not in self.ledger:
+            return True
+        return any(self._revision(seen.ref) != seen.revision for seen in settlement.seen) or any(
+            not self._fits(effect) for effect in settlement.effects
+        )
+
+    def _fits(self, effect: Effect) -> bool:
+        match effect:
+            case PutRow():
+                return self._revision(effect.row.ref) == effect.row.revision - 1
+            case MoveDek():
+                held = self.deks.get(effect.dek.id)
+                return held is not None and held.blob == effect.old_blob
+            case _:
+                return True
+
+    def _revision(self, ref: RowRef) -> int:
+        stored = self.rows.get(ref)
+        return 0 if stored is None else stored.row.revision
+
+    def _write(self, effect: Effect) -> None:
+        match effect:
+            case StoreDeks():
+                self.deks |= {dek.id: dek for dek in effect.deks}
+            case MoveDek():
+                self.deks[effect.dek.id] = effect.dek
+            case PutRow():
+                self.rows[effect.row.ref] = StoredRow(effect.row, effect.mac_version, effect.mac)
+            case Count():
+                stored, outside = self.census.get((effect.key, effect.version), (0, 0))
+                self.census[effect.key, effect.version] = (stored + effect.stored, outside + effect.issued_outside)
+            case Leaf():
+                self.leaves.append(effect)
+            case Announce():
+                self.outbox.setdefault(effect.id, effect)
+
+    async def lease(self, key: UUID, version: int, count: int) -> int:
+        """As `Leases.lease`."""
+        before = self.uses.get((key, version), 0)
+        self.uses[key, version] = before + count
+        if before < ROTATION_STARTS <= before + count:
+            held = self.rows.get(RowRef(Table.KEYS, str(key)))
+            tenant = held.row.tenant if held is not None and isinstance(held.row, Key) else ""
+            self._write(rotation_due(key, version, tenant))
+        return before + count
+
+    async def waiting(self, limit: int) -> list[Announce]:
+        """As `Outbox.waiting`."""
+        return [event for event in self.outbox.values() if event.id not in self.acknowledged][:limit]
+
+    async def acknowledge(self, ids: Sequence[UUID]) -> None:
+        """As `Outbox.acknowledge`."""
+        self.acknowledged.update(ids)
+
+    async def assigned(self, group: str, partition: Partition, offset: int) -> int:
+        """As `Attempts.assigned`."""
+        last, times = self.attempts.get((group, partition), (offset, 0))
+        self.attempts[group, partition] = (offset, times + 1 if last == offset else 1)
+        return self.attempts[group, partition][1]
+
+    async def released(self, group: str, partition: Partition) -> None:
+        """As `Attempts.released`."""
+        self.attempts.pop((group, partition), None)
+
+    async def begin_alone(self, group: str, partition: Partition, offset: int) -> int:
+        """As `Attempts.begin_alone`."""
+        marker = (group, partition, offset)
+        self.alone[marker] = self.alone.get(marker, 0) + 1
+        return self.alone[marker]
+
+    async def end_alone(self, group: str, partition: Partition, offset: int) -> None:
+        """As `Attempts.end_alone`."""
+        self.alone.pop((group, partition, offset), None)

@@ -1,0 +1,96 @@
+"""The fake's `know`: the walk from what is asked to all that it rests on, as `sql/know.sql` does it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
+
+from worker.model.effects import LedgerEntry
+from worker.model.facts import Answer, Paging, Question, StoredRow
+from worker.model.ids import NO_ID
+from worker.model.requests import LedgerKey
+from worker.model.rows import Alias, Client, Dek, Key, RowRef, Table, Version
+
+T = TypeVar("T")
+Pair = tuple[UUID, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FakeRows:
+    """What is stored, at one moment."""
+
+    rows: Mapping[RowRef, StoredRow]
+    deks: Mapping[UUID, Dek]
+
+    def answer(self, question: Question, ledger: Mapping[LedgerKey, LedgerEntry], now_ms: int) -> Answer:
+        """As `Store.know`."""
+        key_pages = {page: self._key_page(page) for page in question.key_pages}
+        client_pages = {page: self._client_page(page) for page in question.client_pages}
+        deks = {id_: self.deks[id_] for id_ in question.deks if id_ in self.deks}
+        reached = self._reached(self._roots(question, deks.values(), key_pages.values()))
+        refs = self._refs(question, reached, client_pages.values())
+        return Answer(
+            now_ms,
+            {key: ledger[key] for key in question.ledger if key in ledger},
+            tuple(self.rows[ref] for ref in refs if ref in self.rows),
+            deks,
+            key_pages,
+            client_pages,
+        )
+
+    def _roots(self, question: Question, deks: Iterable[Dek], pages: Iterable[tuple[UUID, ...]]) -> set[Pair]:
+        keys = set(question.keys.union(question.trees, *pages))
+        keys |= {alias.key for alias in self._all(Alias) if alias.name in question.aliases}
+        trees = {(version.key, version.number) for version in self._all(Version) if version.key in question.trees}
+        return {(key, 0) for key in keys} | set(question.versions) | trees | {(dek.key, dek.version) for dek in deks}
+
+    def _reached(self, roots: set[Pair]) -> set[Pair]:
+        reached: set[Pair] = set()
+        waiting = list(roots)
+        while waiting:
+            pair = waiting.pop()
+            key = self._key(pair[0])
+            if pair in reached:
+                continue
+            reached.add(pair)
+            if key is None:
+                continue
+            waiting.append((key.id, key.active_version))
+            version = self._version(pair)
+            if key.parent is not None and version is not None:
+                waiting.append((key.parent, version.parent_version))
+        return reached
+
+    def _refs(self, question: Question, reached: set[Pair], pages: Iterable[tuple[str, ...]]) -> set[RowRef]:
+        keys = {key for key, _ in reached}
+        return (
+            {RowRef(Table.TENANTS, tenant) for tenant in question.tenants}
+            | {RowRef(Table.CLIENTS, client) for client in question.clients.union(*pages)}
+            | {RowRef(Table.INTAKE_KEYS, str(sequence)) for sequence in question.intake_keys}
+            | {RowRef(Table.KEYS, str(key)) for key in keys}
+            | {RowRef(Table.VERSIONS, f"{key}/{number}") for key, number in reached}
+            | {alias.ref for alias in self._all(Alias) if alias.key in keys}
+        )
+
+    def _key_page(self, page: Paging) -> tuple[UUID, ...]:
+        try:
+            after = UUID(page.after) if page.after else NO_ID
+        except ValueError:
+            return ()
+        ids = (key.id for key in self._all(Key) if key.tenant == page.tenant and key.id > after)
+        return tuple(sorted(ids)[: page.limit])
+
+    def _client_page(self, page: Paging) -> tuple[str, ...]:
+        ids = (client.id for client in self._all(Client) if client.tenant == page.tenant and client.id > page.after)
+        return tuple(sorted(ids)[: page.limit])
+
+    def _key(self, id_: UUID) -> Key | None:
+        stored = self.rows.get(RowRef(Table.KEYS, str(id_)))
+        return stored.row if stored is not None and isinstance(stored.row, Key) else None
+
+    def _version(self, pair: Pair) -> Version | None:
+        stored = self.rows.get(RowRef(Table.VERSIONS, f"{pair[0]}/{pair[1]}"))
+        return stored.row if stored is not None and isinstance(stored.row, Version) else None
+
+    def _all(self, kind: type[T]) -> Iterable[T]:
+        return (stored.row for stored in self.rows.values() if isinstance(stored.row, kind))
