@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from worker.flow.deadletters import DeadLetters
 from worker.flow.opening import Dead
+from worker.model.codes import Code
 from worker.model.records import Outgoing, Record, Verdict
 from worker.ports import Sink
 
@@ -39,6 +40,10 @@ class Publishing:
         letters = [letter for item in dead if (letter := self.dead_letters.unauthentic(item.record, item.code)) is not None]
         if letters:
             await self._insist(letters)
+
+    async def set_aside(self, record: Record, code: Code, attempts: int) -> None:
+        """Dead-letter an authentic record."""
+        await self._insist([self.dead_letters.authentic(record, code, attempts)])
 
     async def _insist(self, letters: Sequence[Outgoing]) -> None:
         """What nobody takes must not be lost: without a dead-letter topic the batch fails and the partition waits."""

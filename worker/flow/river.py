@@ -31,6 +31,8 @@ from worker.model.records import Partition, Record, Verdict
 from worker.model.requests import Envelope, Request
 from worker.ports import StaleEpoch, Store, StoreUnavailable
 
+DEATHS = 3
+"""How often a record has stopped its worker when it is buried (D5)."""
 ROUNDS = 16
 """How often one record may meet a moved row before its batch is given back to the bus."""
 FROZEN_S = 0.25
@@ -73,7 +75,7 @@ class River:
 
     async def run(self, records: Sequence[Record]) -> list[Verdict]:
         """Answer every record. Raising means that the batch as a whole comes again; nothing of it may be committed."""
-        verdicts = {}
+        verdicts: dict[tuple[Partition, int], Verdict] = {}
         todo = list(records)
         self._reach("caught")
         for _ in range(ROUNDS):
@@ -171,7 +173,7 @@ class River:
         await self.store.settle([refuse(envelope, Code.POISON, self.new_ids)])
         answer = self.answering.refusal(envelope, Code.POISON)
         await self.publishing.publish([Letter(record, answer)])
-        await self.publishing.set_aside(record, Code.POISON)
+        await self.publishing.set_aside(record, Code.POISON, DEATHS)
         return Verdict.DEAD
 
     def _settlement(self, item: Concluded) -> Settlement:
