@@ -21,7 +21,7 @@ from worker.local.process import Process
 KAFKA = "org.apache.kafka:kafka_2.13:4.4.0"
 LOGGING = "org.slf4j:slf4j-simple:1.7.36"
 START_SECONDS = 60.0
-HEAP = ("-Xms64m", "-Xmx256m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+HEAP = ("-Xms64m", "-Xmx512m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
 QUIET = ("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true")
 
 _SETTINGS = """\

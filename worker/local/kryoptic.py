@@ -14,7 +14,7 @@ from worker.local.token import LABEL, Token
 
 VERSION = "1.5.4"
 FEATURES = "minimal,kdf_all,kryoptic-lib/dynamic,kryoptic-lib/ffdh"
-PACKAGES = ("libssl-dev", "libsqlite3-dev", "pkg-config", "libclang1-14", "libclang-common-14-dev")
+PACKAGES = ("gcc", "libc6-dev", "libssl-dev", "libsqlite3-dev", "pkg-config", "libclang1-14", "libclang-common-14-dev")
 CURE = (
     "a Rust toolchain of 1.85 or newer, a C compiler and the headers of OpenSSL 3, SQLite and libclang "
     f"(on Debian: {' '.join(PACKAGES)}), then make install"
