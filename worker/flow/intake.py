@@ -7,22 +7,21 @@ and every later one of its partitions: they are rewound to what is committed and
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from worker.flow.alone import Quiet
 from worker.flow.clock import boottime
-from worker.flow.offsets import Prefix
+from worker.flow.holdings import DEATHS, Holdings
 from worker.model.records import Catch, Closed, Partition, Record, Verdict
 from worker.ports import Attempts, BusUnavailable, Source, StaleEpoch, StoreUnavailable, TokenUnavailable
 
 log = logging.getLogger(__name__)
 
-DEATHS = 3
-"""So many deaths at one offset make its records suspects; so many deaths alone bury one (D5)."""
 _PASSING = (BusUnavailable, StoreUnavailable, TokenUnavailable, StaleEpoch)
+"""What is not the fault of any record: it is waited out, for ever if need be."""
 
 
 class River(Protocol):
@@ -49,7 +48,7 @@ class IntakeObserver(Protocol):
         ...
 
     def failed(self, records: int, error: Exception) -> None:
-        """A batch was dropped and will come again."""
+        """A batch was dropped and will come again; 0 records: nothing could be caught."""
         ...
 
     def revoked(self, partitions: int, unfinished: int) -> None:
@@ -81,25 +80,6 @@ class Bounds:
     dead_letters: int = 100
     """Authentic dead letters in a row that stop a partition (S9)."""
 
-    @property
-    def reach(self) -> int:
-        """How far behind the committed offset a record may have been when its worker died."""
-        return self.max_records * self.in_flight
-
-
-@dataclass(slots=True)
-class _Held:
-    """One assigned partition. `epoch` None: rewound, and its first record is awaited."""
-
-    epoch: int | None
-    prefix: Prefix
-    committed: int
-    assignments: int
-    suspect_until: int = 0
-    failures: int = 0
-    dead: int = 0
-    has_progressed: bool = False
-
 
 class Intake:
     """One lane. `run` until `stop`; then close the source, which leaves the group."""
@@ -125,9 +105,8 @@ class Intake:
         self._clock = clock
         self.last_turn = clock()
         """When the loop last turned, on `clock`: what /livez watches. It does not turn while every batch hangs."""
-        self._held: dict[Partition, _Held] = {}
+        self._holdings = Holdings(bounds.max_records * bounds.in_flight, bounds.dead_letters)
         self._flying: dict[asyncio.Task[None], frozenset[Partition]] = {}
-        self._stopped: set[Partition] = set()
         self._stop = asyncio.Event()
         self._unsaved = asyncio.Event()
         self._saving = asyncio.Lock()
@@ -138,25 +117,27 @@ class Intake:
     @property
     def is_ready(self) -> bool:
         """Whether no partition was stopped by the dead-letter limit."""
-        return not self._stopped
+        return not self._holdings.stopped
 
     def stop(self) -> None:
         """Take nothing more, finish what was begun, commit, and let `run` return."""
         self._stop.set()
 
     async def run(self) -> None:
-        """Run the lane. Errors of bus, store and token are waited out; nothing else comes out either."""
-        tasks = [asyncio.create_task(self._turns()), asyncio.create_task(self._save_forever())]
+        """Run the lane. Errors of bus, store and token are waited out."""
+        stop = asyncio.create_task(self._stop.wait())
+        loops = [asyncio.create_task(self._turns()), asyncio.create_task(self._save_forever())]
         try:
-            stop = asyncio.create_task(self._stop.wait())
-            await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
-            stop.cancel()
+            await asyncio.wait([*loops, stop], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
+            for task in (stop, *loops):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._drain(frozenset(self._held))
-        for task in tasks:
+            await asyncio.gather(stop, *loops, return_exceptions=True)
+            await self._drain(self._holdings.partitions)
+            for task in list(self._flying):
+                task.cancel()
+            await asyncio.gather(*self._flying, return_exceptions=True)
+        for task in loops:
             if not task.cancelled():
                 task.result()
 
@@ -176,61 +157,44 @@ class Intake:
                 await self._begin(catch)
 
     async def _begin(self, catch: Catch) -> None:
-        records = catch.records
-        self._observer.caught(len(records), sum(record.size for record in records), catch.closed)
+        self._observer.caught(len(catch.records), sum(record.size for record in catch.records), catch.closed)
         try:
-            await self._take_over(records)
+            for first in self._holdings.newcomers(catch.records):
+                count = await self._attempts.assigned(self._group, first.partition, first.offset)
+                self._holdings.adopt(first, count)
         except Exception as error:  # noqa: BLE001 - whatever it is, the records come again
-            await self._fail(records, error)
+            await self._fail(catch.records, error)
             return
-        usual: list[Record] = []
-        suspects: list[Record] = []
-        for record in records:
-            held = self._held.get(record.partition)
-            if held is None or held.epoch != record.epoch or record.partition in self._stopped:
-                continue
-            held.prefix.caught([record.offset])
-            (suspects if record.offset < held.suspect_until else usual).append(record)
+        if self._holdings.stopped:  # a new assignment had resumed them
+            self._source.pause({record.partition for record in catch.records} & self._holdings.stopped)
+        usual, suspects = self._holdings.begin(catch.records)
         if usual:
             self._start(usual, self._together(usual))
         for record in suspects:
             if self._source.is_current(record.partition, record.epoch):
                 await asyncio.shield(self._start([record], self._alone(record)))
 
-    async def _take_over(self, records: Iterable[Record]) -> None:
-        """Meet each partition that comes under a new epoch; one that is new to us may have killed its last worker."""
-        for record in {record.partition: record for record in reversed(list(records))}.values():
-            partition, held = record.partition, self._held.get(record.partition)
-            if partition in self._stopped:
-                self._source.pause([partition])
-            elif held is not None and held.epoch is None:
-                held.epoch, held.prefix, held.committed = record.epoch, Prefix(record.offset), record.offset
-            elif held is None or held.epoch != record.epoch:
-                count = await self._attempts.assigned(self._group, partition, record.offset)
-                suspect_until = record.offset + self._bounds.reach if count > DEATHS else 0
-                self._held[partition] = _Held(record.epoch, Prefix(record.offset), record.offset, count, suspect_until)
-
-    def _start(self, records: Sequence[Record], work: Awaitable[list[Verdict]]) -> asyncio.Task[None]:
+    def _start(self, records: Sequence[Record], work: Coroutine[None, None, list[Verdict]]) -> asyncio.Task[None]:
         task = asyncio.create_task(self._fly(records, work))
         self._flying[task] = frozenset(record.partition for record in records)
         task.add_done_callback(self._flying.pop)
         return task
 
-    async def _fly(self, records: Sequence[Record], work: Awaitable[list[Verdict]]) -> None:
+    async def _fly(self, records: Sequence[Record], work: Coroutine[None, None, list[Verdict]]) -> None:
         begun = self._clock()
         try:
             verdicts = await work
+            over = self._holdings.finish(records, verdicts)
         except Exception as error:  # noqa: BLE001 - whatever it is, the batch comes again
             await self._fail(records, error)
             return
         self._failures = 0
         self._observer.finished(len(records), self._clock() - begun)
-        for record, verdict in zip(records, verdicts, strict=True):
-            held = self._held.get(record.partition)
-            if held is not None and held.epoch == record.epoch:
-                held.prefix.finished(record.offset, verdict)
-        for partition in {record.partition for record in records}:
-            self._advance(partition)
+        for partition in over:
+            log.error("%s: too many authentic dead letters in a row on %s, stopped", self._group, partition)
+            self._source.pause([partition])
+            self._observer.stopped(partition)
+        self._unsaved.set()
 
     async def _together(self, records: Sequence[Record]) -> list[Verdict]:
         async with self._quiet.company():
@@ -249,39 +213,12 @@ class Intake:
             await self._attempts.end_alone(*where)
             return verdicts
 
-    def _advance(self, partition: Partition) -> None:
-        held = self._held.get(partition)
-        if held is None or held.epoch is None:
-            return
-        for verdict in held.prefix.advance():
-            if verdict is Verdict.DEAD:
-                held.dead += 1
-            elif verdict is Verdict.DONE:
-                held.dead = 0
-        held.failures = 0 if held.prefix.next_offset > held.committed else held.failures
-        if held.dead >= self._bounds.dead_letters and partition not in self._stopped:
-            self._stopped.add(partition)
-            self._source.pause([partition])
-            self._observer.stopped(partition)
-        self._unsaved.set()
-
     async def _fail(self, records: Sequence[Record], error: Exception) -> None:
         self._note_failure(len(records), error)
         async with self._saving:  # a commit under way would be overtaken by the rewind
-            ours = []
-            for partition, epoch in {record.partition: record.epoch for record in records}.items():
-                held = self._held.get(partition)
-                if held is not None and held.epoch not in (epoch, None):
-                    continue  # rewound already, and running again
-                if held is not None:
-                    if not isinstance(error, _PASSING):
-                        held.failures += 1
-                        if held.failures >= DEATHS:
-                            held.suspect_until = held.committed + self._bounds.reach
-                    held.epoch, held.dead = None, 0
-                if self._source.is_current(partition, epoch):
-                    ours.append(partition)
-            await self._source.rewind(ours)
+            void = self._holdings.fail(records, blames_records=not isinstance(error, _PASSING))
+            epochs = {record.partition: record.epoch for record in records}
+            await self._source.rewind(each for each in void if self._source.is_current(each, epochs[each]))
 
     def _note_failure(self, records: int, error: Exception) -> None:
         self._observer.failed(records, error)
@@ -291,7 +228,7 @@ class Intake:
         now = self._clock()
         if now >= self._retry_at:  # batches that fail together count once
             self._failures += 1
-            longest = min(self._bounds.longest_pause_s, self._bounds.first_pause_s * 2 ** (self._failures - 1))
+            longest = min(self._bounds.longest_pause_s, self._bounds.first_pause_s * 2 ** min(self._failures - 1, 10))
             self._retry_at = now + longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
 
     async def _save_forever(self) -> None:
@@ -304,30 +241,16 @@ class Intake:
             except StaleEpoch:
                 pass  # somebody else does these again
             except BusUnavailable as error:
-                log.warning("%s: offsets are not committed, and will be: %r", self._group, error)
+                log.warning("%s: offsets are not committed yet: %r", self._group, error)
                 self._unsaved.set()
                 await asyncio.sleep(self._bounds.first_pause_s)
 
     async def _save(self) -> None:
         """Commit the finished prefixes of what is held under the epoch that finished it."""
         async with self._saving:
-            done = {
-                partition: held
-                for partition, held in self._held.items()
-                if held.epoch is not None
-                and held.prefix.next_offset > held.committed
-                and self._source.is_current(partition, held.epoch)
-            }
-            if not done:
-                return
-            offsets = {partition: held.prefix.next_offset for partition, held in done.items()}
-            await self._source.commit(offsets)
-            for partition, held in done.items():
-                held.committed = offsets[partition]
-            proven = [partition for partition, held in done.items() if held.assignments > 1 and not held.has_progressed]
-            for held in done.values():
-                held.has_progressed = True
-            await self._release(proven)
+            if offsets := self._holdings.unsaved(self._source.is_current):
+                await self._source.commit(offsets)
+                await self._release(self._holdings.saved(offsets))
 
     async def _drain(self, partitions: frozenset[Partition]) -> None:
         """Finish what was begun on these, commit it, and forget them."""
@@ -336,11 +259,10 @@ class Intake:
             await asyncio.wait(flying, timeout=self._bounds.drain_s)
         with suppress(StaleEpoch, BusUnavailable):
             await self._save()
-        gone = {partition: held for partition in partitions if (held := self._held.pop(partition, None)) is not None}
-        unfinished = sum(held.prefix.open_records for held in gone.values())
-        self._observer.revoked(len(partitions), unfinished)
-        # With progress the next assignment begins elsewhere and counts anew; without it, this one did end cleanly.
-        await self._release(p for p, held in gone.items() if not held.has_progressed and held.prefix.is_idle)
+        dropped = self._holdings.drop(partitions)
+        self._observer.revoked(len(partitions), dropped.unfinished)
+        # With progress the next assignment begins elsewhere and counts anew; without it, this one still ended cleanly.
+        await self._release(dropped.untouched)
 
     async def _release(self, partitions: Iterable[Partition]) -> None:
         for partition in partitions:
