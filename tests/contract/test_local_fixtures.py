@@ -9,7 +9,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from blockbuster import BlockBuster, BlockingError
 
 import worker
-from tests.stack import Services
+from tests.stack import Services, services
+from worker.local import PartMissing, Stack
 
 
 async def topics(stack: Services) -> set[str]:
@@ -65,3 +66,24 @@ async def test_the_guard_catches_what_blocks_the_loop(no_blocking: BlockBuster) 
         exec(ours, {"time": time})  # noqa: S102 - three words of our own
     # Only our code is watched: a test may block.
     time.sleep(0.001)
+
+
+def test_addresses_from_the_environment_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYRIVER_TEST_KAFKA", "broker:1")
+    monkeypatch.setenv("KEYRIVER_TEST_POSTGRES", "postgresql://server")
+    with services() as found:
+        assert found == Services("broker:1", "postgresql://server")
+
+
+# The docker client leaves its socket open when nobody answers.
+@pytest.mark.filterwarnings("ignore:.*unclosed.*:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_with_neither_parts_nor_docker_the_missing_part_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def up(_folder: Path) -> Stack:
+        raise PartMissing("Kafka", "ask for it")
+
+    monkeypatch.delenv("KEYRIVER_TEST_KAFKA", raising=False)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nobody/here")
+    monkeypatch.setattr(Stack, "up", up)
+    with pytest.raises(PartMissing, match="ask for it"), services():
+        pass

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import UnknownTopicOrPartitionError
 
-from worker.local import Stack
+from worker.local import PartMissing, Postgres, Stack
 from worker.local.process import _alive
 
 BROKER_STAMPS = 1
@@ -150,3 +150,17 @@ async def test_a_member_may_be_expelled_after_one_second(own_stack: Stack) -> No
     await consumer.start()
     assert consumer.assignment()
     await consumer.stop()
+
+
+def test_a_start_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def start(_self: Postgres) -> None:
+        raise PartMissing("Postgres", "ask for it")
+
+    monkeypatch.setattr(Postgres, "start", start)
+    started: list[int | None] = []
+    stack = Stack(tmp_path / "data")
+    with pytest.raises(PartMissing):
+        Stack.up(stack.folder, lambda text: started.append(stack.kafka.process.pid()) if "ready" in text else None)
+    (pid,) = started
+    assert pid
+    assert not _alive(pid)
