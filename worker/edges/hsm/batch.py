@@ -6,7 +6,7 @@ had to leave the gate goes on with what is None when it comes back.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from time import monotonic, perf_counter
@@ -57,18 +57,22 @@ def keks_of(op: HsmOp) -> tuple[Kek, ...]:
 
 
 def grouped(ops: Sequence[HsmOp], at: Sequence[int]) -> list[list[int]]:
-    """Positions with the same operation under the same KEKs, in pieces that a deadline can fall between."""
-    names: dict[tuple[int, ...], object] = {}
-    groups: defaultdict[object, list[int]] = defaultdict(list)
+    """Positions with the same operation under the same KEKs."""
+    groups: dict[object, list[int]] = {}
+    quick: dict[object, list[int]] = {}
     for i in at:
         op = ops[i]
-        keks = keks_of(op)
-        # Hashing ids first: a batch mostly repeats the same Kek objects, and a UUID's hash is dear.
-        ids = (id(type(op)), *map(id, keks))
-        if ids not in names:
-            names[ids] = (type(op), *((kek.key, kek.version, kek.revision) for kek in keks))
-        groups[names[ids]].append(i)
+        # A batch mostly repeats the same Kek objects, and hashing their UUIDs is dear.
+        mark = (type(op), id(op.kek)) if isinstance(op, (WrapDek, UnwrapDek)) else _name(op)
+        group = quick.get(mark)
+        if group is None:
+            group = quick[mark] = groups.setdefault(_name(op), [])
+        group.append(i)
     return list(groups.values())
+
+
+def _name(op: HsmOp) -> tuple[object, ...]:
+    return type(op), *((kek.key, kek.version, kek.revision) for kek in keks_of(op))
 
 
 class Chunk:

@@ -22,6 +22,7 @@ from worker.model.hsm import Fault, HsmFault, HsmOp, HsmResult
 from worker.ports import TokenUnavailable
 
 T = TypeVar("T")
+_LARGEST_PART = 64
 _LATE = HsmFault(Fault.UNAVAILABLE, "not done in time")
 
 
@@ -47,7 +48,7 @@ class Pool:
         self._device, self._observer = device, observer
         self._keeper = Keeper(config)
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
-        self._idle, self._count = config.sessions, Lock()
+        self._sessions = config.sessions
         self._threads = [Thread(target=self._serve, name=f"hsm-{n}", daemon=True) for n in range(config.sessions)]
         for thread in self._threads:
             thread.start()
@@ -65,9 +66,14 @@ class Pool:
         return [_LATE if result is None else result for result in results]
 
     def _parts(self, size: int) -> list[range]:
-        """One part for a token in software; for a network token as many as threads are idle."""
-        threads = max(1, self._idle) if self._device.abilities.remote else 1
-        step = ceil(size / min(size, threads))
+        """One part for a token in software, which threads don't help; for a network token as many as there are threads.
+
+        Parts grow with the queue: a busy pool gains nothing from more of them, and each draws its own random bytes.
+        """
+        threads = self._sessions if self._device.abilities.remote else 1
+        step = ceil(size / threads)
+        if threads > 1:
+            step = min(_LARGEST_PART, step + self._queue.qsize() // threads)
         return [range(start, min(size, start + step)) for start in range(0, size, step)]
 
     def drop(self, keys: Iterable[UUID]) -> None:
@@ -93,13 +99,9 @@ class Pool:
     def _serve(self) -> None:
         crew = Crew(self._device)
         while (job := self._queue.get()) is not None:
-            with self._count:
-                self._idle -= 1
             try:
                 self._do(job, crew)
             finally:
-                with self._count:
-                    self._idle += 1
                 job.finish()
 
     def _do(self, job: Job, crew: Crew) -> None:
