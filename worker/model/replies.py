@@ -73,7 +73,7 @@ class KeyView(Answer):
     id: UUID
     tenant: str
     alias: str
-    parent: UUID | None
+    parent: UUID | None = None
     layer: int
     purpose: Purpose
     origin: Origin
