@@ -1,0 +1,251 @@
+"""The composition root: the only place that names concrete edges. One process = one token, one pool of connections, its lanes."""
+
+import asyncio
+import os
+import resource
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from worker.edges.bus.access import KafkaAccess, Mechanism, Protocol
+from worker.edges.bus.progress import KafkaProgress
+from worker.edges.bus.sink import KafkaSink
+from worker.edges.bus.source import KafkaSource, Timing
+from worker.edges.hsm import HsmConfig, Pin, Token, open_token
+from worker.edges.store.attempts import PostgresAttempts
+from worker.edges.store.chores import fold, prune
+from worker.edges.store.fleet import read_fleet
+from worker.edges.store.leases import PostgresLeases
+from worker.edges.store.migrate import check_schema
+from worker.edges.store.outbox import PostgresOutbox
+from worker.edges.store.pool import Pool, PostgresSettings, connected
+from worker.edges.store.store import PostgresStore
+from worker.chain.plan import Limits
+from worker.flow.answering import Answering
+from worker.flow.bodies import BodyLimits
+from worker.flow.deadletters import DeadLetters
+from worker.flow.executing import Executing
+from worker.flow.failpoints import Failpoints, parse
+from worker.flow.fresh import new_ids, now_ms
+from worker.flow.intake import Bounds, Intake
+from worker.flow.intakekeys import IntakeKeys
+from worker.flow.knowing import Knowing
+from worker.flow.opening import Opening
+from worker.flow.publishing import Publishing
+from worker.flow.registry import Clients
+from worker.flow.relay import Relay
+from worker.flow.river import River
+from worker.flow.trust import Trust
+from worker.flow.unsealing import Unsealing
+from worker.flow.upkeep import Duty, keep_up
+from worker.flow.uses import Uses
+from worker.flow.voice import RunVoice
+from worker.model.topics import Lane, Topics, limits
+from worker.settings import Settings
+from worker.watch.metrics import Metrics
+
+SWITCH_INTERVAL_S = 5e-5
+"""Short calls that release the GIL crawl beside a busy loop at Python's default of 5 ms (FACTS 2.12)."""
+
+
+class WrongFleet(Exception):
+    """The database, the token and the settings do not belong together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The edges of one process, open."""
+
+    settings: Settings
+    topics: Topics
+    access: KafkaAccess
+    token: Token
+    pool: Pool
+    store: PostgresStore
+    sink: KafkaSink
+    trust: Trust
+    metrics: Metrics
+
+
+def kafka_access(settings: Settings) -> KafkaAccess:
+    """The cluster as the settings describe it."""
+    return KafkaAccess(
+        bootstrap=settings.kafka_bootstrap,
+        protocol=Protocol(settings.kafka_protocol),
+        mechanism=Mechanism(settings.kafka_mechanism),
+        username=settings.kafka_username,
+        password=settings.kafka_password(),
+        ca_file=settings.kafka_ca_file,
+        cert_file=settings.kafka_cert_file,
+        key_file=settings.kafka_key_file,
+    )
+
+
+def postgres_settings(settings: Settings) -> PostgresSettings:
+    """The database as the settings describe it."""
+    return PostgresSettings(settings.postgres_dsn(), pool_size=settings.postgres_pool)
+
+
+def hsm_config(settings: Settings) -> HsmConfig:
+    """The token as the settings describe it."""
+    return HsmConfig(
+        module=settings.hsm_module,
+        fleet=settings.fleet,
+        pin=Pin(settings.hsm_pin()),
+        label=settings.hsm_label,
+        serial=settings.hsm_serial,
+        sessions=settings.hsm_sessions,
+        handles=settings.hsm_handles,
+    )
+
+
+def harden(settings: Settings) -> None:
+    """No core dumps; in production nobody of the same user may read our memory either (S17)."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        import ctypes  # noqa: PLC0415 - only Linux has prctl
+
+        pr_set_dumpable = 4
+        ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
+    del settings
+
+
+@asynccontextmanager
+async def open_parts(settings: Settings, metrics: Metrics) -> AsyncIterator[Parts]:
+    """Open every edge and check that they belong together; close them in reverse."""
+    topics = Topics(settings.topic_prefix)
+    access = kafka_access(settings)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(connected(postgres_settings(settings)))
+        await check_schema(pool)
+        token = await open_token(hsm_config(settings), metrics)
+        stack.push_async_callback(token.close)
+        await _check_fleet(settings, pool, token)
+        sink = await stack.enter_async_context(KafkaSink(access, limits(topics).get))
+        trust = Trust(token.fleet_keys)
+        yield Parts(settings, topics, access, token, pool, PostgresStore(pool), sink, trust, metrics)
+
+
+async def _check_fleet(settings: Settings, pool: Pool, token: Token) -> None:
+    fleet = await read_fleet(pool)
+    if fleet is None:
+        message = "the database belongs to no fleet yet: run `keyriver init`"
+        raise WrongFleet(message)
+    if fleet.id != settings.fleet:
+        message = f"fleet: the database belongs to {fleet.id}, the setting says {settings.fleet}"
+        raise WrongFleet(message)
+    if fleet.signing_key != token.fleet_keys.signing_key:
+        message = "hsm: this token's signing key is not the fleet's"
+        raise WrongFleet(message)
+
+
+class Worker:
+    """One process of the fleet: its lanes, and the duties beside them."""
+
+    def __init__(self, parts: Parts, lanes: Sequence[Lane]) -> None:
+        settings = parts.settings
+        self._parts = parts
+        self._failpoints = Failpoints(parse(settings.failpoints))
+        self._voice = RunVoice(settings.fleet, parts.topics.intake, parts.token.fleet_keys, parts.sink)
+        progress = KafkaProgress(parts.access, parts.topics.group(Lane.INTERACTIVE), parts.topics.wrap)
+        self._intake_keys = IntakeKeys(
+            fleet=settings.fleet,
+            intake_topic=parts.topics.intake,
+            suites=settings.intake_suites,
+            store=parts.store,
+            trust=parts.trust,
+            fleet_keys=parts.token.fleet_keys,
+            sink=parts.sink,
+            progress=progress,
+        )
+        self._uses = Uses(PostgresLeases(parts.pool))
+        name = f"{socket.gethostname()}/{os.getpid()}"
+        self._dead_letters = DeadLetters(parts.topics.undelivered, name, parts.metrics)
+        timing = Timing(session_s=settings.kafka_session_s, heartbeat_s=settings.kafka_session_s / 4)
+        self._sources = {
+            lane: KafkaSource(parts.access, parts.topics.group(lane), parts.topics.lane(lane), timing) for lane in lanes
+        }
+        self.intakes = {lane: self._intake(lane, source) for lane, source in self._sources.items()}
+
+    def _intake(self, lane: Lane, source: KafkaSource) -> Intake:
+        settings = self._parts.settings
+        bounds = Bounds(settings.batch_records, settings.batch_bytes, settings.batches_in_flight)
+        attempts = PostgresAttempts(self._parts.pool)
+        observer = self._parts.metrics.lane(lane.value)
+        return Intake(self._parts.topics.group(lane), source, self._river(source), attempts, observer, bounds)
+
+    def _river(self, source: KafkaSource) -> River:
+        parts, settings = self._parts, self._parts.settings
+        clients = Clients(parts.store, parts.trust)
+        body_limits = BodyLimits(request_bytes=settings.request_bytes, items=settings.request_items)
+        return River(
+            opening=Opening(settings.fleet, settings.topic_prefix, body_limits, clients),
+            clients=clients,
+            knowing=Knowing(parts.store, parts.trust),
+            unsealing=Unsealing(settings.fleet, self._intake_keys),
+            executing=Executing(parts.token.hsm, parts.token.fleet_keys, self._uses, new_ids),
+            store=parts.store,
+            answering=Answering(settings.fleet, self._voice),
+            publishing=Publishing(parts.sink, self._dead_letters),
+            fence=source,
+            watch=parts.metrics,
+            limits=Limits(ledger_window_ms=round(settings.ledger_window.total_seconds() * 1000)),
+            new_ids=new_ids,
+            failpoints=self._failpoints,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop`, then drain: finish what was begun, commit, leave the groups."""
+        await self._voice.renew(now_ms())
+        await self._intake_keys.keep(now_ms())
+        upkeep = asyncio.create_task(keep_up(self._duties()))
+        try:
+            async with AsyncExitStack() as stack:
+                for source in self._sources.values():
+                    await stack.enter_async_context(source)
+                await self._serve(stop)
+        finally:
+            upkeep.cancel()
+            with suppress(asyncio.CancelledError):
+                await upkeep
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        lanes = [asyncio.create_task(intake.run()) for intake in self.intakes.values()]
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([*lanes, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for intake in self.intakes.values():
+            intake.stop()
+        await asyncio.gather(*lanes)
+
+    def _duties(self) -> list[Duty]:
+        parts = self._parts
+        relay = Relay(parts.settings.fleet, parts.topics.events, PostgresOutbox(parts.pool), parts.sink, self._voice)
+        return [
+            Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
+            Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
+            Duty("outbox", relay.turn, 0.2),
+            Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
+            Duty("fold", partial(fold, parts.pool), 30.0),
+        ]
+
+
+async def run_worker(
+    settings: Settings, lanes: Sequence[Lane], stop: asyncio.Event, serving: Callable[[Worker, Parts], None]
+) -> None:
+    """One worker process, from the first connection to the last commit. `serving` learns of the worker (for health)."""
+    harden(settings)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    async with open_parts(settings, Metrics()) as parts:
+        worker = Worker(parts, lanes)
+        serving(worker, parts)
+        await worker.run(stop)
+
+
+def data_folder() -> Path:
+    """Where the command line keeps identities on this machine."""
+    return Path(os.environ.get("KEYRIVER_DATA", ".keyriver"))

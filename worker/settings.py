@@ -1,0 +1,143 @@
+"""Settings: frozen, from the environment (KEYRIVER_…) over a TOML file (KEYRIVER_CONFIG); secrets come from files.
+
+A fleet whose id begins with `dev-` is for development; any other refuses to start without the protections of S17.
+"""
+
+import os
+import stat
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from worker.model.rows import Suite
+
+CONFIG = "KEYRIVER_CONFIG"
+LOCAL_CONFIG = Path(".keyriver/keyriver.toml")
+DEVELOPMENT = "dev-"
+
+
+class Settings(BaseSettings):
+    """Everything that a worker and the command line need to know. `keyriver doctor` explains what is wrong."""
+
+    model_config = SettingsConfigDict(env_prefix="KEYRIVER_", extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    fleet: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = Field(
+        description="The fleet's id, part of every signature. `dev-…` is development."
+    )
+    topic_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "keyriver"
+
+    kafka_bootstrap: str = Field(description="host:port, comma-separated")
+    kafka_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_username: str | None = None
+    kafka_password_file: Path | None = None
+    kafka_ca_file: Path | None = None
+    kafka_cert_file: Path | None = None
+    kafka_key_file: Path | None = None
+    kafka_session_s: float = Field(default=10.0, ge=1.0, le=300.0)
+    kafka_replicas: int = Field(default=1, ge=1, le=10)
+    kafka_partitions: int = Field(default=12, ge=1, le=1000)
+
+    postgres_dsn_file: Path = Field(description="A file that holds the DSN, password included")
+    postgres_pool: int = Field(default=6, ge=2, le=64)
+
+    hsm_module: Path = Field(description="The PKCS#11 module")
+    hsm_label: str = ""
+    hsm_serial: str = ""
+    hsm_pin_file: Path = Field(description="A file of mode 0400 that holds the user PIN")
+    hsm_sessions: int = Field(default=2, ge=1, le=64)
+    hsm_handles: int = Field(default=4096, ge=16)
+
+    intake_suites: tuple[Suite, ...] = (Suite.X25519,)
+    ledger_window_days: int = Field(default=14, ge=1, le=365)
+    request_bytes: int = Field(default=2 * 1024 * 1024, ge=1024, le=8 * 1024 * 1024)
+    request_items: int = Field(default=1000, ge=1, le=1000)
+    batch_records: int = Field(default=500, ge=1, le=10_000)
+    batch_bytes: int = Field(default=1024 * 1024, ge=1024)
+    batches_in_flight: int = Field(default=2, ge=1, le=16)
+
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(default=0, ge=0, le=65535, description="0: no health and metrics endpoint")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    failpoints: str = Field(default="", description="Tests only; refused outside development")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - a .env file is not read
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - secrets have files of their own
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the TOML file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+
+    @field_validator("kafka_password_file", "postgres_dsn_file", "hsm_pin_file", "hsm_module")
+    @classmethod
+    def _exists(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            message = f"there is no file {path}"
+            raise ValueError(message)
+        return path
+
+    @model_validator(mode="after")
+    def _names_a_token(self) -> Self:
+        if not (self.hsm_label or self.hsm_serial):
+            message = "hsm_label or hsm_serial: name the token"
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _is_hardened(self) -> Self:
+        """Production demands what S17 lists; each message names the setting."""
+        if self.is_development:
+            return self
+        if self.failpoints:
+            message = "failpoints: only for a fleet whose id begins with dev-"
+            raise ValueError(message)
+        if self.kafka_protocol not in {"SSL", "SASL_SSL"} or (
+            self.kafka_protocol == "SSL" and self.kafka_cert_file is None
+        ):
+            message = "kafka_protocol: a production fleet needs SASL_SSL, or SSL with kafka_cert_file"
+            raise ValueError(message)
+        if "sslmode=verify-full" not in self.postgres_dsn():
+            message = "postgres_dsn_file: a production fleet needs sslmode=verify-full"
+            raise ValueError(message)
+        if stat.S_IMODE(self.hsm_pin_file.stat().st_mode) != stat.S_IRUSR:
+            message = "hsm_pin_file: its mode must be 0400"
+            raise ValueError(message)
+        return self
+
+    @property
+    def is_development(self) -> bool:
+        """Whether the protections of S17 may be missing."""
+        return self.fleet.startswith(DEVELOPMENT)
+
+    @property
+    def ledger_window(self) -> timedelta:
+        """How long a request is remembered."""
+        return timedelta(days=self.ledger_window_days)
+
+    def postgres_dsn(self) -> str:
+        """The DSN, read now. Holds a password: don't print it."""
+        return self.postgres_dsn_file.read_text().strip()
+
+    def hsm_pin(self) -> str:
+        """The PIN, read now."""
+        return self.hsm_pin_file.read_text().strip()
+
+    def kafka_password(self) -> str | None:
+        """The SASL password, read now."""
+        return None if self.kafka_password_file is None else self.kafka_password_file.read_text().strip()
+
+
+def config_file() -> Path | None:
+    """The TOML file: KEYRIVER_CONFIG, or what `keyriver local up` wrote here."""
+    named = os.environ.get(CONFIG)
+    if named:
+        return Path(named)
+    return LOCAL_CONFIG if LOCAL_CONFIG.is_file() else None
