@@ -9,25 +9,26 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
+from worker.chain.plan import Limits
 from worker.edges.bus.access import KafkaAccess, Mechanism, Protocol
+from worker.edges.bus.admin import KafkaAdmin
 from worker.edges.bus.progress import KafkaProgress
 from worker.edges.bus.sink import KafkaSink
 from worker.edges.bus.source import KafkaSource, Timing
 from worker.edges.hsm import HsmConfig, Pin, Token, open_token
 from worker.edges.store.attempts import PostgresAttempts
 from worker.edges.store.chores import fold, prune
-from worker.edges.store.fleet import read_fleet
+from worker.edges.store.fleet import Fleet, found_fleet, read_fleet
 from worker.edges.store.leases import PostgresLeases
-from worker.edges.store.migrate import check_schema
+from worker.edges.store.migrate import check_schema, migrate
 from worker.edges.store.outbox import PostgresOutbox
 from worker.edges.store.pool import Pool, PostgresSettings, connected
 from worker.edges.store.store import PostgresStore
-from worker.chain.plan import Limits
 from worker.flow.answering import Answering
 from worker.flow.bodies import BodyLimits
 from worker.flow.deadletters import DeadLetters
+from worker.flow.enrolling import Enrolling
 from worker.flow.executing import Executing
 from worker.flow.failpoints import Failpoints, parse
 from worker.flow.fresh import new_ids, now_ms
@@ -44,7 +45,8 @@ from worker.flow.unsealing import Unsealing
 from worker.flow.upkeep import Duty, keep_up
 from worker.flow.uses import Uses
 from worker.flow.voice import RunVoice
-from worker.model.topics import Lane, Topics, limits
+from worker.model.topics import Lane, Topics, limits, specs
+from worker.seal.identity import Identity
 from worker.settings import Settings
 from worker.watch.metrics import Metrics
 
@@ -106,12 +108,11 @@ def hsm_config(settings: Settings) -> HsmConfig:
 def harden(settings: Settings) -> None:
     """No core dumps; in production nobody of the same user may read our memory either (S17)."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
+    if sys.platform == "linux" and not settings.is_development:
         import ctypes  # noqa: PLC0415 - only Linux has prctl
 
         pr_set_dumpable = 4
         ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
-    del settings
 
 
 @asynccontextmanager
@@ -246,6 +247,22 @@ async def run_worker(
         await worker.run(stop)
 
 
-def data_folder() -> Path:
-    """Where the command line keeps identities on this machine."""
-    return Path(os.environ.get("KEYRIVER_DATA", ".keyriver"))
+async def found(settings: Settings, officers: Sequence[str]) -> list[Identity]:
+    """`keyriver init`: schema, fleet keys, topics and the first officers. Safe to run again; returns who is new.
+
+    The only command that touches the store itself: before it there is nobody whose signature could be checked.
+    """
+    topics, access = Topics(settings.topic_prefix), kafka_access(settings)
+    async with connected(postgres_settings(settings)) as pool:
+        await migrate(pool)
+        token = await open_token(hsm_config(settings), create_fleet_keys=True)
+        try:
+            row = Fleet(settings.fleet, token.fleet_keys.signing_key, token.serial, now_ms())
+            await found_fleet(pool, row)
+            await _check_fleet(settings, pool, token)
+            async with KafkaAdmin(access) as admin:
+                await admin.create(specs(topics, settings.kafka_partitions), settings.kafka_replicas)
+            enrolling = Enrolling(settings.fleet, topics.replies, PostgresStore(pool), token.fleet_keys)
+            return await enrolling.enrol(officers)
+        finally:
+            await token.close()

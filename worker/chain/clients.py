@@ -51,7 +51,11 @@ def rotate(case: Case, body: ClientRotateBody) -> Step | Code:
     if len(body.public_key) != _KEY_BYTES[body.algorithm]:
         return Code.MALFORMED
     changed = replace(
-        client, algorithm=body.algorithm, public_key=body.public_key, enrolled_by=case.client.id, revision=client.revision + 1
+        client,
+        algorithm=body.algorithm,
+        public_key=body.public_key,
+        enrolled_by=case.client.id,
+        revision=client.revision + 1,
     )
     return _put(changed, client, "keyriver.client.rotated.v1")
 

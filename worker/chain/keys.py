@@ -113,7 +113,13 @@ def key_paging(body: KeyListBody) -> Paging:
 
 
 def _commanding(
-    case: Case, above: Usable, key: Key, version: Version, rows: tuple[Key | Alias | Version, ...], name: str, event: str
+    case: Case,
+    above: Usable,
+    key: Key,
+    version: Version,
+    rows: tuple[Key | Alias | Version, ...],
+    name: str,
+    event: str,
 ) -> Commanding:
     if version.material is not None:
         op: CreateKey | CreateMaster = CreateMaster(key.id, version.number, version.material)

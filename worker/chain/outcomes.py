@@ -1,12 +1,12 @@
 """Outcomes as the ledger keeps them: bytes without plaintext. Released forms are readable for ever.
 
-    outcome   = failed / wrapped / rewrapped / commanded
-    failed    = %x01 code              ; the code's name in ASCII
-    wrapped   = %x02 place blob
-    rewrapped = %x03 unchanged place blob
-    commanded = %x04 json              ; the result as it stood in the answer
-    place     = dek-id key-id version  ; 16, 16 and 4 octets
-    unchanged = %x00 / %x01
+outcome   = failed / wrapped / rewrapped / commanded
+failed    = %x01 code              ; the code's name in ASCII
+wrapped   = %x02 place blob
+rewrapped = %x03 unchanged place blob
+commanded = %x04 json              ; the result as it stood in the answer
+place     = dek-id key-id version  ; 16, 16 and 4 octets
+unchanged = %x00 / %x01
 """
 
 from uuid import UUID

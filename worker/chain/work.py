@@ -13,7 +13,6 @@ from worker.model.hsm import (
     CreateMaster,
     Fault,
     HsmFault,
-    HsmOp,
     HsmResult,
     RewrapDek,
     UnwrapDek,
@@ -144,5 +143,3 @@ def _unexpected(result: HsmResult) -> Failed:
         return failed(result)
     message = f"the HSM answered {type(result).__name__} to another kind of operation"
     raise TypeError(message)
-
-

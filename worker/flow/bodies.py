@@ -75,8 +75,4 @@ def _over_limit(body: AnyBody, limits: BodyLimits) -> Code | None:
 
 
 def _is_too_large(entries: dict[str, str], limits: BodyLimits) -> bool:
-    return bool(entries) and (
-        len(entries) > limits.context_entries or context.size(entries) > limits.context_bytes
-    )
-
-
+    return bool(entries) and (len(entries) > limits.context_entries or context.size(entries) > limits.context_bytes)

@@ -77,7 +77,7 @@ class DeadLetters:
         """The dead letter of a record without a valid signature; None beyond the rate."""
         if not self.bucket.take():
             where = record.partition
-            log.warning("only noted, rate reached: %s/%d@%d %s", where.topic, where.number, record.offset, code)
+            log.warning("rate reached, not buried: %s/%d@%d %s", where.topic, where.number, record.offset, code)
             self.mourner.noted(record, code)
             return None
         self.mourner.buried(record, code)

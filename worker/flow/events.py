@@ -124,7 +124,9 @@ def _structured(value: bytes) -> tuple[dict[str, str], bytes]:
     if not isinstance(event, dict):
         message = "not a JSON object"
         raise Unreadable(message)
-    attributes = {name: text for name, text in event.items() if isinstance(text, str) and name not in {"data", "data_base64"}}
+    attributes = {
+        name: text for name, text in event.items() if isinstance(text, str) and name not in {"data", "data_base64"}
+    }
     try:
         if "data_base64" in event:
             return attributes, b64decode(str(event["data_base64"]), validate=True)

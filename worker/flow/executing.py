@@ -44,7 +44,9 @@ class Executing:
 
     async def _admit(self, plans: Sequence[Plan]) -> Sequence[Plan]:
         """Lease the encryptions of the batch; items under an exhausted version are refused."""
-        wanted = Counter(version for plan in plans for step in plan.steps if (version := _encrypts_under(step)) is not None)
+        wanted = Counter(
+            version for plan in plans for step in plan.steps if (version := _encrypts_under(step)) is not None
+        )
         exhausted = await self.uses.take(wanted) if wanted else frozenset()
         if not exhausted:
             return plans

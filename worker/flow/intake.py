@@ -35,6 +35,10 @@ class River(Protocol):
         """Dead-letter a record that stopped its worker three times, and answer POISON if its signature held."""
         ...
 
+    async def set_aside(self, record: Record) -> Verdict:
+        """Dead-letter a record without opening it: opening is what stopped three workers that were to bury it."""
+        ...
+
 
 class IntakeObserver(Protocol):
     """Who wants to know: metrics, logs and alarms are its business. Must not block or raise."""
@@ -56,7 +60,7 @@ class IntakeObserver(Protocol):
         ...
 
     def suspected(self, record: Record, times: int) -> None:
-        """A record is processed alone, for the `times`-th time; more than three: it is buried."""
+        """A record is processed alone, for the `times`-th time; from the fourth on it is buried."""
         ...
 
     def stopped(self, partition: Partition) -> None:
@@ -206,12 +210,20 @@ class Intake:
             times = await self._attempts.begin_alone(*where)
             self._observer.suspected(record, times)
             try:
-                verdicts = [await self._river.bury(record)] if times > DEATHS else await self._river.run([record])
+                verdict = await self._one(record, times)
             except _PASSING:
                 await self._attempts.end_alone(*where)  # not the record's fault
                 raise
             await self._attempts.end_alone(*where)
-            return verdicts
+            return [verdict]
+
+    async def _one(self, record: Record, times: int) -> Verdict:
+        if times > 2 * DEATHS:
+            return await self._river.set_aside(record)
+        if times > DEATHS:
+            return await self._river.bury(record)
+        (verdict,) = await self._river.run([record])
+        return verdict
 
     async def _fail(self, records: Sequence[Record], error: Exception) -> None:
         self._note_failure(len(records), error)

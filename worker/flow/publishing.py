@@ -29,7 +29,9 @@ class Publishing:
     async def publish(self, letters: Sequence[Letter]) -> None:
         """Publish all and wait for the broker. Raises `BusUnavailable`: then nothing may be committed."""
         undelivered = []
-        for letter, reason in zip(letters, await self.sink.publish([letter.outgoing for letter in letters]), strict=True):
+        for letter, reason in zip(
+            letters, await self.sink.publish([letter.outgoing for letter in letters]), strict=True
+        ):
             if reason is not None:
                 undelivered.append(self.dead_letters.undelivered(letter.outgoing, letter.record, reason))
         if undelivered:
@@ -37,7 +39,9 @@ class Publishing:
 
     async def bury(self, dead: Sequence[Dead]) -> None:
         """Dead-letter what is not authentic, at a bounded rate; beyond it only the coordinates are noted (S9)."""
-        letters = [letter for item in dead if (letter := self.dead_letters.unauthentic(item.record, item.code)) is not None]
+        letters = [
+            letter for item in dead if (letter := self.dead_letters.unauthentic(item.record, item.code)) is not None
+        ]
         if letters:
             await self._insist(letters)
 

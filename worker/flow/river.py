@@ -139,7 +139,11 @@ class River:
         self._reach("settled")
         pairs = list(zip(concluded, results, strict=True))
         settled = [item for item, result in pairs if isinstance(result, Settled)]
-        return settled, [_envelope(item).record for item, result in pairs if not isinstance(result, Settled)], settled_at
+        return (
+            settled,
+            [_envelope(item).record for item, result in pairs if not isinstance(result, Settled)],
+            settled_at,
+        )
 
     async def _recheck(self, settled: list[Concluded], settled_at: float) -> tuple[list[Concluded], list[Record]]:
         """After a freeze between settle and publish, what the answers rest on is compared once more (D3)."""
@@ -175,6 +179,11 @@ class River:
         await self.publishing.publish([Letter(record, answer)])
         await self.publishing.set_aside(record, Code.POISON, DEATHS)
         return Verdict.DEAD
+
+    async def set_aside(self, record: Record) -> Verdict:
+        """Dead-letter a record unread: even opening it to bury it stopped its worker three times."""
+        await self.publishing.set_aside(record, Code.POISON, 2 * DEATHS)
+        return Verdict.UNAUTHENTIC
 
     def _settlement(self, item: Concluded) -> Settlement:
         return item.settlement if isinstance(item, Conclusion) else refuse(_envelope(item), item.code, self.new_ids)
@@ -215,4 +224,3 @@ def _envelope(item: Concluded) -> Envelope:
             return envelope
         case Refused(request=request):
             return request
-

@@ -35,7 +35,11 @@ class Unsealing:
         found: dict[int, Unsealed] = {}
         for index, request in enumerate(requests):
             body = request.body
-            if isinstance(body, WrapBody) and body.sealed is not None and not is_answered(facts.ledger.get(request.key)):
+            if (
+                isinstance(body, WrapBody)
+                and body.sealed is not None
+                and not is_answered(facts.ledger.get(request.key))
+            ):
                 found[index] = await self._open(request, body, facts)
         return found
 
