@@ -1,9 +1,11 @@
 """Rows that carry a MAC, between Postgres and the model: composite values come in, JSON goes out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 from uuid import UUID
+
+from asyncpg import Record
 
 from worker.model.effects import PutRow
 from worker.model.facts import StoredRow
@@ -24,18 +26,16 @@ from worker.model.rows import (
     Version,
 )
 
-_TYPES: dict[str, type[Row]] = {
-    Table.TENANTS.value: Tenant,
-    Table.KEYS.value: Key,
-    Table.VERSIONS.value: Version,
-    Table.ALIASES.value: Alias,
-    Table.CLIENTS.value: Client,
-    Table.INTAKE_KEYS.value: IntakeKey,
-}
-_COLUMNS: dict[str, tuple[str, ...]] = {
-    table: tuple(field.name for field in fields(kind)) for table, kind in _TYPES.items()
-}
-_READ: dict[str, dict[str, Any]] = {
+_REMEMBERED = 50_000
+
+
+def _suite_or_none(text: str | None) -> Suite | None:
+    return None if text is None else Suite(text)
+
+
+_TYPES: dict[str, type[Row]] = {kind.TABLE.value: kind for kind in (Tenant, Key, Version, Alias, Client, IntakeKey)}
+_COLUMNS = {table: tuple(field.name for field in fields(kind)) for table, kind in _TYPES.items()}
+_READ: dict[str, Mapping[str, Callable[[Any], Any]]] = {
     Table.TENANTS.value: {"minimum_suite": Suite},
     Table.KEYS.value: {"purpose": Purpose, "origin": Origin},
     Table.VERSIONS.value: {"state": State, "wrapping": Wrapping},
@@ -45,20 +45,38 @@ _READ: dict[str, dict[str, Any]] = {
         "algorithm": Algorithm,
         "permissions": tuple,
         "reply_topics": tuple,
-        "recipient_suite": lambda suite: None if suite is None else Suite(suite),
+        "recipient_suite": _suite_or_none,
     },
     Table.INTAKE_KEYS.value: {"suite": Suite},
 }
 
 
-def row_of(table: str, values: Mapping[str, Any]) -> StoredRow | None:
-    """The row, or None when a column holds what no release ever wrote: such a row is as good as absent."""
+class RowReader:
+    """Makes rows of composite values. Rows repeat from batch to batch: what is equal in all columns is made once."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, StoredRow | None] = {}
+
+    def read(self, table: str, value: Record) -> StoredRow | None:
+        """The row, or None when a column holds what no release ever wrote: such a row is as good as absent."""
+        key = (table, *(tuple(one) if type(one) is list else one for one in value)) if table == "clients" else value
+        try:
+            return self._known[key]
+        except KeyError:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            row = self._known[key] = _row_of(table, value)
+            return row
+
+
+def _row_of(table: str, value: Record) -> StoredRow | None:
     read = _READ[table]
+    columns = {name: value[name] for name in _COLUMNS[table]}
     try:
-        columns = {name: read[name](values[name]) if name in read else values[name] for name in _COLUMNS[table]}
+        columns |= {name: parse(columns[name]) for name, parse in read.items()}
     except ValueError:
         return None
-    return StoredRow(_TYPES[table](**columns), values["mac_version"], values["mac"])
+    return StoredRow(_TYPES[table](**columns), value["mac_version"], value["mac"])
 
 
 def json_of(put: PutRow) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import asyncpg
 from worker.edges.store.batch import arrange, fates
 from worker.edges.store.pool import Connection, Pool
 from worker.edges.store.queries import SQL
-from worker.edges.store.rows import row_of
+from worker.edges.store.rows import RowReader
 from worker.edges.store.settling import Batch, entry_of
 from worker.model.effects import LedgerEntry, Settlement, Settling
 from worker.model.facts import Answer, Paging, Question, StoredRow
@@ -24,6 +24,7 @@ class PostgresStore:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._reader = RowReader()
 
     async def know(self, question: Question) -> Answer:
         """One round trip; one more per page that is asked for."""
@@ -34,7 +35,7 @@ class PostgresStore:
             keys = question.keys.union(question.trees, *key_pages.values())
             clients = question.clients.union(*client_pages.values())
             rows = await connection.fetch(SQL["know"], *_arguments(question, keys, clients))
-            return _answer(rows, key_pages, client_pages)
+            return _answer(self._reader, rows, key_pages, client_pages)
 
         return await self._pool.run(work)
 
@@ -82,6 +83,7 @@ def _encodes(text: str) -> bool:
 
 
 def _answer(
+    reader: RowReader,
     found: Sequence[asyncpg.Record],
     key_pages: dict[Paging, tuple[UUID, ...]],
     client_pages: dict[Paging, tuple[str, ...]],
@@ -100,7 +102,7 @@ def _answer(
             ledger[entry.key] = entry
         elif kind == "now":
             now_ms = one[1]
-        elif (row := row_of(kind, one[kind])) is not None:
+        elif (row := reader.read(kind, one[kind])) is not None:
             rows.append(row)
     return Answer(now_ms, ledger, tuple(rows), deks, key_pages, client_pages)
 

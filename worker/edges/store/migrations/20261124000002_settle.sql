@@ -153,28 +153,26 @@ CREATE FUNCTION keyriver.settle_v1(
 ) RETURNS TABLE (slot int, stored keyriver.entry_v1) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    lost int[];   -- another delivery was first
+    lost int[] := '{}';  -- another delivery was first
     moved int[] := '{}';  -- what the decision rested on has changed
-    dead int[] := '{}';   -- both: nothing of these is written
+    dead int[];  -- both: nothing of these is written
+    written int;
     revisions bigint[];
 BEGIN
     -- (a) the ledger: new entries, then those to be filled further
-    WITH written AS (
-        INSERT INTO keyriver.ledger AS l (tenant, client, source, id, operation, digest, outcomes)
-        SELECT e.tenant, e.client, e.source, e.id, e.operation, e.digest, e.outcomes
-        FROM unnest(entries) AS e
-        WHERE NOT e.opened
-        ORDER BY e.tenant COLLATE "C", e.client COLLATE "C", e.source COLLATE "C", e.id COLLATE "C"
-        ON CONFLICT DO NOTHING
-        RETURNING l.tenant, l.client, l.source, l.id
-    )
-    SELECT coalesce(array_agg(e.slot), '{}') INTO lost
+    INSERT INTO keyriver.ledger (tenant, client, source, id, operation, digest, outcomes)
+    SELECT e.tenant, e.client, e.source, e.id, e.operation, e.digest, e.outcomes
     FROM unnest(entries) AS e
-    LEFT JOIN written AS w
-        ON w.tenant = e.tenant AND w.client = e.client AND w.source = e.source AND w.id = e.id
-    WHERE NOT e.opened AND w.id IS NULL;
-
-    IF EXISTS (SELECT 1 FROM unnest(entries) AS e WHERE e.opened) THEN
+    WHERE NOT e.opened
+    ORDER BY e.tenant COLLATE "C", e.client COLLATE "C", e.source COLLATE "C", e.id COLLATE "C"
+    ON CONFLICT DO NOTHING;
+    GET DIAGNOSTICS written = ROW_COUNT;
+    IF written < cardinality(entries) THEN
+        SELECT coalesce(array_agg(e.slot), '{}') INTO lost
+        FROM unnest(entries) AS e
+        LEFT JOIN keyriver.ledger AS l
+            ON l.tenant = e.tenant AND l.client = e.client AND l.source = e.source AND l.id = e.id
+        WHERE NOT e.opened AND l.xmin IS DISTINCT FROM pg_current_xact_id()::xid;  -- not the row of this transaction
         SELECT lost || coalesce(array_agg(e.slot) FILTER (WHERE l.outcomes IS DISTINCT FROM e.seen), '{}') INTO lost
         FROM (
             SELECT * FROM unnest(entries) AS o WHERE o.opened
@@ -192,8 +190,7 @@ BEGIN
         revisions := keyriver.hold_v1(ref_tables, ref_names, ref_exclusive, ref_fresh);
         SELECT coalesce(array_agg(DISTINCT x.slot), '{}') INTO moved
         FROM unnest(expect_slots, expect_refs, expect_revisions) AS x (slot, ref, revision)
-        LEFT JOIN unnest(revisions) WITH ORDINALITY AS r (revision, ref) ON r.ref = x.ref
-        WHERE x.revision IS DISTINCT FROM r.revision;
+        WHERE x.revision IS DISTINCT FROM revisions[x.ref];
     END IF;
     IF cardinality(move_ids) > 0 THEN
         SELECT moved || coalesce(array_agg(DISTINCT m.slot), '{}') INTO moved
@@ -212,10 +209,12 @@ BEGIN
     END IF;
 
     -- (c) rows
-    UPDATE keyriver.ledger AS l SET outcomes = e.outcomes
-    FROM unnest(entries) AS e
-    WHERE e.opened AND e.slot <> ALL (dead)
-        AND l.tenant = e.tenant AND l.client = e.client AND l.source = e.source AND l.id = e.id;
+    IF written < cardinality(entries) THEN
+        UPDATE keyriver.ledger AS l SET outcomes = e.outcomes
+        FROM unnest(entries) AS e
+        WHERE e.opened AND e.slot <> ALL (dead)
+            AND l.tenant = e.tenant AND l.client = e.client AND l.source = e.source AND l.id = e.id;
+    END IF;
     INSERT INTO keyriver.deks (id, key, version, blob)
     SELECT d.id, d.key, d.version, d.blob
     FROM unnest(dek_slots, dek_ids, dek_keys, dek_versions, dek_blobs) AS d (slot, id, key, version, blob)
