@@ -35,8 +35,8 @@ def set_up_logs(level: str = "info", stream: TextIO | None = None, *, pretty: bo
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            redact,
             structlog.stdlib.PositionalArgumentsFormatter(),
+            redact,
             *shared,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
