@@ -1,0 +1,36 @@
+"""The Python client library for requesters: data keys over Kafka, verified answers, envelope encryption."""
+
+from worker.client.client import KeyriverClient
+from worker.client.errors import (
+    BadEnvelope,
+    BadIdentityFile,
+    BusDown,
+    BusRefused,
+    ClientError,
+    NoAnswer,
+    NoIntakeKey,
+    RequestRefused,
+)
+from worker.client.identity_file import load_identity
+from worker.client.kafka import KafkaTransport
+from worker.client.options import Options
+from worker.client.results import ItemError, Rewrapped, Unwrapped, WrappedDek
+
+__all__ = [
+    "BadEnvelope",
+    "BadIdentityFile",
+    "BusDown",
+    "BusRefused",
+    "ClientError",
+    "ItemError",
+    "KafkaTransport",
+    "KeyriverClient",
+    "NoAnswer",
+    "NoIntakeKey",
+    "Options",
+    "RequestRefused",
+    "Rewrapped",
+    "Unwrapped",
+    "WrappedDek",
+    "load_identity",
+]

@@ -1,0 +1,99 @@
+"""Bodies of answers, read by the operation that was asked: `{key, version}` alone does not say which result it is.
+
+Pure. A client lives longer than one release of the fleet: error codes are text here, and fields of data results that
+it does not know are ignored.
+"""
+
+from typing import Generic, TypeVar
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from worker.model.bodies import Body
+from worker.model.operations import DATA_OPERATIONS, Operation
+from worker.model.replies import (
+    ClientListResult,
+    ClientResult,
+    CommandResult,
+    KeyListResult,
+    KeyResult,
+    RewrapResult,
+    SealedReply,
+    TenantResult,
+    UnwrapResult,
+    WrapResult,
+)
+
+_R = TypeVar("_R")
+
+
+class Refusal(Body):
+    """An error as the wire has it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    code: str
+    message: str
+    retry: bool
+
+
+class Wrap(WrapResult):
+    """A result of `wrap`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Unwrap(UnwrapResult):
+    """A result of `unwrap`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Rewrap(RewrapResult):
+    """A result of `rewrap`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Answer(Body, Generic[_R]):
+    results: list[_R | Refusal] = Field(default=[])
+    sealed: SealedReply | None = None
+    error: Refusal | None = None
+
+
+Result = Wrap | Unwrap | Rewrap | CommandResult | Refusal
+Answer = (
+    _Answer[Wrap]
+    | _Answer[Unwrap]
+    | _Answer[Rewrap]
+    | _Answer[TenantResult]
+    | _Answer[KeyResult]
+    | _Answer[KeyListResult]
+    | _Answer[ClientResult]
+    | _Answer[ClientListResult]
+)
+
+_ANSWERS: dict[Operation, type[Answer]] = {
+    Operation.WRAP: _Answer[Wrap],
+    Operation.UNWRAP: _Answer[Unwrap],
+    Operation.REWRAP: _Answer[Rewrap],
+    Operation.TENANT_CREATE: _Answer[TenantResult],
+    Operation.KEY_CREATE: _Answer[KeyResult],
+    Operation.KEY_ROTATE: _Answer[KeyResult],
+    Operation.KEY_SHOW: _Answer[KeyResult],
+    Operation.KEY_LIST: _Answer[KeyListResult],
+    Operation.CLIENT_ADD: _Answer[ClientResult],
+    Operation.CLIENT_ROTATE: _Answer[ClientResult],
+    Operation.CLIENT_REVOKE: _Answer[ClientResult],
+    Operation.CLIENT_LIST: _Answer[ClientListResult],
+}
+
+
+def parse(operation: Operation, value: bytes, items: int) -> Answer:
+    """The answer to a request of so many items. Raises `ValueError` if it is not one: one result each, or one error."""
+    try:
+        answer = _ANSWERS[operation].model_validate_json(value)
+    except ValidationError:
+        raise ValueError("the body is not an answer to this operation") from None
+    wanted = 0 if answer.error is not None else items if operation in DATA_OPERATIONS else 1
+    if len(answer.results) != wanted:
+        raise ValueError("the number of results is not the number of items")
+    return answer
