@@ -1,4 +1,7 @@
-"""The composition root: the only place that names concrete edges. One process = one token, one pool of connections, its lanes."""
+"""The composition root: the only place that names concrete edges.
+
+One process has one token, one pool of connections and its lanes.
+"""
 
 import asyncio
 import os

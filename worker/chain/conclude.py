@@ -60,7 +60,7 @@ def _changes(plan: Plan) -> tuple[RowRef, ...]:
 
 
 def is_ledgered(request: Request) -> bool:
-    """Whether the request's outcomes are kept: what makes or changes something (D1). A stateless rewrap makes nothing."""
+    """Whether the outcomes are kept: of what makes or changes something (D1). A stateless rewrap makes nothing."""
     if isinstance(request.body, RewrapBody):
         return any(item.id is not None for item in request.body.items)
     return request.operation.is_ledgered
@@ -110,7 +110,7 @@ def _add(census: dict[tuple[UUID, int], list[int]], key: UUID, version: int, sto
 
 
 def _leaves(plan: Plan, outcomes: Sequence[Outcome], new_ids: NewIds) -> Iterator[Effect]:
-    """One audit leaf per key version that was touched, and one for the items that touched none (S16); the command's event."""
+    """One audit leaf per key version, one for items that touched none (S16), and the command's event."""
     groups: dict[tuple[UUID, int] | None, dict[str, int]] = {}
     for step, outcome in zip(plan.steps, outcomes, strict=True):
         counts = groups.setdefault(_place(step, outcome), {})
@@ -133,7 +133,7 @@ def refuse(envelope: Envelope, code: Code, new_ids: NewIds) -> Settlement:
 
 
 def leaf_body(request: Envelope, tenant: str, place: tuple[UUID, int] | None, counts: dict[str, int]) -> bytes:
-    """Who, what, key and version, outcome counts, item digest, correlation, algorithm: canonical JSON, no secret in it."""
+    """Who, what, key and version, outcome counts, item digest, algorithm: canonical JSON without secrets."""
     leaf = {
         "form": _LEAF_FORM,
         "tenant": tenant,

@@ -3,7 +3,7 @@
     context  = *( length key length value )   ; keys sorted by their UTF-8 bytes, no normalisation
     length   = 4OCTET                         ; of what follows, big-endian
 
-An empty context is no context: the digest of no bytes. (DESIGN, "The wire contract"; the same idea as AWS's encryption context.)
+An empty context is no context: the digest of no bytes. (DESIGN, "The wire contract"; AWS has the same idea.)
 """
 
 from collections.abc import Mapping

@@ -103,7 +103,7 @@ def _wrap(case: Case, trail: _Trail) -> list[Step]:
         return _wrappings(case, body, target, todo)
 
     def again(kept: Step) -> Step:
-        return _replayed(case, trail, kept) if body.return_dek and isinstance(kept, Wrapped) else kept
+        return _replayed(trail, kept) if body.return_dek and isinstance(kept, Wrapped) else kept
 
     return _resumed(case, len(body.items), fresh, again)
 
@@ -123,7 +123,7 @@ def _wrappings(case: Case, body: WrapBody, target: Usable, todo: Sequence[int]) 
         yield Wrapping(WrapDek(target.kek, aad, context.digest(item.context), size, dek), header, dek_id)
 
 
-def _replayed(case: Case, trail: _Trail, kept: Wrapped) -> Step:
+def _replayed(trail: _Trail, kept: Wrapped) -> Step:
     """Plaintext of something wrapped before: what is allowed now decides, the DEK is the same."""
     source = trail.usable(Permission.WRAP, kept.key, kept.version, Use.UNWRAP)
     if isinstance(source, Code):

@@ -1,4 +1,4 @@
-"""From a key's name or id to what the HSM needs: the version, its way up to L1, and the rows that the decision rests on."""
+"""From a key's name or id to what the HSM needs: the version, its way up to L1, and the rows that say so."""
 
 from dataclasses import dataclass
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""One item on its way through the HSM: the operation, and what its result means. Data; the operations' rules are beside."""
+"""One item on its way through the HSM: the operation, and what its result means."""
 
 from dataclasses import dataclass, replace
 from hmac import compare_digest
@@ -102,7 +102,7 @@ class Rewrapping:
 
 @dataclass(frozen=True, slots=True)
 class Commanding:
-    """A command that makes or changes rows. The version that `op` makes lacks its material until the token has answered.
+    """A command that makes or changes rows. The version that `op` makes lacks its material until the token answers.
 
     `rests` are rows that must not have moved, `changes` those among them that `rows` replace;
     `event` is the type of the fact that is announced when the rows stand.

@@ -23,7 +23,9 @@ class Voice(Protocol):
     """This run's certified signing key; it changes when its certificate nears its end."""
 
     @property
-    def signer(self) -> Signer: ...
+    def signer(self) -> Signer:
+        """The key that is certified now."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

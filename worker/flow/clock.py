@@ -1,4 +1,4 @@
-"""Time for durations: it goes on while the process is frozen and, where the system offers it, while the machine sleeps."""
+"""Time for durations: it goes on while the process is frozen and, on Linux, while the machine sleeps."""
 
 import time
 

@@ -76,15 +76,14 @@ class DeadLetters:
     def unauthentic(self, record: Record, code: Code, attempts: int = 1) -> Outgoing | None:
         """The dead letter of a record without a valid signature; None beyond the rate."""
         if not self.bucket.take():
-            where = record.partition
-            log.warning("rate reached, not buried: %s/%d@%d %s", where.topic, where.number, record.offset, code)
+            log.warning("%s: beyond the rate, not dead-lettered: %s", record.place, code)
             self.mourner.noted(record, code)
             return None
         self.mourner.buried(record, code)
         return self._letter(record, code, attempts)
 
     def undelivered(self, outgoing: Outgoing, record: Record, reason: Undeliverable) -> Outgoing:
-        """An answer that its topic will never take, and the request that it answers. Its bytes are sealed and signed."""
+        """An answer that its topic will never take, and which request it answers. It is sealed and signed."""
         self.mourner.undelivered(outgoing.topic, reason)
         told = {
             "topic": outgoing.topic,

@@ -116,7 +116,7 @@ _MEANT = frozenset((SIGNATURE, "content-type", *_TRACE, *_REPLY_TOPICS, *_CORREL
 
 
 def _structured(value: bytes) -> tuple[dict[str, str], bytes]:
-    """The attributes and the data's bytes. The data of a JSON event is its canonical text, so a digest of it is stable."""
+    """The attributes and the data's bytes; JSON data as canonical text, so that its digest is stable."""
     try:
         event = json.loads(value, object_pairs_hook=_unique)
     except (ValueError, RecursionError):

@@ -109,7 +109,7 @@ class Holdings:
             void.append(partition)
             if held is None or held.epoch is None:
                 continue
-            held.epoch, held.dead = None, 0
+            held.epoch, held.prefix, held.dead = None, Prefix(held.committed), 0
             held.failures += blames_records
             if held.failures >= DEATHS:
                 held.suspect_until = held.committed + self.reach

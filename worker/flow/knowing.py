@@ -1,7 +1,7 @@
 """`know`: one question for the whole batch, then the rows' MACs.
 
-Two rare requests need a second question: a replay that gives plaintext again (only the ledger knows under which versions
-its blobs stand), and showing all versions of a key that is named by its alias.
+Two rare requests need a second question: a replay that gives plaintext again (only the ledger knows under which
+versions its blobs stand), and showing all versions of a key that is named by its alias.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,5 +1,6 @@
-"""The clients as last seen. It only saves reading a row before its signature is checked: `decide` compares the revision
-with the row as it is now, and `open` reads it again whenever a signature does not hold.
+"""The clients as last seen, so that a signature can be checked before anything is read.
+
+`decide` compares the revision with the row as it is now, and `open` reads it again when a signature does not hold.
 """
 
 from collections.abc import Mapping

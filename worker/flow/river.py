@@ -45,14 +45,21 @@ Concluded = Conclusion | Rejected | Refused
 class Fence(Protocol):
     """Whether this process still holds a partition under an epoch."""
 
-    def is_current(self, partition: Partition, epoch: int) -> bool: ...
+    def is_current(self, partition: Partition, epoch: int) -> bool:
+        """As `Source.is_current`."""
+        ...
 
 
 class Watch(Protocol):
     """Who counts what the river did. Must not block or raise."""
 
-    def stage(self, name: str, items: int, seconds: float) -> None: ...
-    def concluded(self, request: Envelope, item: "Concluded") -> None: ...
+    def stage(self, name: str, items: int, seconds: float) -> None:
+        """A stage took so long for so many items."""
+        ...
+
+    def concluded(self, request: Envelope, item: "Concluded") -> None:
+        """A request was answered."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +138,7 @@ class River:
         return [*conclusions, *refused]
 
     async def _settle(self, concluded: Sequence[Concluded]) -> tuple[list[Concluded], list[Record], float]:
-        """One transaction. Who lost to a twin or met a moved row starts again; the ledger or the new row decides then."""
+        """One transaction. Who lost to a twin or met a moved row starts again, and then the new facts decide."""
         self._check_fence(concluded)
         settlements = [self._settlement(item) for item in concluded]
         results = await self._timed("settle", len(settlements), self.store.settle(settlements)) if settlements else []

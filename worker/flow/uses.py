@@ -26,7 +26,7 @@ class Uses:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def take(self, wanted: Counter[VersionId]) -> frozenset[VersionId]:
-        """Take so many encryptions of each version; those that are exhausted are returned and nothing of them is taken."""
+        """Take so many encryptions of each version; the exhausted ones are returned and nothing of them is taken."""
         exhausted = set()
         async with self._lock:
             for version, count in wanted.items():

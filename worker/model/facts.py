@@ -22,9 +22,10 @@ class Paging:
 class Question:
     """Everything a batch needs to know.
 
-    Of every alias the key is found, of every key its active version, and of every version its ancestors up to L1
-    (the versions that wrapped it, and their keys with their active versions); of every DEK id its row, its key and
-    the version it stands under. Of every key all aliases are told, for patterns match names. `trees` are keys whose versions are all wanted.
+    Of every alias the key is found, of every key its active version, and of every version its ancestors up to L1 (the
+    versions that wrapped it, and their keys with their active versions); of every DEK id its row, its key and the
+    version it stands under. Of every key all aliases are told, for patterns match names. `trees` are keys whose
+    versions are all wanted.
     """
 
     ledger: frozenset[LedgerKey] = frozenset()
@@ -63,7 +64,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The answer after every row's MAC was verified; rows that failed are named in `tampered` and stand nowhere else."""
+    """The answer after every row's MAC was verified; rows that failed are only named, in `tampered`."""
 
     now_ms: int
     ledger: Mapping[LedgerKey, LedgerEntry]

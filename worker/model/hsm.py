@@ -1,4 +1,4 @@
-"""What the river asks of the HSM, and what comes back: whole operations on DEKs and keys, never single PKCS#11 calls."""
+"""What the river asks of the HSM, and what comes back: whole operations, never single PKCS#11 calls."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum

@@ -21,10 +21,12 @@ class Operation(StrEnum):
 
     @property
     def request_type(self) -> str:
+        """The CloudEvents type of the request."""
         return f"keyriver.{self.value}.v1"
 
     @property
     def reply_type(self) -> str:
+        """The CloudEvents type of the answer."""
         return f"keyriver.{self.value}.v1.reply"
 
     @property
@@ -53,7 +55,7 @@ DATA_OPERATIONS = frozenset({Operation.WRAP, Operation.UNWRAP, Operation.REWRAP}
 
 
 class Permission(StrEnum):
-    """What a service may be allowed on the keys that its pattern names. Moving to another key takes the last two (S11)."""
+    """What a service may be allowed on the keys that its pattern names. Another key as target takes the last two."""
 
     WRAP = "wrap"
     UNWRAP = "unwrap"

@@ -33,6 +33,11 @@ class Record:
         return self.partition, self.offset
 
     @property
+    def place(self) -> str:
+        """Where it stands, for people: topic/partition@offset."""
+        return f"{self.partition.topic}/{self.partition.number}@{self.offset}"
+
+    @property
     def size(self) -> int:
         """Bytes of the value and the headers."""
         return len(self.value) + sum(len(name) + len(value) for name, value in self.headers)

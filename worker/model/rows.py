@@ -1,4 +1,4 @@
-"""The rows that grant or decide, as the river sees them. Each carries a MAC in the store (S7); `revision` counts its changes.
+"""The rows that grant or decide. Each carries a MAC in the store (S7); `revision` counts its changes.
 
 A field that is added after the first release gets a default and is left out of the MAC while it has it, so that
 rows written before keep their MAC.
@@ -82,7 +82,7 @@ class RowRef:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """One customer. `layers` is the number of key layers above its DEKs, 2 to 8: depth belongs to the chain, not to the code."""
+    """One customer. `layers` is the number of key layers above its DEKs, 2 to 8."""
 
     TABLE: ClassVar[Table] = Table.TENANTS
     id: str
@@ -93,6 +93,7 @@ class Tenant:
 
     @property
     def ref(self) -> RowRef:
+        """The row's name."""
         return RowRef(Table.TENANTS, self.id)
 
 
@@ -115,6 +116,7 @@ class Key:
 
     @property
     def ref(self) -> RowRef:
+        """The row's name."""
         return RowRef(Table.KEYS, str(self.id))
 
 
@@ -136,6 +138,7 @@ class Version:
 
     @property
     def ref(self) -> RowRef:
+        """The row's name."""
         return RowRef(Table.VERSIONS, f"{self.key}/{self.number}")
 
 
@@ -151,6 +154,7 @@ class Alias:
 
     @property
     def ref(self) -> RowRef:
+        """The row's name."""
         return RowRef(Table.ALIASES, self.name)
 
 
@@ -159,7 +163,7 @@ class Client:
     """A registered signer and what it may do: permissions × a pattern over aliases × reply topics × until when.
 
     `pattern` is a shell pattern over alias names; `*` in it also crosses slashes. `public_key` is 32 bytes (Ed25519)
-    or a 65-byte uncompressed point (ES256); `recipient_key` is what replies are sealed to if the request names no other.
+    or a 65-byte uncompressed point (ES256); `recipient_key` is what replies are sealed to unless the request names one.
     """
 
     TABLE: ClassVar[Table] = Table.CLIENTS
@@ -180,6 +184,7 @@ class Client:
 
     @property
     def ref(self) -> RowRef:
+        """The row's name."""
         return RowRef(Table.CLIENTS, self.id)
 
 
@@ -198,6 +203,7 @@ class IntakeKey:
 
     @property
     def ref(self) -> RowRef:
+        """The row's name."""
         return RowRef(Table.INTAKE_KEYS, str(self.sequence))
 
 
