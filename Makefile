@@ -39,6 +39,7 @@ check: install ## style, types, import rules, dependencies, fast tests: under tw
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry .
+	@$(BIN)/python schemas/generate.py --check
 	@! find worker tests bench schemas -name '*.py' -exec awk 'END { if (NR > $(LONGEST)) print FILENAME " has more than $(LONGEST) lines: " NR }' {} \; | grep .
 	@$(BIN)/python -m pytest -q -m 'not storm' $(FAST) $(PURE) --cov-report=term-missing:skip-covered
 

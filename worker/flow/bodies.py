@@ -30,7 +30,7 @@ class BodyLimits:
 def read(operation: Operation, raw: bytes, limits: BodyLimits) -> AnyBody | Code:
     """Parse and validate; the first code that applies."""
     try:
-        parsed = json.loads(raw, object_pairs_hook=_unique)
+        json.loads(raw, object_pairs_hook=_unique)
     except RecursionError:
         return Code.TOO_DEEP
     except ValueError:
@@ -38,7 +38,7 @@ def read(operation: Operation, raw: bytes, limits: BodyLimits) -> AnyBody | Code
     if is_too_deep(raw, limits.depth):
         return Code.TOO_DEEP
     try:
-        body = BODIES[operation].model_validate(parsed)
+        body = BODIES[operation].model_validate_json(raw, strict=True)  # "3" is no number, 1 is no boolean
     except ValidationError:
         return Code.MALFORMED
     return _over_limit(body, limits) or body

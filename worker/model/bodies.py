@@ -36,11 +36,12 @@ def _encode(value: bytes) -> str:
     return b64encode(value).decode()
 
 
+_BASE64 = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 Base64 = Annotated[
     bytes,
     BeforeValidator(_decode),
     PlainSerializer(_encode, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64", "pattern": _BASE64}),
 ]
 """Bytes in standard base64, strictly: no other characters, padding as it must be."""
 
