@@ -11,6 +11,8 @@ from worker.edges.bus.access import KafkaAccess
 from worker.model.records import Partition
 
 FETCH_PARTITION_BYTES = 2 * 1024 * 1024
+FETCH_WAIT_MS = 100
+"""One fetch at a time is under way per broker: a long wait for quiet partitions would hold back a busy one."""
 FETCH_TOTAL_BYTES = 16 * 1024 * 1024
 """What may wait in memory, unread; a single larger record is delivered all the same (KIP-74)."""
 
@@ -100,14 +102,16 @@ class Producer(Protocol):
     ) -> asyncio.Future[object]: ...
 
 
-def consumer(access: KafkaAccess, **options: object) -> Consumer:
-    """A consumer that is not started; `options` are AIOKafkaConsumer's."""
+def consumer(access: KafkaAccess, topics: Sequence[str] = (), **options: object) -> Consumer:
+    """A consumer that is not started; `topics` are read without a group. `options` are AIOKafkaConsumer's."""
     return cast(
         Consumer,
         AIOKafkaConsumer(
+            *topics,
             **access.options(),
             fetch_max_bytes=FETCH_TOTAL_BYTES,
             max_partition_fetch_bytes=FETCH_PARTITION_BYTES,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             **options,

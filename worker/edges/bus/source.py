@@ -240,8 +240,6 @@ class KafkaSource:
             heartbeat_interval_ms=int(self._timing.heartbeat_s * 1000),
             rebalance_timeout_ms=int(self._timing.rebalance_s * 1000),
             request_timeout_ms=int(max(self._timing.rebalance_s, self._timing.answer_s) * 1000) + 5000,
-            # One fetch at a time per broker: a long wait for quiet partitions would hold back a busy one.
-            fetch_max_wait_ms=100,
         )
         try:
             await client.start()
