@@ -60,8 +60,8 @@ _USED: dict[str, str] = {
     "C_UnwrapKey": f"{_S}, {_M}, {_S}, {_B}, {_S}, {_A}, {_S}, {_S} *",
     "C_GenerateRandom": f"{_S}, {_B}, {_S}",
 }
-# The order of CK_FUNCTION_LIST (PKCS#11 v2.40, section 3.6); it never changes.
-_ORDER = """
+# The order of CK_FUNCTION_LIST (PKCS#11 v2.40, section 3.6), as far as it is used; it never changes.
+ORDER = """
 Initialize Finalize GetInfo GetFunctionList GetSlotList GetSlotInfo GetTokenInfo GetMechanismList GetMechanismInfo
 InitToken InitPIN SetPIN OpenSession CloseSession CloseAllSessions GetSessionInfo GetOperationState SetOperationState
 Login Logout CreateObject CopyObject DestroyObject GetObjectSize GetAttributeValue SetAttributeValue FindObjectsInit
@@ -69,15 +69,14 @@ FindObjects FindObjectsFinal EncryptInit Encrypt EncryptUpdate EncryptFinal Decr
 DecryptFinal DigestInit Digest DigestUpdate DigestKey DigestFinal SignInit Sign SignUpdate SignFinal SignRecoverInit
 SignRecover VerifyInit Verify VerifyUpdate VerifyFinal VerifyRecoverInit VerifyRecover DigestEncryptUpdate
 DecryptDigestUpdate SignEncryptUpdate DecryptVerifyUpdate GenerateKey GenerateKeyPair WrapKey UnwrapKey
+DeriveKey SeedRandom GenerateRandom
 """
 
 
 def _declarations() -> str:
-    names = [f"C_{short}" for short in _ORDER.split()]
+    names = [f"C_{short}" for short in ORDER.split()]
     members = [f"CK_ULONG (*{name})({_USED[name]});" if name in _USED else f"void *{name};" for name in names]
-    # Behind the used part: C_DeriveKey, C_SeedRandom, C_GenerateRandom.
-    tail = f"void *C_DeriveKey; void *C_SeedRandom; CK_ULONG (*C_GenerateRandom)({_USED['C_GenerateRandom']});"
-    table = f"typedef struct {{ unsigned char major, minor; {' '.join(members)} {tail} }} CK_FUNCTION_LIST;"
+    table = f"typedef struct {{ unsigned char major, minor; {' '.join(members)} }} CK_FUNCTION_LIST;"
     return _TYPES + table + "CK_ULONG C_GetFunctionList(CK_FUNCTION_LIST **);"
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from worker.edges.hsm.binding import Attribute
 from worker.edges.hsm.ck import Blame, CkError
 from worker.edges.hsm.device import Away, Device
 from worker.edges.hsm.session import Session
@@ -43,11 +44,25 @@ class Crew:
         with suppress(AttributeError):
             self.session.close()
         self._renew()
+        self._check(str(error))
+
+    def _check(self, cause: str) -> None:
         try:
             self.device.canary(self.session)
         except CkError as dead:
-            self.device.distrust(f"{error}, canary {dead}")
-            raise Away(str(error)) from error
+            self.device.distrust(f"{cause}, canary {dead}")
+            raise Away(cause) from dead
+
+    def find(self, wanted: Iterable[Attribute]) -> list[int]:
+        """Handles of objects that match. Raises `CkError`, or `Away`.
+
+        That there is none is believed only when the canary sings: to a session that was logged out while it was opened
+        every private object is missing.
+        """
+        found = self.session.find(wanted)
+        if not found:
+            self._check("nothing found")
+        return found
 
     def again(self, error: CkError, blamed: Fault, call: Callable[[], HsmResult]) -> HsmResult:
         """Judge a failed operation; an unsure one is tried once more after the canary, then `blamed`. Raises `Away`."""

@@ -142,7 +142,7 @@ class FakeHsm:
             if material is None or material[1:] != (kek.key, kek.version):
                 raise _Refused(Fault.INTEGRITY)
             return material[0]
-        if kek.parent is None:
+        if kek.parent is None or kek.parent.purpose is not Purpose.WRAPS_KEYS:
             raise _Refused(Fault.INTEGRITY)
         parent = self._open(kek.parent, Purpose.WRAPS_KEYS)
         try:

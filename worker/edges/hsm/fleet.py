@@ -113,7 +113,7 @@ class TokenFleetKeys:
             except CkError as error:
                 if error.blame is not Blame.HANDLE:
                     raise
-        found = crew.session.find(templates.by_label(KINDS[kind], label))
+        found = crew.find(templates.by_label(KINDS[kind], label))
         if not found:
             raise FleetKeyMissing(f"the token has no {label}: run keyriver init")
         self._handles[kind, version] = found[0]
@@ -124,14 +124,14 @@ class TokenFleetKeys:
             self._handle(crew, kind, 1)
             self._newest[kind] = next(v for v in range(1, _MAX_VERSION) if not self._has(crew, kind, v + 1))
         label = self.label(SIGNING, self._newest[SIGNING])
-        public = crew.session.find(templates.by_label(CKO_PUBLIC_KEY, label))
+        public = crew.find(templates.by_label(CKO_PUBLIC_KEY, label))
         if not public:
             raise FleetKeyMissing(f"the token has no public half of {label}: run keyriver init")
         # CKA_EC_POINT is a DER OCTET STRING around the point.
         self._point = crew.session.attribute(public[0], CKA_EC_POINT)[-65:]
 
     def _has(self, crew: Crew, kind: str, version: int) -> bool:
-        return bool(crew.session.find(templates.by_label(KINDS[kind], self.label(kind, version))))
+        return bool(crew.find(templates.by_label(KINDS[kind], self.label(kind, version))))
 
     def _create(self, crew: Crew) -> None:
         restrict, session = crew.device.abilities.restricts, crew.session

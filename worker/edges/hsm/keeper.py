@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import Final
 from uuid import UUID
 
 from worker.edges.hsm import templates
@@ -23,6 +24,12 @@ from worker.model.hsm import Fault, HsmFault, Kek, Purpose, Wrapping
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Goes on while the machine sleeps, where the system has such a clock."""
+
+_WRAPPED_BYTES: Final = 40
+"""An AES-256 key under AES-KW or AES-KWP."""
+
+_NOT_OURS: Final = -1
+"""The epoch of an entry whose handle turned out to be another object: it must not be destroyed."""
 
 Name = tuple[UUID, int, int]
 
@@ -79,6 +86,7 @@ class Keeper:
                 if error.blame is not Blame.HANDLE:
                     crew.confirm(error)
             else:
+                entry.epoch = _NOT_OURS
                 self._forget(entry)
                 raise Refused(Fault.INTEGRITY, f"the handle of {kek.key} version {kek.version} is another object's")
         crew.device.distrust("KEK handles vanish")
@@ -159,6 +167,8 @@ class Keeper:
                 return self._cached(kek, crew.device.epoch) or self._enter(self._find(kek, crew))
         if kek.parent is None or kek.parent.purpose is not Purpose.WRAPS_KEYS:
             raise Refused(Fault.INTEGRITY, f"{kek.key} version {kek.version} has no parent that wraps keys")
+        if len(kek.wrapped) != _WRAPPED_BYTES:
+            raise Refused(Fault.INTEGRITY, f"{kek.key} version {kek.version} has not the length of a wrapped key")
         parent = self.hold(kek.parent, crew)
         try:
             with self._opening:
@@ -171,7 +181,7 @@ class Keeper:
             raise Refused(Fault.UNSUPPORTED, f"{kek.key} is bound to the token {kek.serial}")
         identity = templates.key_id(kek.key, kek.version)
         try:
-            handles = crew.session.find(templates.by_label(CKO_SECRET_KEY, kek.material.hex if kek.material else ""))
+            handles = crew.find(templates.by_label(CKO_SECRET_KEY, kek.material.hex if kek.material else ""))
             for handle in handles:
                 if flaw := check_master(crew.session, handle, identity):
                     raise Refused(Fault.INTEGRITY, f"token object {kek.material}: {flaw}")

@@ -43,7 +43,7 @@ def create_master(op: CreateMaster, crew: Crew, deadline: float) -> CreatedMaste
         if not locked:
             return HsmFault(Fault.UNAVAILABLE, "another process is creating a token object")
         label, identity = op.material.hex, templates.key_id(op.key, op.version)
-        there = crew.session.find(templates.by_label(CKO_SECRET_KEY, label))
+        there = crew.find(templates.by_label(CKO_SECRET_KEY, label))
         if not there:
             mechanisms = crew.device.abilities.mechanisms(Purpose.WRAPS_KEYS)
             crew.session.generate(CKM_AES_KEY_GEN, templates.master(label, identity, mechanisms))

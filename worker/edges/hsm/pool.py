@@ -152,12 +152,15 @@ class _Call(Generic[T]):
 
     def work(self, crew: Crew, _keeper: Keeper, _observer: Observer) -> None:
         try:
-            self._made.append(self._function(crew))
-        except CkError as error:
-            self._failed = TokenUnavailable(str(error))
-            crew.confirm(error)
+            try:
+                self._made.append(self._function(crew))
+            except CkError as error:
+                crew.confirm(error)
+                self._made.append(self._function(crew))
         except Away:
             raise
+        except CkError as error:
+            self._failed = TokenUnavailable(str(error))
         except Exception as error:  # noqa: BLE001 - carried to whoever called
             self._failed = error
 
