@@ -22,7 +22,7 @@ from worker.edges.bus.source import KafkaSource, Timing
 from worker.edges.hsm import HsmConfig, Pin, Token, open_token
 from worker.edges.store.attempts import PostgresAttempts
 from worker.edges.store.chores import fold, prune
-from worker.edges.store.fleet import Fleet, found_fleet, read_fleet
+from worker.edges.store.fleet import Fleet, found_fleet, read_fleet, record_backup
 from worker.edges.store.leases import PostgresLeases
 from worker.edges.store.migrate import check_schema, migrate
 from worker.edges.store.outbox import PostgresOutbox
@@ -50,7 +50,7 @@ from worker.flow.uses import Uses
 from worker.flow.voice import RunVoice
 from worker.model.topics import Lane, Topics, limits, specs
 from worker.seal.identity import Identity
-from worker.settings import Settings
+from worker.settings import Reach, Settings
 from worker.watch.metrics import Metrics
 
 SWITCH_INTERVAL_S = 5e-5
@@ -76,7 +76,7 @@ class Parts:
     metrics: Metrics
 
 
-def kafka_access(settings: Settings) -> KafkaAccess:
+def kafka_access(settings: Reach) -> KafkaAccess:
     """The cluster as the settings describe it."""
     return KafkaAccess(
         bootstrap=settings.kafka_bootstrap,
@@ -97,6 +97,7 @@ def postgres_settings(settings: Settings) -> PostgresSettings:
 
 def hsm_config(settings: Settings) -> HsmConfig:
     """The token as the settings describe it."""
+    os.environ.update(settings.hsm_env)
     return HsmConfig(
         module=settings.hsm_module,
         fleet=settings.fleet,
@@ -250,8 +251,10 @@ async def run_worker(
         await worker.run(stop)
 
 
-async def found(settings: Settings, officers: Sequence[str]) -> list[Identity]:
+async def found(settings: Settings, officers: Sequence[str], keep: Callable[[Identity], None]) -> list[Identity]:
     """`keyriver init`: schema, fleet keys, topics and the first officers. Safe to run again; returns who is new.
+
+    `keep` stores an officer's identity; it is called before the officer is registered.
 
     The only command that touches the store itself: before it there is nobody whose signature could be checked.
     """
@@ -265,7 +268,13 @@ async def found(settings: Settings, officers: Sequence[str]) -> list[Identity]:
             await _check_fleet(settings, pool, token)
             async with KafkaAdmin(access) as admin:
                 await admin.create(specs(topics, settings.kafka_partitions), settings.kafka_replicas)
-            enrolling = Enrolling(settings.fleet, topics.replies, PostgresStore(pool), token.fleet_keys)
+            enrolling = Enrolling(settings.fleet, topics.replies, PostgresStore(pool), token.fleet_keys, keep)
             return await enrolling.enrol(officers)
         finally:
             await token.close()
+
+
+async def note_backup(settings: Settings) -> None:
+    """`keyriver init --backup-recorded`: somebody says that the token and the database were backed up now (S5)."""
+    async with connected(postgres_settings(settings)) as pool:
+        await record_backup(pool, now_ms())

@@ -19,14 +19,12 @@ LOCAL_CONFIG = Path(".keyriver/keyriver.toml")
 DEVELOPMENT = "dev-"
 
 
-class Settings(BaseSettings):
-    """Everything that a worker and the command line need to know. `keyriver doctor` explains what is wrong."""
+class Reach(BaseSettings):
+    """How to reach the fleet over Kafka: all that an officer's machine needs."""
 
-    model_config = SettingsConfigDict(env_prefix="KEYRIVER_", extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix="KEYRIVER_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    fleet: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = Field(
-        description="The fleet's id, part of every signature. `dev-…` is development."
-    )
+    identities: Path = Field(default=Path(".keyriver/identities"), description="Where identity files are kept")
     topic_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "keyriver"
 
     kafka_bootstrap: str = Field(description="host:port, comma-separated")
@@ -37,6 +35,37 @@ class Settings(BaseSettings):
     kafka_ca_file: Path | None = None
     kafka_cert_file: Path | None = None
     kafka_key_file: Path | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - a .env file is not read
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - secrets have files of their own
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the TOML file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
+
+    @field_validator("kafka_password_file")
+    @classmethod
+    def _password_exists(cls, path: Path | None) -> Path | None:
+        return path if path is None else _existing(path)
+
+    def kafka_password(self) -> str | None:
+        """The SASL password, read now."""
+        return None if self.kafka_password_file is None else self.kafka_password_file.read_text().strip()
+
+
+class Settings(Reach):
+    """Everything that a worker and the command line need to know. `keyriver doctor` explains what is wrong."""
+
+    model_config = SettingsConfigDict(extra="forbid")
+
+    fleet: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = Field(
+        description="The fleet's id, part of every signature. `dev-…` is development."
+    )
     kafka_session_s: float = Field(default=10.0, ge=1.0, le=300.0)
     kafka_replicas: int = Field(default=1, ge=1, le=10)
     kafka_partitions: int = Field(default=12, ge=1, le=1000)
@@ -45,6 +74,7 @@ class Settings(BaseSettings):
     postgres_pool: int = Field(default=6, ge=2, le=64)
 
     hsm_module: Path = Field(description="The PKCS#11 module")
+    hsm_env: dict[str, str] = Field(default={}, description="Set before the module is loaded, such as SOFTHSM2_CONF")
     hsm_label: str = ""
     hsm_serial: str = ""
     hsm_pin_file: Path = Field(description="A file of mode 0400 that holds the user PIN")
@@ -64,25 +94,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     failpoints: str = Field(default="", description="Tests only; refused outside development")
 
+    @field_validator("postgres_dsn_file", "hsm_pin_file", "hsm_module")
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - a .env file is not read
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - secrets have files of their own
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment, then the TOML file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, config_file())
-
-    @field_validator("kafka_password_file", "postgres_dsn_file", "hsm_pin_file", "hsm_module")
-    @classmethod
-    def _exists(cls, path: Path | None) -> Path | None:
-        if path is not None and not path.is_file():
-            message = f"there is no file {path}"
-            raise ValueError(message)
-        return path
+    def _exists(cls, path: Path) -> Path:
+        return _existing(path)
 
     @model_validator(mode="after")
     def _names_a_token(self) -> Self:
@@ -130,10 +145,6 @@ class Settings(BaseSettings):
         """The PIN, read now."""
         return self.hsm_pin_file.read_text().strip()
 
-    def kafka_password(self) -> str | None:
-        """The SASL password, read now."""
-        return None if self.kafka_password_file is None else self.kafka_password_file.read_text().strip()
-
 
 def config_file() -> Path | None:
     """The TOML file: KEYRIVER_CONFIG, or what `keyriver local up` wrote here."""
@@ -141,3 +152,10 @@ def config_file() -> Path | None:
     if named:
         return Path(named)
     return LOCAL_CONFIG if LOCAL_CONFIG.is_file() else None
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        message = f"there is no file {path}"
+        raise ValueError(message)
+    return path

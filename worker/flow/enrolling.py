@@ -1,6 +1,6 @@
 """The first officers of a fleet (S14): made by `keyriver init`, for nobody is there yet who could approve them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from worker.flow.trust import Trust
@@ -26,9 +26,11 @@ class Enrolling:
     reply_topic: str
     store: Store
     fleet_keys: FleetKeys
+    keep: Callable[[Identity], None]
+    """Stores an identity where it survives. Called before the row is written: a registered officer without a key is lost."""
 
     async def enrol(self, names: Sequence[str]) -> list[Identity]:
-        """Register those that are not there yet; their private keys are in the result and nowhere else."""
+        """Register those that are not there yet; their private keys went to `keep` and nowhere else."""
         if len(set(names)) < OFFICERS:
             message = "a fleet needs at least two officers with different names"
             raise ValueError(message)
@@ -54,6 +56,7 @@ class Enrolling:
         row = _row(identity, self.reply_topic)
         (mac,) = await self.fleet_keys.mac([mac_input(row)])
         settlement = Settlement(None, None, (), (), (PutRow(row, mac.version, mac.value),))
+        self.keep(identity)
         (done,) = await self.store.settle([settlement])
         if not isinstance(done, Settled):
             message = f"{name} was enrolled by somebody else at this moment; run init again"
