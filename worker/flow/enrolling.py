@@ -27,7 +27,7 @@ class Enrolling:
     store: Store
     fleet_keys: FleetKeys
     keep: Callable[[Identity], None]
-    """Stores an identity where it survives. Called before the row is written: a registered officer without a key is lost."""
+    """Stores an identity for good. Called before the row is written: an officer without his key is lost."""
 
     async def enrol(self, names: Sequence[str]) -> list[Identity]:
         """Register those that are not there yet; their private keys went to `keep` and nowhere else."""
