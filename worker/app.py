@@ -251,7 +251,9 @@ async def run_worker(
         await worker.run(stop)
 
 
-async def found(settings: Settings, officers: Sequence[str], keep: Callable[[Identity], None]) -> list[Identity]:
+async def found(
+    settings: Settings, officers: Sequence[str], keep: Callable[[Identity], None] = lambda _identity: None
+) -> list[Identity]:
     """`keyriver init`: schema, fleet keys, topics and the first officers. Safe to run again; returns who is new.
 
     `keep` stores an officer's identity; it is called before the officer is registered.
