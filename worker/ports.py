@@ -80,7 +80,7 @@ class Source(Protocol):
         ...
 
     async def catch(self, max_records: int, max_bytes: int) -> Catch:
-        """The next records, at most so many and so many bytes (at least one record); empty after a short wait.
+        """The next records, at most so many and of so much weight (at least one record); empty after a short wait.
 
         If an epoch changed while records were being fetched, their partitions are sought back to the committed
         offset before the records are dropped. Raises `BusUnavailable` when the broker is away for long.

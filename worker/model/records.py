@@ -7,6 +7,9 @@ Headers = tuple[tuple[str, bytes], ...]
 """Kafka headers in their order; a name may come twice, which `open` refuses where it matters."""
 
 
+ITEM_BYTES = 512
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Partition:
     """One partition of one topic."""
@@ -70,6 +73,11 @@ class Entry:
     value: bytes | None = field(repr=False)
     headers: Headers = field(repr=False)
     appended_ms: int
+
+    @property
+    def weight(self) -> int:
+        """Bytes that it will take while it is worked on: an item is a few bytes of JSON and half a kilobyte of objects."""
+        return self.size + ITEM_BYTES * self.value.count(b"{")
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,10 +204,10 @@ class FakeSource:
                     entry.appended_ms,
                     self._epochs[partition],
                 )
-                if batch and size + record.size > max_bytes:
+                if batch and size + record.weight > max_bytes:
                     return Closed.BYTES
                 batch.append(record)
-                size += record.size
+                size += record.weight
                 self._positions[partition] = entry.offset + 1
                 if len(batch) == max_records:
                     return Closed.RECORDS
