@@ -52,8 +52,7 @@ async def census(pool: Pool, keys: Iterable[UUID]) -> list[Count]:
 async def _in_chunks(pool: Pool, name: str, window: timedelta, chunk: int) -> int:
     gone = 0
     while True:
-        status = await pool.run(lambda connection: connection.execute(SQL[name], window, chunk))
-        deleted = int(status.rpartition(" ")[2])
+        deleted: int = await pool.run(lambda connection: connection.fetchval(SQL[name], window, chunk))
         gone += deleted
         if deleted < chunk:
             return gone

@@ -33,13 +33,18 @@ def _suite_or_none(text: str | None) -> Suite | None:
     return None if text is None else Suite(text)
 
 
+def _plain_uuid(value: UUID | None) -> UUID | None:
+    """Asyncpg's own UUID type stays on this side of the edge."""
+    return None if value is None else UUID(int=value.int)
+
+
 _TYPES: dict[str, type[Row]] = {kind.TABLE.value: kind for kind in (Tenant, Key, Version, Alias, Client, IntakeKey)}
 _COLUMNS = {table: tuple(field.name for field in fields(kind)) for table, kind in _TYPES.items()}
 _READ: dict[str, Mapping[str, Callable[[Any], Any]]] = {
     Table.TENANTS.value: {"minimum_suite": Suite},
-    Table.KEYS.value: {"purpose": Purpose, "origin": Origin},
-    Table.VERSIONS.value: {"state": State, "wrapping": Wrapping},
-    Table.ALIASES.value: {},
+    Table.KEYS.value: {"id": _plain_uuid, "parent": _plain_uuid, "purpose": Purpose, "origin": Origin},
+    Table.VERSIONS.value: {"key": _plain_uuid, "material": _plain_uuid, "state": State, "wrapping": Wrapping},
+    Table.ALIASES.value: {"key": _plain_uuid},
     Table.CLIENTS.value: {
         "role": Role,
         "algorithm": Algorithm,

@@ -158,6 +158,7 @@ DECLARE
     dead int[];  -- both: nothing of these is written
     written int;
     revisions bigint[];
+    undone keyriver.entry_v1;
 BEGIN
     -- (a) the ledger: new entries, then those to be filled further
     INSERT INTO keyriver.ledger (tenant, client, source, id, operation, digest, outcomes)
@@ -170,8 +171,11 @@ BEGIN
     IF written < cardinality(entries) THEN
         SELECT coalesce(array_agg(e.slot), '{}') INTO lost
         FROM unnest(entries) AS e
-        LEFT JOIN keyriver.ledger AS l
-            ON l.tenant = e.tenant AND l.client = e.client AND l.source = e.source AND l.id = e.id
+        LEFT JOIN LATERAL (
+            SELECT k.xmin FROM keyriver.ledger AS k
+            WHERE k.tenant = e.tenant AND k.client = e.client AND k.source = e.source AND k.id = e.id
+            OFFSET 0
+        ) AS l ON true
         WHERE NOT e.opened AND l.xmin IS DISTINCT FROM pg_current_xact_id()::xid;  -- not the row of this transaction
         SELECT lost || coalesce(array_agg(e.slot) FILTER (WHERE l.outcomes IS DISTINCT FROM e.seen), '{}') INTO lost
         FROM (
@@ -202,27 +206,33 @@ BEGIN
     END IF;
     dead := lost || moved;
     IF moved <> '{}' THEN
-        DELETE FROM keyriver.ledger AS l
-        USING unnest(entries) AS e
-        WHERE NOT e.opened AND e.slot = ANY (moved) AND e.slot <> ALL (lost)
-            AND l.tenant = e.tenant AND l.client = e.client AND l.source = e.source AND l.id = e.id;
+        FOR undone IN
+            SELECT * FROM unnest(entries) AS e WHERE NOT e.opened AND e.slot = ANY (moved) AND e.slot <> ALL (lost)
+        LOOP
+            DELETE FROM keyriver.ledger AS l
+            WHERE l.tenant = undone.tenant AND l.client = undone.client
+                AND l.source = undone.source AND l.id = undone.id;
+        END LOOP;
     END IF;
 
-    -- (c) rows
+    -- (c) rows. What is replaced is there and locked by now; an upsert finds it by its unique index, whatever the plan.
     IF written < cardinality(entries) THEN
-        UPDATE keyriver.ledger AS l SET outcomes = e.outcomes
+        INSERT INTO keyriver.ledger AS l (tenant, client, source, id, operation, digest, outcomes)
+        SELECT e.tenant, e.client, e.source, e.id, e.operation, e.digest, e.outcomes
         FROM unnest(entries) AS e
         WHERE e.opened AND e.slot <> ALL (dead)
-            AND l.tenant = e.tenant AND l.client = e.client AND l.source = e.source AND l.id = e.id;
+        ON CONFLICT (tenant, client, source, id) DO UPDATE SET outcomes = excluded.outcomes;
     END IF;
     INSERT INTO keyriver.deks (id, key, version, blob)
     SELECT d.id, d.key, d.version, d.blob
     FROM unnest(dek_slots, dek_ids, dek_keys, dek_versions, dek_blobs) AS d (slot, id, key, version, blob)
     WHERE d.slot <> ALL (dead);
     IF cardinality(move_ids) > 0 THEN
-        UPDATE keyriver.deks AS d SET key = m.key, version = m.version, blob = m.blob
+        INSERT INTO keyriver.deks AS d (id, key, version, blob)
+        SELECT m.id, m.key, m.version, m.blob
         FROM unnest(move_slots, move_ids, move_keys, move_versions, move_blobs) AS m (slot, id, key, version, blob)
-        WHERE d.id = m.id AND m.slot <> ALL (dead);
+        WHERE m.slot <> ALL (dead)
+        ON CONFLICT (id) DO UPDATE SET key = excluded.key, version = excluded.version, blob = excluded.blob;
     END IF;
     IF puts IS NOT NULL THEN
         PERFORM keyriver.put_rows_v1(puts, dead);
@@ -257,14 +267,39 @@ BEGIN
             END
         FROM (SELECT DISTINCT u.slot FROM unnest(dead) AS u (slot)) AS d
         LEFT JOIN unnest(entries) AS e ON e.slot = d.slot AND d.slot = ANY (lost)
-        LEFT JOIN keyriver.ledger AS l
-            ON l.tenant = e.tenant AND l.client = e.client AND l.source = e.source AND l.id = e.id;
+        LEFT JOIN LATERAL (
+            SELECT * FROM keyriver.ledger AS k
+            WHERE k.tenant = e.tenant AND k.client = e.client AND k.source = e.source AND k.id = e.id
+            OFFSET 0
+        ) AS l ON true;
     END IF;
+END
+$$;
+
+-- Delete ledger entries older than the window, oldest first, at most so many; what a settle holds is left for later.
+CREATE FUNCTION keyriver.prune_ledger_v1(past interval, at_most int)
+RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    old record;
+    gone int := 0;
+BEGIN
+    FOR old IN
+        SELECT l.tenant, l.client, l.source, l.id FROM keyriver.ledger AS l
+        WHERE l.at < now() - past
+        ORDER BY l.at LIMIT at_most
+        FOR UPDATE SKIP LOCKED
+    LOOP
+        DELETE FROM keyriver.ledger AS l
+        WHERE l.tenant = old.tenant AND l.client = old.client AND l.source = old.source AND l.id = old.id;
+        gone := gone + 1;
+    END LOOP;
+    RETURN gone;
 END
 $$;
 
 -- migrate:down
 
+DROP FUNCTION keyriver.prune_ledger_v1;
 DROP FUNCTION keyriver.settle_v1;
 DROP FUNCTION keyriver.put_rows_v1;
 DROP FUNCTION keyriver.hold_v1;

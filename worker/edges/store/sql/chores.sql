@@ -1,22 +1,17 @@
 -- name: prune_ledger
--- $1 window, $2 at most so many: oldest first, rows that a settle holds are left for the next time.
-WITH old AS (
-    SELECT l.tenant, l.client, l.source, l.id FROM keyriver.ledger AS l
-    WHERE l.at < now() - $1::interval
-    ORDER BY l.at LIMIT $2
-    FOR UPDATE SKIP LOCKED
-)
-DELETE FROM keyriver.ledger AS l USING old AS o
-WHERE l.tenant = o.tenant AND l.client = o.client AND l.source = o.source AND l.id = o.id;
+SELECT keyriver.prune_ledger_v1($1, $2);
 
 -- name: prune_outbox
-WITH old AS (
-    SELECT o.id FROM keyriver.outbox AS o
-    WHERE o.acknowledged < now() - $1::interval
-    ORDER BY o.acknowledged LIMIT $2
-    FOR UPDATE SKIP LOCKED
+WITH gone AS (
+    DELETE FROM keyriver.outbox AS o WHERE o.id = ANY (ARRAY(
+        SELECT d.id FROM keyriver.outbox AS d
+        WHERE d.acknowledged < now() - $1::interval
+        ORDER BY d.acknowledged LIMIT $2
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING o.id
 )
-DELETE FROM keyriver.outbox AS o USING old WHERE o.id = old.id;
+SELECT count(*) FROM gone;
 
 -- name: fold_census
 -- The deltas of each key version become one row. Two folds at once: the second finds the rows gone and sums nothing twice.

@@ -1,14 +1,17 @@
 -- name: know
 -- Everything a batch asks for, in one statement and so of one moment. Each row of the result is of one kind: the
 -- clock, a ledger entry, a DEK (all three flat, for there may be many), or a row that carries a MAC (composite).
+-- `OFFSET 0` keeps each subquery whole: the list drives, the table is read by index, whatever the statistics say.
 WITH RECURSIVE
 found AS (
     SELECT d.id, d.key, d.version, d.blob
     FROM unnest($1::uuid[]) AS q (id)
-    JOIN keyriver.deks AS d ON d.id = q.id
+    CROSS JOIN LATERAL (SELECT * FROM keyriver.deks AS t WHERE t.id = q.id OFFSET 0) AS d
 ),
 named AS (
-    SELECT a.key FROM unnest($2::text[]) AS q (name) JOIN keyriver.aliases AS a ON a.name = q.name
+    SELECT a.key
+    FROM unnest($2::text[]) AS q (name)
+    CROSS JOIN LATERAL (SELECT t.key FROM keyriver.aliases AS t WHERE t.name = q.name OFFSET 0) AS a
 ),
 -- (key, number): a version that is wanted; number 0 only leads to the active one.
 reached (key, number) AS (
@@ -19,13 +22,17 @@ reached (key, number) AS (
         UNION
         SELECT f.key, f.version FROM found AS f
         UNION
-        SELECT t.key, v.number FROM unnest($5::uuid[]) AS t (key) JOIN keyriver.versions AS v ON v.key = t.key
+        SELECT q.key, v.number
+        FROM unnest($5::uuid[]) AS q (key)
+        CROSS JOIN LATERAL (SELECT t.number FROM keyriver.versions AS t WHERE t.key = q.key OFFSET 0) AS v
     )
     UNION
     SELECT next.key, next.number
     FROM reached AS r
-    JOIN keyriver.keys AS k ON k.id = r.key
-    LEFT JOIN keyriver.versions AS v ON v.key = r.key AND v.number = r.number
+    CROSS JOIN LATERAL (SELECT * FROM keyriver.keys AS t WHERE t.id = r.key OFFSET 0) AS k
+    LEFT JOIN LATERAL (
+        SELECT t.parent_version FROM keyriver.versions AS t WHERE t.key = r.key AND t.number = r.number OFFSET 0
+    ) AS v ON true
     CROSS JOIN LATERAL (VALUES (k.id, k.active_version), (k.parent, v.parent_version)) AS next (key, number)
     WHERE next.key IS NOT NULL AND next.number IS NOT NULL
 ),
@@ -46,31 +53,35 @@ UNION ALL
 SELECT 'ledger', NULL, NULL, NULL, NULL, l.digest,
     l.tenant, l.client, l.source, l.id, l.operation, l.outcomes, NULL, NULL, NULL, NULL, NULL, NULL
 FROM unnest($6::text[], $7::text[], $8::text[], $9::text[]) AS q (tenant, client, source, id)
-JOIN keyriver.ledger AS l ON l.tenant = q.tenant AND l.client = q.client AND l.source = q.source AND l.id = q.id
+CROSS JOIN LATERAL (
+    SELECT * FROM keyriver.ledger AS t
+    WHERE t.tenant = q.tenant AND t.client = q.client AND t.source = q.source AND t.id = q.id
+    OFFSET 0
+) AS l
 UNION ALL
-SELECT 'tenants', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, t, NULL, NULL, NULL, NULL, NULL
+SELECT 'tenants', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL, NULL, NULL, NULL, NULL
 FROM unnest($10::text[]) AS q (id)
-JOIN keyriver.tenants AS t ON t.id = q.id
+CROSS JOIN LATERAL (SELECT t AS found FROM keyriver.tenants AS t WHERE t.id = q.id OFFSET 0) AS one
 UNION ALL
-SELECT 'keys', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, k, NULL, NULL, NULL, NULL
+SELECT 'keys', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL, NULL, NULL, NULL
 FROM touched AS q
-JOIN keyriver.keys AS k ON k.id = q.key
+CROSS JOIN LATERAL (SELECT k AS found FROM keyriver.keys AS k WHERE k.id = q.key OFFSET 0) AS one
 UNION ALL
-SELECT 'versions', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, v, NULL, NULL, NULL
+SELECT 'versions', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL, NULL, NULL
 FROM reached AS q
-JOIN keyriver.versions AS v ON v.key = q.key AND v.number = q.number
+CROSS JOIN LATERAL (SELECT v AS found FROM keyriver.versions AS v WHERE v.key = q.key AND v.number = q.number OFFSET 0) AS one
 UNION ALL
-SELECT 'aliases', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, a, NULL, NULL
+SELECT 'aliases', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL, NULL
 FROM touched AS q
-JOIN keyriver.aliases AS a ON a.key = q.key
+CROSS JOIN LATERAL (SELECT a AS found FROM keyriver.aliases AS a WHERE a.key = q.key OFFSET 0) AS one
 UNION ALL
-SELECT 'clients', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c, NULL
+SELECT 'clients', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL
 FROM unnest($11::text[]) AS q (id)
-JOIN keyriver.clients AS c ON c.id = q.id
+CROSS JOIN LATERAL (SELECT c AS found FROM keyriver.clients AS c WHERE c.id = q.id OFFSET 0) AS one
 UNION ALL
-SELECT 'intake_keys', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, i
+SELECT 'intake_keys', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found
 FROM unnest($12::bigint[]) AS q (sequence)
-JOIN keyriver.intake_keys AS i ON i.sequence = q.sequence;
+CROSS JOIN LATERAL (SELECT i AS found FROM keyriver.intake_keys AS i WHERE i.sequence = q.sequence OFFSET 0) AS one;
 
 -- name: key_page
 SELECT k.id FROM keyriver.keys AS k WHERE k.tenant = $1 AND k.id > $2 ORDER BY k.id LIMIT $3;
