@@ -40,11 +40,11 @@ def decapsulate(suite: str, private: bytes, public: bytes, enc: bytes) -> bytes:
     return expand(extract(b"", b"eae_prk", shared, kem), b"shared_secret", enc + public, 32, kem)
 
 
-def open_base(suite: str, private: bytes, public: bytes, info: bytes, sealed: bytes) -> bytes:
+def open_base(suite: str, private: bytes, public: bytes, info: bytes, sealed: bytes, aad: bytes = b"") -> bytes:
     kem, length = KEMS[suite]
     shared = decapsulate(suite, private, public, sealed[:length])
     name = b"HPKE" + kem.to_bytes(2, "big") + b"\x00\x01" + b"\x00\x02"
     context = b"\x00" + extract(b"", b"psk_id_hash", b"", name) + extract(b"", b"info_hash", info, name)
     secret = extract(shared, b"secret", b"", name)
     key, nonce = expand(secret, b"key", context, 32, name), expand(secret, b"base_nonce", context, 12, name)
-    return AESGCM(key).decrypt(nonce, sealed[length:], b"")
+    return AESGCM(key).decrypt(nonce, sealed[length:], aad)
