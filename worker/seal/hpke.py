@@ -2,8 +2,8 @@
 
 All suites use HKDF-SHA256 and AES-256-GCM. Raw keys, public and private: X25519 32 and 32 bytes (RFC 7748); P-256
 65 bytes (uncompressed point) and 32 (big-endian scalar); MLKEM768-X25519 (draft-ietf-hpke-pq, KEM 0x647a) 1216
-(ML-KEM encapsulation key ‖ X25519) and 96 (ML-KEM seed d ‖ z, then
-X25519: the draft's expanded seed). The draft suite is for transit only.
+(ML-KEM encapsulation key ‖ X25519) and 96 (ML-KEM seed d ‖ z, then X25519: the draft's seed, expanded).
+The draft suite is for transit only.
 """
 
 from collections.abc import Sequence
