@@ -6,7 +6,7 @@ call, so a restart of Postgres heals by itself.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
@@ -52,7 +52,10 @@ class SchemaMismatch(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PostgresSettings:
-    """Where Postgres is and how long to wait for it. `dsn` may hold a password and `sslmode=verify-full`."""
+    """Where Postgres is and how long to wait for it. `dsn` may hold a password and `sslmode=verify-full`.
+
+    The server ends its statements itself; `answer_s` is for a server or a network that froze.
+    """
 
     dsn: str = field(repr=False)
     pool_size: int = 4
@@ -60,6 +63,7 @@ class PostgresSettings:
     statement_s: float = 10.0
     lock_s: float = 5.0
     idle_in_transaction_s: float = 10.0
+    answer_s: float = 12.0
 
 
 class Pool:
@@ -78,12 +82,12 @@ class Pool:
         try:
             return await work(connection)
         except _AWAY as error:
-            connection.terminate()
+            _throw_away(connection)
             raise StoreUnavailable(_said(error)) from error
         except (asyncpg.PostgresError, asyncpg.exceptions.DataError) as error:
             raise StoreRefused(_said(error)) from error
         except asyncio.CancelledError:
-            connection.terminate()
+            _throw_away(connection)
             raise
         finally:
             await self._pool.release(connection)
@@ -104,8 +108,7 @@ async def connected(settings: PostgresSettings) -> AsyncIterator[Pool]:
             min_size=1,
             max_size=settings.pool_size,
             timeout=settings.connect_s,
-            # Ours ends after the server's: it is for a server that froze.
-            command_timeout=settings.statement_s + 2.0,
+            command_timeout=settings.answer_s,
             max_inactive_connection_lifetime=0,
             server_settings=options | PLANS | {"application_name": "keyriver"},
             reset=_keep,
@@ -116,6 +119,12 @@ async def connected(settings: PostgresSettings) -> AsyncIterator[Pool]:
         yield Pool(settings, pool)
     finally:
         pool.terminate()
+
+
+def _throw_away(connection: Connection) -> None:
+    """Its answer may still come, to nobody. A connection that broke by itself has left the pool already."""
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
 
 
 async def _keep(_connection: object) -> None:
