@@ -6,8 +6,8 @@ from enum import StrEnum
 Headers = tuple[tuple[str, bytes], ...]
 """Kafka headers in their order; a name may come twice, which `open` refuses where it matters."""
 
-
 ITEM_BYTES = 512
+"""What an item takes in memory, about."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -45,6 +45,11 @@ class Record:
         """Bytes of the value and the headers."""
         return len(self.value) + sum(len(name) + len(value) for name, value in self.headers)
 
+    @property
+    def weight(self) -> int:
+        """Bytes it will take while it is worked on: an item is a few bytes of JSON, and half a kilobyte of objects."""
+        return self.size + ITEM_BYTES * self.value.count(b"{")
+
 
 class Closed(StrEnum):
     """Why a batch has no more records."""
@@ -73,11 +78,6 @@ class Entry:
     value: bytes | None = field(repr=False)
     headers: Headers = field(repr=False)
     appended_ms: int
-
-    @property
-    def weight(self) -> int:
-        """Bytes that it will take while it is worked on: an item is a few bytes of JSON and half a kilobyte of objects."""
-        return self.size + ITEM_BYTES * self.value.count(b"{")
 
 
 @dataclass(frozen=True, slots=True)
