@@ -1,0 +1,64 @@
+"""The `keyriver` command: one file per noun. It asks the fleet by signed messages."""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from worker.cli.errors import Usage, plain
+from worker.cli.output import complain
+
+app = App(
+    name="keyriver",
+    help="""Wrap, unwrap and rewrap data keys over Kafka, with an HSM and Postgres.
+
+    On one machine, from nothing to a key:
+
+    ```
+    keyriver local up                  # Kafka, Postgres and a soft token
+    keyriver init ann bob              # schema, topics, fleet keys, two officers
+    keyriver doctor                    # is everything as it has to be?
+    keyriver run                       # the workers; leave it running
+    keyriver tenant create acme
+    keyriver key create acme/eu
+    keyriver key create acme/eu/payments
+    keyriver client add acme billing --keys 'acme/eu/*' --allow wrap,unwrap
+    ```
+
+    Settings: KEYRIVER_… in the environment, over the TOML file that KEYRIVER_CONFIG names (else
+    .keyriver/keyriver.toml).
+    Exit codes: 0 done, 1 refused or failed, 2 the command line was wrong.""",
+    help_format="markdown",
+    version_flags=["--version"],
+)
+for _name in ("local", "init", "doctor", "topics", "run", "tenant", "key", "client", "demo"):
+    app.command(f"worker.cli.{_name}:{_name}", name=_name)
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def main() -> None:
+    """The console entry."""
+    sys.exit(obey(sys.argv[1:]))
+
+
+def obey(words: Sequence[str]) -> int:
+    """One command; the exit code. What a user or an operator can mend is a plain sentence, never a stack trace."""
+    logging.getLogger().addHandler(logging.NullHandler())  # libraries' complaints; `run` sets up real logs
+    try:
+        result = app(words, exit_on_error=False, print_error=True, result_action="return_value")
+    except CycloptsError:
+        return USAGE
+    except Usage as mistake:
+        complain(str(mistake))
+        return USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        text = plain(error)
+        if text is None:
+            raise
+        complain(text)
+        return FAILED
+    return result if isinstance(result, int) else 0

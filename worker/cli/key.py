@@ -1,0 +1,178 @@
+"""`keyriver key`: keys by alias path (`acme/eu/payments`) or by id."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.tree import Tree
+
+from worker.cli.body import body
+from worker.cli.errors import Usage
+from worker.cli.officer import As, Json, Officer, ask
+from worker.cli.output import show, show_json, show_table
+from worker.model.bodies import KeyCreateBody, KeyListBody, KeyRotateBody, KeyShowBody
+from worker.model.operations import Operation
+from worker.model.replies import KeyListResult, KeyResult, KeyView
+
+key = App(
+    name="key",
+    help="""Keys of a tenant's chain. A key is named by its alias path, which begins with the tenant (`acme/eu/payments`),
+    or by its id, together with `--tenant`.""",
+    help_format="markdown",
+)
+TenantOf = Annotated[str | None, Parameter(name="--tenant", help="Its tenant; of an alias it is the first part.")]
+
+
+@key.command
+async def create(
+    alias: str,
+    /,
+    *,
+    parent: str | None = None,
+    region: str = "",
+    tenant: TenantOf = None,
+    signs: As = None,
+    json: Json = False,
+) -> None:
+    """Create a key inside the token, wrapped under its parent.
+
+    ```
+    keyriver key create acme/eu                    # L2, under the master key `acme`
+    keyriver key create acme/eu/payments           # L3, under acme/eu
+    keyriver key create acme/hr --parent acme/eu
+    ```
+
+    Args:
+        alias: Its name from now on.
+        parent: The key above it, alias or id; else the alias without its last part.
+        region: Bind it to a region.
+    """
+    above = parent or alias.rpartition("/")[0]
+    if not above:
+        raise Usage(f"{alias} has no parent: an alias begins with its tenant, as in acme/eu")
+    asked = body(KeyCreateBody, tenant=_tenant(alias, tenant), parent=above, alias=alias, region=region)
+    _show((await ask(signs, Operation.KEY_CREATE, asked, KeyResult)).key, json=json)
+
+
+@key.command
+async def rotate(name: str, /, *, tenant: TenantOf = None, signs: As = None, json: Json = False) -> None:
+    """Make a new active version. The one before still unwraps; nothing is rewrapped.
+
+    ```
+    keyriver key rotate acme/eu/payments
+    ```
+
+    Args:
+        name: The key's alias or id.
+    """
+    asked = body(KeyRotateBody, tenant=_tenant(name, tenant), key=name)
+    _show((await ask(signs, Operation.KEY_ROTATE, asked, KeyResult)).key, json=json)
+
+
+@key.command(name="show")
+async def show_key(name: str, /, *, tenant: TenantOf = None, signs: As = None, json: Json = False) -> None:
+    """Show one key with its versions and their states.
+
+    ```
+    keyriver key show acme/eu/payments
+    ```
+
+    Args:
+        name: The key's alias or id.
+    """
+    asked = body(KeyShowBody, tenant=_tenant(name, tenant), key=name)
+    _show((await ask(signs, Operation.KEY_SHOW, asked, KeyResult)).key, json=json)
+
+
+@key.command(name="list")
+async def list_keys(tenant: str, /, *, signs: As = None, json: Json = False) -> None:
+    """List a tenant's keys.
+
+    ```
+    keyriver key list acme
+    keyriver key list acme --json | jq '.[].id'
+    ```
+
+    Args:
+        tenant: The tenant.
+    """
+    keys = await _all(tenant, signs)
+    if json:
+        show_json(keys)
+        return
+    heads = ("ALIAS", "ID", "LAYER", "PURPOSE", "VERSION", "ENABLED")
+    rows = [
+        (k.alias or "-", k.id, f"L{k.layer}", k.purpose, k.active_version, "yes" if k.enabled else "NO") for k in keys
+    ]
+    show_table(heads, rows)
+
+
+@key.command
+async def tree(tenant: str, /, *, signs: As = None, json: Json = False) -> None:
+    """Show a tenant's chain as a tree.
+
+    ```
+    keyriver key tree acme
+    ```
+
+    Args:
+        tenant: The tenant.
+    """
+    keys = await _all(tenant, signs)
+    if json:
+        show_json(nested(keys, None))
+        return
+    for root in (one for one in keys if one.parent is None):
+        Console(highlight=False, markup=False, soft_wrap=True).print(_grown(root, keys))
+
+
+def nested(keys: Iterable[KeyView], parent: UUID | None) -> list[dict[str, object]]:
+    """The keys below one, each with those below it."""
+    known = list(keys)
+    return [{**one.model_dump(mode="json"), "children": nested(known, one.id)} for one in known if one.parent == parent]
+
+
+def _grown(root: KeyView, keys: list[KeyView]) -> Tree:
+    label = f"{root.alias or root.id}  L{root.layer}  v{root.active_version}{'' if root.enabled else '  DISABLED'}"
+    branch = Tree(label)
+    for child in sorted((one for one in keys if one.parent == root.id), key=lambda one: one.alias):
+        branch.add(_grown(child, keys))
+    return branch
+
+
+async def _all(tenant: str, signs: Path | None) -> list[KeyView]:
+    keys: list[KeyView] = []
+    async with Officer(signs) as asking:
+        while True:
+            asked = body(KeyListBody, tenant=tenant, after=keys[-1].id if keys else None)
+            page = await asking.ask(Operation.KEY_LIST, asked, KeyListResult)
+            keys += page.keys
+            if not page.more or not page.keys:
+                return keys
+
+
+def _tenant(name: str, given: str | None) -> str:
+    if given:
+        return given
+    try:
+        UUID(name)
+    except ValueError:
+        return name.partition("/")[0]
+    raise Usage("--tenant: an id does not say whose key it is")
+
+
+def _show(view: KeyView, *, json: bool) -> None:
+    if json:
+        show_json(view)
+        return
+    where = f", region {view.region}" if view.region else ""
+    switch = "" if view.enabled else ", DISABLED"
+    show(f"{view.alias or '-'}  {view.id}")
+    show(f"layer {view.layer}, {view.purpose}, {view.origin}{where}{switch}, active version {view.active_version}")
+    for version in view.versions:
+        made = datetime.fromtimestamp(version.created_ms / 1000, UTC).isoformat(timespec="seconds")
+        show(f"  v{version.number}  {version.state}  {made}")
