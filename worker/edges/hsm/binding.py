@@ -130,7 +130,8 @@ class Library:
         self._loaded = loaded
         table = new("CK_FUNCTION_LIST **")
         self._check("C_GetFunctionList", loaded.C_GetFunctionList(table))
-        self._calls: dict[str, Callable[..., int]] = {name: getattr(table[0], name) for name in _USED}
+        self._table = table[0]
+        self._calls: dict[str, Callable[..., int]] = {name: getattr(self._table, name) for name in _USED}
         self.owned = False
         """Whether this object initialised the module, and so may finalise it."""
 
