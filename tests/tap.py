@@ -1,0 +1,115 @@
+"""What stands in topics: everything that came, from the first record on, and how far consumer groups are."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from worker.model.records import Entry, Partition
+
+
+class Tap:
+    """Reads some topics from their beginning, without a group, and keeps all it read."""
+
+    def __init__(self, bootstrap: str, *topics: str) -> None:
+        self.entries: list[Entry] = []
+        self._topics = topics
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=16 * 1024 * 1024,
+        )
+        self._turn = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        await self._consumer.start()
+        self._consumer.subscribe(self._topics)
+        await until_known(self._consumer, self._topics)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._consumer.stop()
+
+    async def read(self, timeout_ms: int = 100) -> None:
+        """Take what has come."""
+        async with self._turn:
+            for where, records in (await self._consumer.getmany(timeout_ms=timeout_ms)).items():
+                self.entries += [
+                    Entry(
+                        Partition(where.topic, where.partition),
+                        record.offset,
+                        record.key,
+                        record.value,
+                        tuple((name, value or b"") for name, value in record.headers),
+                        record.timestamp,
+                    )
+                    for record in records
+                ]
+
+    async def until(self, holds: Callable[[list[Entry]], bool], what: str, seconds: float = 20.0) -> list[Entry]:
+        """Read on until a condition holds for all that was read."""
+        deadline = time.monotonic() + seconds
+        while not holds(self.entries):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {seconds:.0f} s: {what} ({len(self.entries)} records were read)")
+            await self.read()
+        return self.entries
+
+    async def to_end(self) -> list[Entry]:
+        """Everything that stands there at this moment."""
+        spots = self._consumer.assignment()
+        ends = await self._consumer.end_offsets(spots)
+        while any([await self._consumer.position(spot) < end for spot, end in ends.items()]):
+            await self.read()
+        return self.entries
+
+
+async def until_known(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> None:
+    """Wait until the consumer knows of the topics' partitions."""
+    async with asyncio.timeout(20):
+        while not {spot.topic for spot in consumer.assignment()} >= set(topics):
+            await consumer.getmany(timeout_ms=10)
+
+
+async def backlog(bootstrap: str, group: str, topics: Sequence[str]) -> dict[Partition, int]:
+    """Records of each partition that the group has not committed; partitions without any are left out."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    await admin.start()
+    await consumer.start()
+    try:
+        told = await admin.describe_topics(list(topics))
+        spots = [
+            TopicPartition(topic["topic"], partition["partition"])
+            for topic in told
+            for partition in topic["partitions"]
+        ]
+        ends = await consumer.end_offsets(spots)
+        committed = await admin.list_consumer_group_offsets(group, partitions=spots)
+    finally:
+        await consumer.stop()
+        await admin.close()
+    behind = {
+        Partition(spot.topic, spot.partition): ends[spot] - max(0, committed[spot].offset if spot in committed else 0)
+        for spot in spots
+    }
+    return {partition: count for partition, count in behind.items() if count}
+
+
+async def members(bootstrap: str, group: str) -> int:
+    """How many members a consumer group has while it is stable; 0 while it rebalances."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        (answer,) = await admin.describe_consumer_groups([group])
+    finally:
+        await admin.close()
+    ((code, _, state, _, _, found, *_),) = answer.groups
+    return len(found) if code == 0 and state == "Stable" else 0
