@@ -97,7 +97,8 @@ def postgres_settings(settings: Settings) -> PostgresSettings:
 
 def hsm_config(settings: Settings) -> HsmConfig:
     """The token as the settings describe it."""
-    os.environ.update(settings.hsm_env)
+    for name, value in settings.hsm_env.items():
+        os.environ.setdefault(name, value)
     return HsmConfig(
         module=settings.hsm_module,
         fleet=settings.fleet,

@@ -1,7 +1,7 @@
 """`keyriver client`: the services that may ask for keys."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -35,7 +35,7 @@ PublicKey = Annotated[
 ]
 IdentityFile = Annotated[
     Path | None,
-    Parameter(name="--identity-file", help="Where its identity file is; else NAME.json beside the officers'."),
+    Parameter(name="--identity-file", help="Its identity file; else NAME.json beside the officers'."),
 ]
 
 
@@ -237,16 +237,7 @@ def _new(by: Identity, tenant: str, name: str, algorithm: Algorithm, suite: Suit
 
 
 def _renewed(old: Identity, algorithm: Algorithm) -> Identity:
-    return Identity(
-        client=old.client,
-        tenant=old.tenant,
-        fleet=old.fleet,
-        fleet_key=old.fleet_key,
-        algorithm=algorithm,
-        private_key=generate_private_key_pem(algorithm),
-        recipient=old.recipient,
-        reply_topic=old.reply_topic,
-    )
+    return replace(old, algorithm=algorithm, private_key=generate_private_key_pem(algorithm))
 
 
 def _row(view: ClientView) -> tuple[str, ...]:
@@ -259,10 +250,9 @@ def _show(view: ClientView, *, json: bool) -> None:
     if json:
         show_json(view)
         return
-    name, role, algorithm, may, keys, until, revoked = _row(view)
+    name, role, algorithm, may, keys, until, _ = _row(view)
     show(f"{name} ({role} of {view.tenant}, {algorithm}): may {may} on {keys} until {until}")
     show(f"answers go to {', '.join(view.reply_topics)}{'; REVOKED' if view.revoked else ''}")
-    del revoked
 
 
 def _now_ms() -> int:

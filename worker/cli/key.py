@@ -20,8 +20,8 @@ from worker.model.replies import KeyListResult, KeyResult, KeyView
 
 key = App(
     name="key",
-    help="""Keys of a tenant's chain. A key is named by its alias path, which begins with the tenant (`acme/eu/payments`),
-    or by its id, together with `--tenant`.""",
+    help="""Keys of a tenant's chain. A key is named by its alias path, which begins with the tenant
+    (`acme/eu/payments`), or by its id, together with `--tenant`.""",
     help_format="markdown",
 )
 TenantOf = Annotated[str | None, Parameter(name="--tenant", help="Its tenant; of an alias it is the first part.")]
@@ -105,10 +105,7 @@ async def list_keys(tenant: str, /, *, signs: As = None, json: Json = False) -> 
         show_json(keys)
         return
     heads = ("ALIAS", "ID", "LAYER", "PURPOSE", "VERSION", "ENABLED")
-    rows = [
-        (k.alias or "-", k.id, f"L{k.layer}", k.purpose, k.active_version, "yes" if k.enabled else "NO") for k in keys
-    ]
-    show_table(heads, rows)
+    show_table(heads, [_row(each) for each in keys])
 
 
 @key.command
@@ -153,6 +150,11 @@ async def _all(tenant: str, signs: Path | None) -> list[KeyView]:
             keys += page.keys
             if not page.more or not page.keys:
                 return keys
+
+
+def _row(view: KeyView) -> tuple[object, ...]:
+    enabled = "yes" if view.enabled else "NO"
+    return view.alias or "-", view.id, f"L{view.layer}", view.purpose, view.active_version, enabled
 
 
 def _tenant(name: str, given: str | None) -> str:

@@ -1,7 +1,7 @@
 """Officers' commands: one signed message down the river, one verified answer back."""
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
 from cyclopts import Parameter
 
@@ -20,9 +20,7 @@ R = TypeVar("R", bound=CommandResult)
 
 As = Annotated[
     Path | None,
-    Parameter(
-        name="--as", env_var="KEYRIVER_IDENTITY", help="Officer's identity file; else the first that init wrote."
-    ),
+    Parameter(name="--as", env_var="KEYRIVER_IDENTITY", help="Officer's identity file; else the first of init's."),
 ]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 TIMEOUT_S = 20.0
@@ -37,7 +35,7 @@ class Officer:
         options = Options(prefix=self.reach.topic_prefix, timeout_s=TIMEOUT_S)
         self._client = KeyriverClient(self.identity, KafkaTransport(kafka_access(self.reach).options()), options)
 
-    async def __aenter__(self) -> "Officer":
+    async def __aenter__(self) -> Self:
         """Connect. Raises `BusDown` or `BusRefused`."""
         with working("connecting to Kafka"):
             await self._client.__aenter__()
