@@ -1,6 +1,8 @@
 """The Python client library for requesters: data keys over Kafka, verified answers, envelope encryption."""
 
 from worker.client.client import KeyriverClient
+from worker.client.dek_cache import Limits
+from worker.client.envelope import Envelope
 from worker.client.errors import (
     BadEnvelope,
     BadIdentityFile,
@@ -22,9 +24,11 @@ __all__ = [
     "BusDown",
     "BusRefused",
     "ClientError",
+    "Envelope",
     "ItemError",
     "KafkaTransport",
     "KeyriverClient",
+    "Limits",
     "NoAnswer",
     "NoIntakeKey",
     "Options",

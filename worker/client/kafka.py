@@ -37,7 +37,6 @@ _FOR_GOOD = (
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
-    UnknownTopicOrPartitionError,
 )
 _T = TypeVar("_T")
 
@@ -68,7 +67,13 @@ class _Consumer(Protocol):
     async def beginning_offsets(self, partitions: Sequence[_Spot]) -> dict[_Spot, int]: ...
 
 
+class _Connection(Protocol):
+    async def force_metadata_update(self) -> bool: ...
+
+
 class _Producer(Protocol):
+    client: _Connection
+
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
     async def partitions_for(self, topic: str) -> set[int]: ...
@@ -155,8 +160,9 @@ class _Feed:
 class KafkaTransport:
     """`Transport` over one cluster. `options`: `bootstrap_servers`, and aiokafka's security options."""
 
-    def __init__(self, options: Mapping[str, object]) -> None:
+    def __init__(self, options: Mapping[str, object], answer_s: float = ANSWER_S) -> None:
         self._options = dict(options)
+        self._answer_s = answer_s
         self._producer: _Producer | None = None
         self._feeds: list[_Feed] = []
 
@@ -181,6 +187,8 @@ class KafkaTransport:
             raise BusRefused("the client is closed")
         try:
             await producer.send_and_wait(record.topic, value=record.value, key=record.key, headers=list(record.headers))
+        except UnknownTopicOrPartitionError as error:
+            raise await _missing(producer, record.topic) from error
         except _FOR_GOOD as error:
             raise BusRefused(f"Kafka refuses the request on {record.topic}: {error!r}") from error
         except (KafkaError, OSError) as error:
@@ -203,7 +211,7 @@ class KafkaTransport:
                 **self._options,
                 acks="all",
                 max_request_size=TOPIC_LIMIT_BYTES,
-                request_timeout_ms=int(ANSWER_S * 1000),
+                request_timeout_ms=int(self._answer_s * 1000),
             ),
         )
         await _started(producer, self._options)
@@ -216,7 +224,14 @@ async def _partitions(producer: _Producer, topic: str) -> list[int]:
         async with asyncio.timeout(LOOK_UP_S):
             return sorted(await producer.partitions_for(topic))
     except (TimeoutError, KafkaError) as error:
-        raise BusRefused(f"Kafka has no topic {topic}, or this client may not use it") from error
+        raise await _missing(producer, topic) from error
+
+
+async def _missing(producer: _Producer, topic: str) -> BusDown | BusRefused:
+    """What an unknown topic means: that there is none, if the cluster answers at all."""
+    if await producer.client.force_metadata_update():
+        return BusRefused(f"Kafka has no topic {topic}, or this client may not use it")
+    return BusDown("Kafka does not say which topics there are")
 
 
 async def _started(client: _Consumer | _Producer, options: Mapping[str, object]) -> None:

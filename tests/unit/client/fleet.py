@@ -289,6 +289,9 @@ class MemoryTransport:
         assert self._on_announcement is not None
         self._on_announcement(Entry(Partition("keyriver.intake.v1", 0), 0, key, value, (), now_ms()))
 
+    def announce_soon(self, key: bytes, value: bytes) -> None:
+        asyncio.get_running_loop().call_soon(self.announce, key, value)
+
     def deliver(self, *entries: Entry) -> None:
         """Soon: a real answer never comes from within `send`."""
         assert self._on_reply is not None
