@@ -182,7 +182,9 @@ class Worker:
         bounds = Bounds(settings.batch_records, settings.batch_bytes, settings.batches_in_flight)
         attempts = PostgresAttempts(self._parts.pool)
         observer = self._parts.metrics.lane(lane.value)
-        return Intake(self._parts.topics.group(lane), source, self._river(source), attempts, observer, bounds)
+        intake = Intake(self._parts.topics.group(lane), source, self._river(source), attempts, observer, bounds)
+        intake.failpoints = self._failpoints
+        return intake
 
     def _river(self, source: KafkaSource) -> River:
         parts, settings = self._parts, self._parts.settings

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from worker.flow.alone import Quiet
 from worker.flow.clock import boottime
+from worker.flow.failpoints import NONE, Failpoints
 from worker.flow.holdings import DEATHS, Holdings
 from worker.model.records import Catch, Closed, Partition, Record, Verdict
 from worker.ports import Attempts, BusUnavailable, Source, StaleEpoch, StoreUnavailable, TokenUnavailable
@@ -107,6 +108,8 @@ class Intake:
         self._bounds = bounds
         self._quiet = quiet or Quiet()
         self._clock = clock
+        self.failpoints: Failpoints = NONE
+        """Those of this process: the point `committed` is passed here."""
         self.last_turn = clock()
         """When the loop last turned, on `clock`: what /livez watches. It does not turn while every batch hangs."""
         self._holdings = Holdings(bounds.max_records * bounds.in_flight, bounds.dead_letters)
@@ -252,7 +255,7 @@ class Intake:
                 await self._save()
             except StaleEpoch:
                 pass  # somebody else does these again
-            except BusUnavailable as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, committing the same again does no harm
                 log.warning("%s: offsets are not committed yet: %r", self._group, error)
                 self._unsaved.set()
                 await asyncio.sleep(self._bounds.first_pause_s)
@@ -262,6 +265,7 @@ class Intake:
         async with self._saving:
             if offsets := self._holdings.unsaved(self._source.is_current):
                 await self._source.commit(offsets)
+                self.failpoints.reach("committed")
                 await self._release(self._holdings.saved(offsets))
 
     async def _drain(self, partitions: frozenset[Partition]) -> None:
