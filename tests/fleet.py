@@ -24,8 +24,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
-from tests.processes import CHECKOUT, Member
-from tests.stack import Services
+from tests.processes import Member
+from tests.stack import CHECKOUT, Services
 from tests.tap import Tap, backlog, members
 from worker.client import KeyriverClient
 from worker.client.calls import Pace
@@ -89,7 +89,7 @@ class Fleet:
             dsn = await stack.enter_async_context(_database(services.postgres, prefix))
             env = _environment(services.kafka, folder, prefix, token, dsn, {"kafka_partitions": partitions, **settings})
             stack.push_async_callback(_delete_topics, services.kafka, prefix)
-            _init(env)
+            _init(env, folder)
             pool = await stack.enter_async_context(asyncpg.create_pool(dsn, min_size=1, max_size=4))
             producer = AIOKafkaProducer(bootstrap_servers=services.kafka, acks="all", max_request_size=16 * 1024 * 1024)
             await stack.enter_async_context(producer)
@@ -111,7 +111,7 @@ class Fleet:
         """One more worker. It is at work once `at_work` says so, or once something is answered."""
         more = {f"KEYRIVER_{name.upper()}": str(value) for name, value in settings.items()}
         env = {**self.env, **more, "KEYRIVER_FAILPOINTS": failpoints}
-        member = Member.serving(f"worker-{next(self._numbers)}", self.folder, env, lanes)
+        member = Member(f"worker-{next(self._numbers)}", self.folder, env, lanes)
         self.members.append(member)
         return member
 
@@ -248,7 +248,6 @@ def _environment(
     dsn_file.write_text(dsn)
     settings = {
         "config": config,
-        "test_folder": folder,
         "fleet": f"dev-{prefix}",
         "topic_prefix": prefix,
         "kafka_bootstrap": kafka,
@@ -262,8 +261,8 @@ def _environment(
     return {**token.env, **{f"KEYRIVER_{name.upper()}": str(value) for name, value in settings.items()}}
 
 
-def _init(env: Mapping[str, str]) -> None:
-    command = [sys.executable, "-m", "tests.member", "init", *OFFICERS]
+def _init(env: Mapping[str, str], folder: Path) -> None:
+    command = [sys.executable, "-m", "tests.member", "init", str(folder), *OFFICERS]
     done = subprocess.run(command, env=os.environ | env, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"founding failed: {done.stderr[-3000:]}"
 
