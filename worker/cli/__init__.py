@@ -32,8 +32,19 @@ app = App(
     help_format="markdown",
     version_flags=["--version"],
 )
-for _name in ("local", "init", "doctor", "topics", "run", "tenant", "key", "client", "demo"):
-    app.command(f"worker.cli.{_name}:{_name}", name=_name)
+_NOUNS = {
+    "local": "A real Kafka, Postgres and token on this machine, for development.",
+    "init": "Make a fleet: schema, topics, fleet keys, two officers.",
+    "doctor": "Check every dependency, and name the cure.",
+    "topics": "The fleet's topics: compare, create, or print the least ACLs.",
+    "run": "Run the workers of this machine.",
+    "tenant": "Customers of the fleet.",
+    "key": "Keys of a tenant's chain.",
+    "client": "Services that may ask for keys.",
+    "demo": "See all of it work: a file of customer records, and a worker killed on the way.",
+}
+for _noun, _help in _NOUNS.items():
+    app.command(f"worker.cli.{_noun}:{_noun}", name=_noun, help=_help, sort_key=list(_NOUNS).index(_noun))
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 

@@ -70,7 +70,7 @@ def _tell(settings: Settings, kept: list[Path]) -> None:
     say(
         f"""
 Back up now, before anything is encrypted:
-  1. The token {settings.hsm_label or settings.hsm_serial}: its objects keyriver/{settings.fleet}/* and every master key,
+  1. The token {settings.hsm_label or settings.hsm_serial}: objects keyriver/{settings.fleet}/* and all master keys,
      with the vendor's cloning or key ceremony (SoftHSM2: its token folder). Without the row MAC key no row is believed.
   2. The database: every key below a master key stands there, wrapped.
   3. The identity files above: give each to its officer, off this machine; nobody holds two.

@@ -77,16 +77,12 @@ async def serve(settings: Settings, lanes: Sequence[Lane], index: int, *, superv
 
     async with AsyncExitStack() as stack:
         if supervised:
-            await _watch_supervisor(stop)
+            beside.append(asyncio.create_task(_watch_supervisor(stop)))
         if settings.http_port:
             health = Health(face.pulses, face.checks, boottime)
             await _open(stack, settings.http_host, settings.http_port + index, health, face)
-        try:
-            await run_worker(settings, lanes, stop, serving)
-        finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+        stack.push_async_callback(_cancel, beside)
+        await run_worker(settings, lanes, stop, serving)
     log.info("drained and stopped")
 
 
@@ -112,11 +108,12 @@ async def _ask_store(face: Face, parts: Parts) -> None:
 async def _watch_supervisor(stop: asyncio.Event) -> None:
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    watching = asyncio.create_task(_until_end(reader, stop))
-    watching.add_done_callback(lambda task: task.cancelled() or task.exception())
-
-
-async def _until_end(reader: asyncio.StreamReader, stop: asyncio.Event) -> None:
     with suppress(OSError):
         await reader.read()
     stop.set()
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
