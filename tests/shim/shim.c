@@ -81,6 +81,8 @@ typedef CK_MECHANISM *M;
 typedef CK_ATTRIBUTE *A;
 typedef CK_ULONG *P;
 
+SHIM(Initialize, 0, (void *arguments), (arguments))
+SHIM(Finalize, 0, (void *reserved), (reserved))
 SHIM(GetSlotList, 0, (CK_BYTE present, P slots, P count), (present, slots, count))
 SHIM(GetTokenInfo, 0, (U slot, void *info), (slot, info))
 SHIM(GetMechanismInfo, 0, (U slot, U type, void *info), (slot, type, info))
@@ -159,7 +161,7 @@ EXPORT CK_ULONG C_GetFunctionList(CK_FUNCTION_LIST **list) {
         nonce_mode = getenv("SHIM_NONCE");
         table = *real;
 #define USE(name) table.call[name] = (void *)shim_##name;
-        USE(GetSlotList) USE(GetTokenInfo) USE(GetMechanismInfo) USE(OpenSession) USE(CloseSession)
+        USE(Initialize) USE(Finalize) USE(GetSlotList) USE(GetTokenInfo) USE(GetMechanismInfo) USE(OpenSession) USE(CloseSession)
         USE(CloseAllSessions) USE(GetSessionInfo) USE(Login) USE(Logout) USE(DestroyObject) USE(GetAttributeValue)
         USE(FindObjectsInit) USE(FindObjects) USE(FindObjectsFinal) USE(EncryptInit) USE(Encrypt) USE(DecryptInit)
         USE(Decrypt) USE(SignInit) USE(Sign) USE(GenerateKey) USE(GenerateKeyPair) USE(WrapKey) USE(UnwrapKey)

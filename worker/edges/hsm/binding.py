@@ -159,8 +159,8 @@ class Library:
     def finalize(self) -> None:
         """C_Finalize, if this object initialised. No call of any thread may be inside the module (it crashes)."""
         if self.owned:
-            self.owned = False
             self.call("C_Finalize", ffi.NULL)
+            self.owned = False
 
     def tokens(self) -> list[TokenInfo]:
         """Every initialised token in a slot."""
