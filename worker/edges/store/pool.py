@@ -5,13 +5,14 @@ call, so a restart of Postgres heals by itself.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 import asyncpg
 
+from worker.edges.store.queries import SQL
 from worker.ports import StoreUnavailable
 
 T = TypeVar("T")
@@ -40,6 +41,9 @@ _AWAY = (
     OSError,
     TimeoutError,
 )
+
+
+_FOREVER = 2**62
 
 
 class StoreRefused(Exception):
@@ -75,22 +79,15 @@ class Pool:
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Do `work` on one connection. Raises StoreUnavailable when nothing is known of its outcome."""
-        try:
+        with _translated():
             connection = await self._pool.acquire(timeout=self._settings.connect_s)
-        except _AWAY as error:
-            raise StoreUnavailable(_said(error)) from error
-        try:
-            return await work(connection)
-        except _AWAY as error:
-            _throw_away(connection)
-            raise StoreUnavailable(_said(error)) from error
-        except (asyncpg.PostgresError, asyncpg.exceptions.DataError) as error:
-            raise StoreRefused(_said(error)) from error
-        except asyncio.CancelledError:
-            _throw_away(connection)
-            raise
-        finally:
-            await self._pool.release(connection)
+            try:
+                return await work(connection)
+            except (*_AWAY, asyncio.CancelledError):
+                _throw_away(connection)
+                raise
+            finally:
+                await self._pool.release(connection)
 
 
 @asynccontextmanager
@@ -102,23 +99,45 @@ async def connected(settings: PostgresSettings) -> AsyncIterator[Pool]:
         "idle_in_transaction_session_timeout": settings.idle_in_transaction_s,
     }
     options = {name: str(round(seconds * 1000)) for name, seconds in milliseconds.items()}
-    try:
+    with _translated():
         pool = await asyncpg.create_pool(
             settings.dsn,
-            min_size=1,
+            min_size=settings.pool_size,
             max_size=settings.pool_size,
             timeout=settings.connect_s,
             command_timeout=settings.answer_s,
+            # Connections and their prepared statements last: each new one costs a request 20 ms of latency.
             max_inactive_connection_lifetime=0,
+            max_queries=_FOREVER,
+            max_cached_statement_lifetime=0,
             server_settings=options | PLANS | {"application_name": "keyriver"},
+            init=_warm,
             reset=_keep,
         )
-    except _AWAY as error:
-        raise StoreUnavailable(_said(error)) from error
     try:
         yield Pool(settings, pool)
     finally:
         pool.terminate()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The driver's errors as the port's."""
+    try:
+        yield
+    except asyncpg.ClientConfigurationError as error:
+        raise StoreRefused(f"the address of Postgres is not valid: {_said(error)}") from None
+    except _AWAY as error:
+        raise StoreUnavailable(_said(error)) from error
+    except (asyncpg.PostgresError, asyncpg.exceptions.DataError) as error:
+        raise StoreRefused(_said(error)) from error
+
+
+async def _warm(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Ask and settle nothing once, so that no request pays for the types and plans of a new connection."""
+    with suppress(asyncpg.PostgresError):  # `init` connects before there is a schema
+        for name, arguments in (("know", 12), ("settle", 34)):
+            await connection.fetch(SQL[name], *(None,) * arguments)
 
 
 def _throw_away(connection: Connection) -> None:
