@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
+from worker.cli import client, doctor, init, key, local, run, tenant, topics
 from worker.cli.errors import Usage, plain
 from worker.cli.output import complain
 
@@ -32,19 +33,12 @@ app = App(
     help_format="markdown",
     version_flags=["--version"],
 )
-_NOUNS = {
-    "local": "A real Kafka, Postgres and token on this machine, for development.",
-    "init": "Make a fleet: schema, topics, fleet keys, two officers.",
-    "doctor": "Check every dependency, and name the cure.",
-    "topics": "The fleet's topics: compare, create, or print the least ACLs.",
-    "run": "Run the workers of this machine.",
-    "tenant": "Customers of the fleet.",
-    "key": "Keys of a tenant's chain.",
-    "client": "Services that may ask for keys.",
-    "demo": "See all of it work: a file of customer records, and a worker killed on the way.",
-}
-for _noun, _help in _NOUNS.items():
-    app.command(f"worker.cli.{_noun}:{_noun}", name=_noun, help=_help, sort_key=list(_NOUNS).index(_noun))
+for _place, _noun in enumerate(
+    (local.local, init.init, doctor.doctor, topics.topics, run.run, tenant.tenant, key.key, client.client)
+):
+    _noun.sort_key = _place
+    app.command(_noun)
+app.command("worker.cli.demo:demo", name="demo", help="A file of customer records, and a worker killed on the way.")
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
