@@ -237,6 +237,14 @@ async def test_nothing_is_done_without_time_and_an_empty_batch_is_empty(token: A
     assert await token.hsm.run([], 1) == []
 
 
+async def test_the_event_loop_is_never_blocked(token: AnyToken, tenant: Chain, no_blocking: object) -> None:
+    wrapped = await generated(token.hsm, tenant.l3, 300)
+    token.hsm.drop([tenant.l3.key])
+    assert faults(await token.hsm.run([unwrap(tenant.l3, one) for one in wrapped], 20)) == {}
+    [mac] = await token.fleet_keys.mac([b"row"])
+    assert await token.fleet_keys.verify([b"row"], [mac]) == [True]
+
+
 async def test_results_betray_no_secret_when_printed(token: AnyToken, tenant: Chain) -> None:
     [one] = await generated(token.hsm, tenant.l3, 1)
     [back] = await token.hsm.run([unwrap(tenant.l3, one)], 20)

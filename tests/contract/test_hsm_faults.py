@@ -322,6 +322,44 @@ async def test_a_slow_token_answers_what_it_could_and_the_loop_is_free(
         shim.delay(0)
 
 
+async def test_what_is_done_is_told(token: LocalToken, reopened: None) -> None:
+    seen = Watcher()
+    async with Closing(await opened(token, observer=seen, sessions=1)) as made:
+        tenant = await chain(made)
+        wrapped = await generated(made.hsm, tenant.l3, 100)
+        ops = [unwrap(tenant.l3, one) for one in wrapped]
+        ops[5] = replace(ops[5], aad=b"")
+        await made.hsm.run(ops, 10)
+        await made.hsm.run([RewrapDek(tenant.l3, AAD, w.nonce, w.ciphertext, tenant.l3, AAD) for w in wrapped], 10)
+    assert seen.ended == [
+        ("create_master", 1, None),
+        ("create_key", 1, None),
+        ("create_key", 1, None),
+        ("wrap", 100, None),
+        ("unwrap", 99, None),
+        ("unwrap", 1, Fault.BAD_CIPHERTEXT),
+        ("rewrap", 100, None),
+    ]
+    assert seen.busiest == 1
+    assert seen.states == [TokenState.READY, TokenState.CLOSED]
+
+
+async def test_a_cancelled_caller_stops_its_batch(token: LocalToken, shim: Shim, reopened: None) -> None:
+    async with Closing(await opened(token, shim.module, sessions=1)) as made:
+        tenant = await chain(made)
+        wrapped = await generated(made.hsm, tenant.l3, 1000)
+        shim.delay(10_000)
+        shim.fail("Decrypt", 0, every=1_000_000)
+        long = asyncio.create_task(made.hsm.run([unwrap(tenant.l3, one) for one in wrapped], 60))
+        while shim.count("Decrypt") == 0:
+            await asyncio.sleep(0.001)
+        long.cancel()
+        await asyncio.wait([long])
+        shim.delay(0)
+        await works(made, tenant)
+        assert shim.count("Decrypt") < 1000
+
+
 async def test_a_hung_call_holds_up_neither_the_loop_nor_other_sessions(
     token: LocalToken, shim: Shim, reopened: None
 ) -> None:

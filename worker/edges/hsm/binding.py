@@ -17,7 +17,13 @@ from typing import Any
 
 from cffi import FFI
 
-from worker.edges.hsm.ck import CKF_OS_LOCKING_OK, CKR_CRYPTOKI_ALREADY_INITIALIZED, CKR_OK, CkError
+from worker.edges.hsm.ck import (
+    CK_UNAVAILABLE_INFORMATION,
+    CKF_OS_LOCKING_OK,
+    CKR_CRYPTOKI_ALREADY_INITIALIZED,
+    CKR_OK,
+    CkError,
+)
 
 _TYPES = """
 typedef unsigned long CK_ULONG; typedef unsigned char *CK_BYTES;
@@ -119,6 +125,8 @@ class TokenInfo:
     label: str
     serial: str
     flags: int
+    max_sessions: int
+    """Read-write sessions of all processes together; 0 when there is no bound or none is told."""
 
 
 class Library:
@@ -172,8 +180,9 @@ class Library:
         for slot in slots[0 : count[0]]:
             info = new("CK_TOKEN_INFO *")
             if self._calls["C_GetTokenInfo"](slot, info) == CKR_OK:
+                most = 0 if info.numbers[2] == CK_UNAVAILABLE_INFORMATION else info.numbers[2]
                 label, serial = (bytes(ffi.buffer(raw)).decode("utf-8", "replace") for raw in (info.label, info.serial))
-                found.append(TokenInfo(slot, label.rstrip(" \0"), serial.rstrip(" \0"), info.flags))
+                found.append(TokenInfo(slot, label.rstrip(" \0"), serial.rstrip(" \0"), info.flags, most))
         return found
 
     def has_mechanism(self, slot: int, mechanism: int) -> bool:

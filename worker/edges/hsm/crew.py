@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from time import sleep
 
 from worker.edges.hsm.binding import Attribute
-from worker.edges.hsm.ck import Blame, CkError
+from worker.edges.hsm.ck import CKR_SESSION_COUNT, Blame, CkError
 from worker.edges.hsm.device import Away, Device
 from worker.edges.hsm.session import Session
 from worker.model.hsm import Fault, HsmFault, HsmResult
 
+_SESSION_PAUSE_S = 0.05
 _FINAL = {Blame.BYTES: Fault.BAD_CIPHERTEXT, Blame.ABILITY: Fault.UNSUPPORTED}
 
 
@@ -33,7 +35,11 @@ class Crew:
             self.session = self.device.open_session()
         except CkError as error:
             self._epoch = -1
-            self.device.distrust(str(error))
+            if error.code == CKR_SESSION_COUNT:
+                # Other processes hold the token's last sessions: nothing is broken, and a login would not help.
+                sleep(_SESSION_PAUSE_S)
+            else:
+                self.device.distrust(str(error))
             raise Away(str(error)) from error
 
     def confirm(self, error: CkError) -> None:

@@ -29,12 +29,15 @@ from worker.edges.hsm.ck import (
 )
 from worker.edges.hsm.config import HsmConfig, Observer, TokenState
 from worker.edges.hsm.locks import module_lock
-from worker.edges.hsm.probe import Abilities, probe
+from worker.edges.hsm.probe import Abilities, TokenLacks, probe
 from worker.edges.hsm.session import Session
 from worker.model.hsm import Purpose
 from worker.ports import TokenUnavailable
 
 _PIN_FLAGS = CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY | CKF_USER_PIN_LOCKED
+_PATIENCE_S = 5.0
+_OWN_SESSIONS = 2
+"""The anchor and the keeper."""
 _CANARY_ID = bytes(templates.KEY_ID_BYTES)
 _CANARY_NONCE, _CANARY_TEXT = bytes(12), b"keyriver canary"
 
@@ -138,10 +141,12 @@ class Device:
         self._healer.start()
 
     def stop(self) -> None:
-        """Let everybody out, close every session and finalise. The caller has stopped its own threads."""
+        """Close every session and finalise. The caller has stopped its threads; with a hung one nothing is touched."""
         with self._gate:
             self._turn(TokenState.CLOSED, "closed")
-        self._healer.join(timeout=5.0)
+        self._healer.join(timeout=_PATIENCE_S)
+        if self._inside:
+            return
         with suppress(CkError):
             self._library.call("C_CloseAllSessions", self.info.slot)
         with suppress(CkError):
@@ -151,6 +156,10 @@ class Device:
         self.info = self._find()
         if self.info.flags & _PIN_FLAGS:
             raise PinRefused("a wrong PIN was given to this token: log in once by hand, then restart")
+        if 0 < self.info.max_sessions < self._config.sessions + _OWN_SESSIONS:
+            raise TokenLacks(
+                f"hsm sessions: the token allows {self.info.max_sessions}, of which {_OWN_SESSIONS} are kept"
+            )
         anchor = self.open_session()
         try:
             anchor.login(self._config.pin.reveal())

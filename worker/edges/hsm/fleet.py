@@ -39,7 +39,7 @@ _HEADER: Final = 4 + NONCE_BYTES
 T = TypeVar("T")
 
 
-class FleetKeyMissing(Exception):
+class FleetKeyMissing(TokenUnavailable):
     """The token has no such fleet key; `keyriver init` makes them."""
 
 

@@ -23,6 +23,7 @@ from worker.ports import TokenUnavailable
 
 T = TypeVar("T")
 _LARGEST_PART = 64
+_PATIENCE_S = 5.0
 _LATE = HsmFault(Fault.UNAVAILABLE, "not done in time")
 
 
@@ -60,9 +61,15 @@ class Pool:
             parts = self._parts(len(ops))
             done = _Countdown(len(parts))
             until = monotonic() + timeout_s
-            for part in parts:
-                self._queue.put(Chunk(ops, part, results, until, done.one))
-            await done.wait(timeout_s)
+            chunks = [Chunk(ops, part, results, until, done.one) for part in parts]
+            for chunk in chunks:
+                self._queue.put(chunk)
+            try:
+                await done.wait(timeout_s)
+            finally:
+                # A cancelled caller wants no more of it.
+                for chunk in chunks:
+                    chunk.deadline = 0.0
         return [_LATE if result is None else result for result in results]
 
     def _parts(self, size: int) -> list[range]:
@@ -90,11 +97,12 @@ class Pool:
         return call.result()
 
     def stop(self) -> None:
-        """Let the threads finish what they are at. Blocks."""
+        """Let the threads finish what they are at, within some seconds. Blocks."""
+        until = monotonic() + _PATIENCE_S
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
-            thread.join(timeout=5.0)
+            thread.join(timeout=max(0.0, until - monotonic()))
 
     def _serve(self) -> None:
         crew = Crew(self._device)
