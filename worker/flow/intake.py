@@ -7,7 +7,7 @@ and every later one of its partitions: they are rewound to what is committed and
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -98,7 +98,6 @@ class Intake:
         observer: IntakeObserver,
         bounds: Bounds = Bounds(),
         quiet: Quiet | None = None,
-        clock: Callable[[], float] = boottime,
     ) -> None:
         self._group = group
         self._source = source
@@ -107,11 +106,10 @@ class Intake:
         self._observer = observer
         self._bounds = bounds
         self._quiet = quiet or Quiet()
-        self._clock = clock
         self.failpoints: Failpoints = NONE
         """Those of this process: the point `committed` is passed here."""
-        self.last_turn = clock()
-        """When the loop last turned, on `clock`: what /livez watches. It does not turn while every batch hangs."""
+        self.last_turn = boottime()
+        """When the loop last turned, on that clock: what /livez watches. It does not turn while every batch hangs."""
         self._holdings = Holdings(bounds.max_records * bounds.in_flight, bounds.dead_letters)
         self._flying: dict[asyncio.Task[None], frozenset[Partition]] = {}
         self._stop = asyncio.Event()
@@ -150,8 +148,8 @@ class Intake:
 
     async def _turns(self) -> None:
         while True:
-            self.last_turn = self._clock()
-            if (pause := self._retry_at - self._clock()) > 0:
+            self.last_turn = boottime()
+            if (pause := self._retry_at - boottime()) > 0:
                 await asyncio.sleep(pause)
             while len(self._flying) >= self._bounds.in_flight:
                 await asyncio.wait(self._flying, return_when=asyncio.FIRST_COMPLETED)
@@ -188,7 +186,7 @@ class Intake:
         return task
 
     async def _fly(self, records: Sequence[Record], work: Coroutine[None, None, list[Verdict]]) -> None:
-        begun = self._clock()
+        begun = boottime()
         try:
             verdicts = await work
             over = self._holdings.finish(records, verdicts)
@@ -196,7 +194,7 @@ class Intake:
             await self._fail(records, error)
             return
         self._failures = 0
-        self._observer.finished(len(records), self._clock() - begun)
+        self._observer.finished(len(records), boottime() - begun)
         for partition in over:
             log.error("%s: too many authentic dead letters in a row on %s, stopped", self._group, partition)
             self._source.pause([partition])
@@ -240,7 +238,7 @@ class Intake:
         if isinstance(error, StaleEpoch):
             return
         log.warning("%s: a batch of %d records failed and comes again: %r", self._group, records, error)
-        now = self._clock()
+        now = boottime()
         if now >= self._retry_at:  # batches that fail together count once
             self._failures += 1
             longest = min(self._bounds.longest_pause_s, self._bounds.first_pause_s * 2 ** min(self._failures - 1, 10))

@@ -3,10 +3,14 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, cast
+from contextlib import suppress
+from itertools import chain
+from typing import Any, Protocol, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
 
+from worker.edges.bus import lenient
 from worker.edges.bus.access import KafkaAccess
 from worker.model.records import Partition
 
@@ -104,6 +108,7 @@ class Producer(Protocol):
 
 def consumer(access: KafkaAccess, topics: Sequence[str] = (), **options: object) -> Consumer:
     """A consumer that is not started; `topics` are read without a group. `options` are AIOKafkaConsumer's."""
+    lenient.install()
     return cast(
         Consumer,
         AIOKafkaConsumer(
@@ -122,6 +127,26 @@ def consumer(access: KafkaAccess, topics: Sequence[str] = (), **options: object)
 def producer(access: KafkaAccess, **options: object) -> Producer:
     """A producer that is not started; `options` are AIOKafkaProducer's."""
     return cast(Producer, AIOKafkaProducer(**access.options(), **options))
+
+
+def forget_topic(client: Client, topic: str) -> None:
+    """Ask no more about a missing topic, which would be an error in the log at every refresh."""
+    cast(Any, client)._topics.discard(topic)  # noqa: SLF001 - aiokafka is pinned
+
+
+async def close(client: Producer, patience_s: float) -> None:
+    """Close a producer; what is not acknowledged by then fails. Its own `stop` waits for ever on an idempotent one."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience_s):
+            await client.stop()
+            return
+    inside = cast(Any, client)
+    waiting = inside._message_accumulator  # noqa: SLF001 - aiokafka is pinned
+    waiting.fail_all(KafkaError("given up"))
+    for batch in (*chain(*waiting._batches.values()), *waiting._pending_batches):  # noqa: SLF001
+        batch._drain_waiter.exception()  # noqa: SLF001 - nobody else asks for it
+    await inside._sender.close()  # noqa: SLF001
+    await inside.client.close()
 
 
 def spot(partition: Partition) -> Spot:

@@ -18,9 +18,10 @@ from aiokafka.errors import (
     RecordListTooLargeError,
     UnknownTopicOrPartitionError,
 )
+from cachetools import TTLCache
 
 from worker.edges.bus.access import KafkaAccess
-from worker.edges.bus.kafka import Client, Producer, producer
+from worker.edges.bus.kafka import Client, Producer, close, forget_topic, producer
 from worker.model.records import Outgoing, Undeliverable
 from worker.model.topics import DEAD_LETTER_LIMIT_BYTES
 from worker.ports import BusUnavailable
@@ -34,6 +35,9 @@ LOOK_UP_TRIES = 3
 LOOK_UP_PAUSE_S = 0.05
 CHECK_S = 0.25
 """How often an unanswered publish looks whether its topic is still there."""
+CLOSE_S = 1.0
+SHUN_S = 2.0
+SHUNNED = 10_000
 BATCH_BYTES = 256 * 1024
 FRAME_BYTES = 8 * 1024
 """More than what record and batch framing add to keys, values and headers."""
@@ -45,11 +49,13 @@ _NO_TOPIC = (UnknownTopicOrPartitionError, InvalidTopicError)
 class KafkaSink:
     """`Sink` over two producers. `own_limit` gives the size limit of a topic of the fleet's, None for a caller's."""
 
-    def __init__(self, access: KafkaAccess, own_limit: Callable[[str], int | None]) -> None:
+    def __init__(self, access: KafkaAccess, own_limit: Callable[[str], int | None], answer_s: float = ANSWER_S) -> None:
         self._access = access
         self._own_limit = own_limit
+        self._answer_s = answer_s
         self._producers: dict[bool, Producer] = {}
         self._opening = asyncio.Lock()
+        self._shunned: TTLCache[tuple[str, int | None], Undeliverable] = TTLCache(SHUNNED, SHUN_S)
 
     async def __aenter__(self) -> Self:
         """Reach the cluster. Raises `BusUnavailable`, saying the likely causes."""
@@ -60,8 +66,8 @@ class KafkaSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close both producers; nothing is under way by now."""
-        for own in list(self._producers):
-            await self._retire(own)
+        for own, client in list(self._producers.items()):
+            await self._retire(own, client)
 
     async def publish(self, records: Sequence[Outgoing]) -> list[Undeliverable | None]:
         """See `Sink`."""
@@ -80,14 +86,17 @@ class KafkaSink:
             return await self._deliver(client, records, own)
         except (KafkaError, TimeoutError, BusUnavailable) as error:
             # What is under way may still arrive; its answers are repeated, so twice does no harm.
-            await self._retire(own)
+            await self._retire(own, client)
             if isinstance(error, BusUnavailable):
                 raise
             raise BusUnavailable(f"Kafka: publishing failed: {error!r}") from error
 
     async def _deliver(self, client: Producer, records: Sequence[Outgoing], own: bool) -> list[Undeliverable | None]:
-        async with asyncio.timeout(ANSWER_S):
-            pending = [await self._look_up(client.client, each) or await self._send(client, each) for each in records]
+        places = {(each.topic, each.partition) for each in records}
+        async with asyncio.timeout(self._answer_s):
+            found = await asyncio.gather(*(self._look_up(client.client, *place) for place in places))
+            missing = dict(zip(places, found, strict=True))
+            pending = [missing[each.topic, each.partition] or await self._send(client, each) for each in records]
         outcomes = [
             sent if isinstance(sent, Undeliverable) else await self._outcome(client, record, sent, own)
             for record, sent in zip(records, pending, strict=True)
@@ -105,7 +114,7 @@ class KafkaSink:
         if limit is not None and size + FRAME_BYTES > limit:
             return Undeliverable.TOO_LARGE
         try:
-            return await client.send(
+            sent = await client.send(
                 record.topic,
                 value=record.value,
                 key=record.key,
@@ -114,38 +123,48 @@ class KafkaSink:
             )
         except _TOO_LARGE:
             return Undeliverable.TOO_LARGE
+        sent.add_done_callback(_forget)  # a batch that fails as a whole asks for none of the rest
+        return sent
 
     async def _outcome(
         self, client: Producer, record: Outgoing, sent: asyncio.Future[object], own: bool
     ) -> Undeliverable | None:
         waited = 0.0
-        while not sent.done() and waited < ANSWER_S:
+        while not sent.done() and waited < self._answer_s:
             await asyncio.wait([sent], timeout=CHECK_S)
             waited += CHECK_S
-            if not sent.done() and not own and (missing := await self._look_up(client.client, record)):
-                sent.add_done_callback(_forget)
+            if not sent.done() and not own and (missing := await self._look_up(client.client, record.topic, None)):
                 return missing
         if not sent.done():
-            sent.add_done_callback(_forget)
             if own or not await client.client.force_metadata_update():
                 raise BusUnavailable(f"Kafka does not acknowledge records of {record.topic}")
             log.warning("the cluster answers, but %s takes nothing", record.topic)
-            return Undeliverable.REFUSED
+            return self._shun(record.topic, None, Undeliverable.REFUSED)
         error = sent.exception()
         return None if error is None else _reason(error, own)
 
-    async def _look_up(self, client: Client, record: Outgoing) -> Undeliverable | None:
+    async def _look_up(self, client: Client, topic: str, partition: int | None) -> Undeliverable | None:
+        """Why nothing can be sent there; None if it can. Without this, aiokafka would wait for a missing topic."""
+        if shunned := self._shunned.get((topic, None)) or self._shunned.get((topic, partition)):
+            return shunned
         for _ in range(LOOK_UP_TRIES):
-            partitions = client.cluster.partitions_for_topic(record.topic)
-            if partitions is not None and (record.partition is None or record.partition in partitions):
+            partitions = client.cluster.partitions_for_topic(topic)
+            if partitions is not None and (partition is None or partition in partitions):
                 return None
-            client.add_topic(record.topic)
+            client.add_topic(topic)
             if not await client.force_metadata_update():
                 raise BusUnavailable("Kafka does not say which topics there are")
-            if record.topic in client.cluster.unauthorized_topics:
-                return Undeliverable.REFUSED
+            if topic in client.cluster.unauthorized_topics:
+                return self._shun(topic, None, Undeliverable.REFUSED)
             await asyncio.sleep(LOOK_UP_PAUSE_S)
-        return Undeliverable.NO_TOPIC
+        if client.cluster.partitions_for_topic(topic) is None:
+            forget_topic(client, topic)
+        return self._shun(topic, partition, Undeliverable.NO_TOPIC)
+
+    def _shun(self, topic: str, partition: int | None, reason: Undeliverable) -> Undeliverable:
+        """Ask nothing of this place for a while: a batch with a thousand answers for it asks once."""
+        self._shunned[topic, partition] = reason
+        return reason
 
     async def _producer(self, own: bool) -> Producer:
         async with self._opening:
@@ -156,7 +175,7 @@ class KafkaSink:
                     enable_idempotence=own,
                     max_request_size=DEAD_LETTER_LIMIT_BYTES,
                     max_batch_size=BATCH_BYTES,
-                    request_timeout_ms=int(ANSWER_S * 1000),
+                    request_timeout_ms=int(self._answer_s * 1000),
                 )
                 try:
                     await client.start()
@@ -166,15 +185,10 @@ class KafkaSink:
                 self._producers[own] = client
             return self._producers[own]
 
-    async def _retire(self, own: bool) -> None:
-        client = self._producers.pop(own, None)
-        if client is None:
-            return
-        try:
-            async with asyncio.timeout(1.0):
-                await client.stop()
-        except Exception as error:  # noqa: BLE001 - it is being closed
-            log.warning("a producer did not close cleanly: %r", error)
+    async def _retire(self, own: bool, client: Producer) -> None:
+        if self._producers.get(own) is client:  # else a neighbour's failure retired it already
+            del self._producers[own]
+            await close(client, CLOSE_S)
 
 
 def _reason(error: BaseException, own: bool) -> Undeliverable:
