@@ -13,7 +13,6 @@ from rich.console import Console
 from worker.app import hsm_config, kafka_access, postgres_settings
 from worker.cli import findings
 from worker.cli.config import BadSettings, load
-from worker.cli.errors import plain
 from worker.cli.findings import Finding, Grade
 from worker.cli.officer import Json
 from worker.cli.output import show_json, working
@@ -123,7 +122,7 @@ async def _token(settings: Settings, fleet: Fleet | None) -> Iterable[Finding]:
     except FleetKeyMissing as error:
         return [findings.fail("token", str(error), "keyriver init; or this is another token: hsm_label, hsm_serial")]
     except (TokenLacks, TokenUnavailable) as error:
-        return [findings.fail("token", plain(error) or "", "hsm_module, hsm_label, hsm_serial")]
+        return [findings.fail("token", str(error), "hsm_module, hsm_label, hsm_serial")]
     try:
         if fleet is not None and fleet.signing_key != token.fleet_keys.signing_key:
             return [
