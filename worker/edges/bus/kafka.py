@@ -129,6 +129,11 @@ def producer(access: KafkaAccess, **options: object) -> Producer:
     return cast(Producer, AIOKafkaProducer(**access.options(), **options))
 
 
+def is_expelled(client: Consumer) -> bool:
+    """Whether the group has no place for this consumer any more: its coordinator took its generation away."""
+    return bool(cast(Any, client)._coordinator.generation < 0)  # noqa: SLF001 - aiokafka is pinned
+
+
 def forget_topic(client: Client, topic: str) -> None:
     """Ask no more about a missing topic, which would be an error in the log at every refresh."""
     cast(Any, client)._topics.discard(topic)  # noqa: SLF001 - aiokafka is pinned

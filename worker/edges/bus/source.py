@@ -6,7 +6,6 @@ happened and nothing else; `catch` does the work, where errors are seen: committ
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -17,19 +16,21 @@ from typing import Self
 from aiokafka.errors import CommitFailedError, IllegalStateError
 
 from worker.edges.bus.access import KafkaAccess
-from worker.edges.bus.kafka import Consumed, Consumer, RebalanceListener, Spot, consumer, partition_of, spot
+from worker.edges.bus.kafka import (
+    Consumed,
+    Consumer,
+    RebalanceListener,
+    Spot,
+    consumer,
+    is_expelled,
+    partition_of,
+    spot,
+)
+from worker.edges.bus.pulse import Pulse, seconds_since_boot
 from worker.model.records import Catch, Closed, Partition, Record
 from worker.ports import BusUnavailable, StaleEpoch
 
 log = logging.getLogger(__name__)
-
-PULSE_S = 0.1
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def seconds_since_boot() -> float:
-    """A clock that goes on while the machine sleeps: a suspended process was expelled like a frozen one."""
-    return time.clock_gettime(_CLOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Timing:
     """How long an empty catch takes."""
     answer_s: float = 5.0
     """How long the broker may take to answer before it counts as away."""
+    stall_s: float = 15.0
+    """After so long without a record, see whether there are any; the second time in vain, connect anew."""
 
 
 Drain = Callable[[frozenset[Partition]], Awaitable[None]]
@@ -58,32 +61,34 @@ class KafkaSource:
         self._timing = timing
         self._drain: Drain | None = None
         self._consumer: Consumer | None = None
-        self._pulse: asyncio.Task[None] | None = None
-        self._last_pulse = seconds_since_boot()
+        self._pulse = Pulse(timing.session_s, self._void)
         self._last_epoch = 0
         self._epochs: dict[Partition, int] = {}
         self._committed: dict[Partition, int] = {}
         self._unplaced: set[Partition] = set()
         """Assigned, paused, and waiting for `catch` to find their offset."""
+        self._paused: set[Partition] = set()
         self._surplus: deque[Record] = deque()
         """Fetched beyond a batch's bytes; void like any other record when its epoch is."""
         self._assigned = asyncio.Event()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._next_look = 0.0
+        self._left_behind: dict[Spot, int] = {}
 
     async def __aenter__(self) -> Self:
         """Reach the cluster. Raises `BusUnavailable`, saying the likely causes."""
         await self._open()
-        self._pulse = asyncio.create_task(self._beat())
+        self._pulse.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave the group. The intake has drained and committed by now."""
-        if self._pulse is not None:
-            self._pulse.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._pulse
+        await self._pulse.stop()
         await self._close()
+        if self._closing:
+            await asyncio.wait(self._closing)
 
     def on_revoke(self, drain: Drain) -> None:
         """See `Source`."""
@@ -102,8 +107,7 @@ class KafkaSource:
 
     def is_current(self, partition: Partition, epoch: int) -> bool:
         """See `Source`. A process frozen past the session timeout holds nothing, even before its group says so."""
-        is_awake = seconds_since_boot() - self._last_pulse <= self._timing.session_s
-        return is_awake and self._epochs.get(partition) == epoch
+        return self._pulse.is_steady() and self._epochs.get(partition) == epoch
 
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
         """See `Source`."""
@@ -134,23 +138,28 @@ class KafkaSource:
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         """See `Source`."""
+        self._paused.update(partitions)
         if self._consumer is not None:
-            self._consumer.pause(*self._held(partitions))
+            self._consumer.pause(*self._held(self._paused))
 
     def resume(self, partitions: Iterable[Partition]) -> None:
         """See `Source`."""
+        wanted = self._paused & set(partitions)
+        self._paused -= wanted
         if self._consumer is not None:
-            self._consumer.resume(*self._held(partitions))
+            self._consumer.resume(*self._held(wanted))
 
-    # What aiokafka calls while the group rebalances.
+    # What aiokafka calls while the group rebalances; a client that was given up meanwhile has no say.
 
-    async def revoked(self) -> None:
+    async def revoked(self, client: Consumer) -> None:
         """All is to be given back (the assignors are eager)."""
+        if client is not self._consumer:
+            return
         held = frozenset(self._epochs)
         self._assigned.clear()
         self._unplaced.clear()
         self._surplus.clear()
-        if self._is_expelled():
+        if is_expelled(client):
             self._epochs.clear()
         try:
             if self._drain is not None and held:
@@ -158,15 +167,15 @@ class KafkaSource:
         except Exception:
             log.exception("draining before a rebalance failed; what was not finished is done again")
         finally:
-            self._epochs.clear()
-            self._committed.clear()
+            if client is self._consumer:
+                self._forget()
 
-    def assigned(self, partitions: frozenset[Partition]) -> None:
+    def assigned(self, client: Consumer, partitions: frozenset[Partition]) -> None:
         """These are ours now; nothing is taken from them before `catch` has placed them."""
-        self._unplaced = set(partitions)
-        if self._consumer is not None:
-            self._consumer.pause(*map(spot, partitions))
-        self._assigned.set()
+        if client is self._consumer:
+            self._unplaced = set(partitions)
+            client.pause(*map(spot, partitions))
+            self._assigned.set()
 
     # The rest runs in the task that calls `catch`, save the pulse.
 
@@ -184,6 +193,10 @@ class KafkaSource:
             # No await from here on: what was delivered belongs to the epochs of this moment.
             for where, records in fetched.items():
                 self._take(partition_of(where), records)
+            if fetched:
+                self._look_again()
+            elif seconds_since_boot() >= self._next_look:
+                await self._look_for_stall(client)
         return self._batch(max_records, max_bytes)
 
     def _take(self, partition: Partition, records: Iterable[Consumed]) -> None:
@@ -228,9 +241,26 @@ class KafkaSource:
                 continue
             client.seek(where, offset or 0)
             client.resume(where)
+            self._paused.discard(partition)
             self._unplaced.discard(partition)
             self._committed[partition] = offset or 0
             self._epochs[partition] = self._next_epoch()
+        self._look_again()
+
+    async def _look_for_stall(self, client: Consumer) -> None:
+        """Raise when records wait and none comes: aiokafka's fetcher is known to stop silently after a restart."""
+        held = [spot(partition) for partition in self._epochs.keys() - self._paused]
+        async with asyncio.timeout(self._timing.answer_s):
+            ends = await client.end_offsets(held)
+            behind = {where: at for where, end in ends.items() if (at := await client.position(where)) < end}
+        if stuck := {where for where, at in behind.items() if self._left_behind.get(where) == at}:
+            raise BusUnavailable(f"Kafka: records wait and none comes: {', '.join(map(str, stuck))}")
+        self._look_again()
+        self._left_behind = behind
+
+    def _look_again(self) -> None:
+        self._next_look = seconds_since_boot() + self._timing.stall_s
+        self._left_behind = {}
 
     async def _open(self) -> Consumer:
         client = consumer(
@@ -246,44 +276,33 @@ class KafkaSource:
         except Exception as error:
             await client.stop()
             raise self._access.unreachable(error) from error
-        client.subscribe(self._topics, listener=_Listener(self))
+        client.subscribe(self._topics, listener=_Listener(self, client))
         self._consumer = client
         return client
 
     async def _close(self) -> None:
+        """Leave the group. It is never broken off: half closed, a member would keep its partitions and work on none."""
         client, self._consumer = self._consumer, None
+        self._forget()
+        if client is not None:
+            task = asyncio.create_task(client.stop())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+            await asyncio.wait([task], timeout=self._timing.answer_s)
+
+    def _forget(self) -> None:
         self._epochs.clear()
         self._committed.clear()
         self._unplaced.clear()
+        self._paused.clear()
         self._surplus.clear()
         self._assigned.clear()
-        if client is None:
-            return
-        try:
-            async with asyncio.timeout(self._timing.answer_s):
-                await client.stop()
-        except Exception as error:  # noqa: BLE001 - it is being closed
-            log.warning("the consumer did not close cleanly: %r", error)
-
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(PULSE_S)
-            now = seconds_since_boot()
-            if now - self._last_pulse > self._timing.session_s:
-                log.warning("frozen for %.1f s: everything held is void", now - self._last_pulse)
-                self._void()
-            self._last_pulse = now
 
     def _void(self) -> None:
         self._unplaced |= self._epochs.keys()
         self.pause(self._epochs)
         self._epochs.clear()
         self._surplus.clear()
-
-    def _is_expelled(self) -> bool:
-        """Whether the group has no place for us any more: the coordinator forgot our generation."""
-        coordinator = getattr(self._consumer, "_coordinator", None)
-        return coordinator is not None and coordinator.generation < 0
 
     def _held(self, partitions: Iterable[Partition]) -> list[Spot]:
         held = self._consumer.assignment() if self._consumer is not None else frozenset()
@@ -295,14 +314,15 @@ class KafkaSource:
 
 
 class _Listener(RebalanceListener):
-    def __init__(self, source: KafkaSource) -> None:
+    def __init__(self, source: KafkaSource, client: Consumer) -> None:
         self._source = source
+        self._client = client
 
     async def on_partitions_revoked(self, revoked: Iterable[Spot]) -> None:  # noqa: ARG002 - all is revoked
-        await self._source.revoked()
+        await self._source.revoked(self._client)
 
     def on_partitions_assigned(self, assigned: Iterable[Spot]) -> None:
-        self._source.assigned(frozenset(map(partition_of, assigned)))
+        self._source.assigned(self._client, frozenset(map(partition_of, assigned)))
 
 
 def _record(partition: Partition, epoch: int, record: Consumed) -> Record:
