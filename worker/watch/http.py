@@ -45,7 +45,7 @@ async def serve_http(host: str, port: int, health: Health, metrics: Callable[[],
             if len(open_now) <= CONNECTIONS:
                 await _serve(reader, writer, routes)
         finally:
-            writer.close()
+            writer.transport.abort()  # nothing more is owed to who did not take his answer in time
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(serve(reader, writer))
@@ -76,7 +76,8 @@ async def _serve(
             writer.write(told.encode() + b"Cache-Control: no-store\r\nConnection: close\r\n\r\n")
             if not head.startswith(b"HEAD "):
                 writer.write(body)
-            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
 
 
 def _answer(head: bytes, routes: dict[str, Callable[[], Answer]]) -> Answer:
