@@ -41,7 +41,7 @@ check: install ## style, types, import rules, dependencies, fast tests: under tw
 	@$(BIN)/deptry .
 	@$(BIN)/python schemas/generate.py --check
 	@! find worker tests bench schemas -name '*.py' -exec awk 'END { if (NR > $(LONGEST)) print FILENAME " has more than $(LONGEST) lines: " NR }' {} \; | grep .
-	@$(BIN)/python -m pytest -q -m 'not storm' $(FAST) $(PURE) --cov-report=term-missing:skip-covered
+	@$(BIN)/python -m pytest -q -m 'not storm' --timeout 60 $(FAST) $(PURE) --cov-report=term-missing:skip-covered
 
 bench: install ## figures, each with its rival taken in the same run
 	@$(BIN)/python -m bench
