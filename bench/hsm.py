@@ -36,7 +36,7 @@ from worker.model.hsm import (
     Wrapping,
 )
 
-BATCH, ROUNDS, DELAY_US, C_SECONDS = 256, 40, 1000, 1.5
+BATCH, ROUNDS, DELAY_US, C_SECONDS = 256, 40, 1000, 1.0
 AAD, DIGEST, DEK_BYTES = bytes(64), sha256(b"").digest(), 32
 TEXT = payload.pack(bytes(DEK_BYTES), DIGEST)
 HERE = Path(__file__).parent
@@ -135,17 +135,16 @@ async def batch_stage(folder: Path, token: LocalToken, ceiling: Path | None) -> 
         ours_unwrap.append(await timed_run(lambda: made.hsm.run(unwraps, 30)))
         plain_decrypt.append(timed(decrypt))
     await made.close()
-    wrap, unwrap = median(ours_wrap), median(ours_unwrap)
+    # The quickest round of each: what a loaded machine adds to a round says nothing about either.
+    wrap, unwrap, encrypt_us, decrypt_us = map(min, (ours_wrap, ours_unwrap, plain_encrypt, plain_decrypt))
     figures = [
-        figure("hsm wrap stage, batch 256", wrap, "µs/op", "plain python-pkcs11 encrypt loop", median(plain_encrypt)),
-        figure(
-            "hsm unwrap stage, batch 256", unwrap, "µs/op", "plain python-pkcs11 decrypt loop", median(plain_decrypt)
-        ),
+        figure("hsm wrap stage, batch 256", wrap, "µs/op", "plain python-pkcs11 encrypt loop", encrypt_us),
+        figure("hsm unwrap stage, batch 256", unwrap, "µs/op", "plain python-pkcs11 decrypt loop", decrypt_us),
     ]
     if ceiling:
-        c = 1e6 / c_rate(ceiling, token.module, token, 1)
+        c = 1e6 / max(c_rate(ceiling, token.module, token, 1) for _ in range(3))
         figures.append(figure("hsm wrap stage, batch 256", wrap, "µs/op", "C encrypt loop", c))
-        figures.append(figure("plain python-pkcs11 encrypt loop", median(plain_encrypt), "µs/op", "C encrypt loop", c))
+        figures.append(figure("plain python-pkcs11 encrypt loop", encrypt_us, "µs/op", "C encrypt loop", c))
     return figures
 
 
@@ -155,17 +154,24 @@ async def slow_token(shim: Path, ceiling: Path, token: LocalToken) -> list[Figur
     figures = []
     for sessions in (1, 4, 16):
         made, kek = await opened(shim, token, sessions)
-        ops: list[HsmOp] = [WrapDek(kek, AAD, DIGEST, DEK_BYTES)] * (100 * sessions)
-        began = perf_counter()
-        done = await asyncio.gather(*(made.hsm.run(ops, 60) for _ in range(10)))
-        rate = 10 * len(ops) / (perf_counter() - began)
-        assert all(isinstance(one, WrappedDek) for batch in done for one in batch)
+        rates, rivals = [], []
+        for _ in range(3):
+            rates.append(await pool_rate(made, kek, sessions))
+            rivals.append(c_rate(ceiling, shim, token, sessions))
         await made.close()
-        rival = c_rate(ceiling, shim, token, sessions)
-        figures.append(
-            figure(f"hsm wraps, 1 ms a call, {sessions} sessions", rate, "ops/s", f"C, {sessions} threads", rival)
-        )
+        name, against = f"hsm wraps, 1 ms a call, {sessions} sessions", f"C, {sessions} threads"
+        figures.append(figure(name, median(rates), "ops/s", against, median(rivals)))
     return figures
+
+
+async def pool_rate(made: Token, kek: Kek, batches: int) -> float:
+    """Wraps a second of so many batches of 1,000 at once."""
+    ops: list[HsmOp] = [WrapDek(kek, AAD, DIGEST, DEK_BYTES)] * 1000
+    began = perf_counter()
+    done = await asyncio.gather(*(made.hsm.run(ops, 60) for _ in range(batches)))
+    rate = batches * len(ops) / (perf_counter() - began)
+    assert all(isinstance(one, WrappedDek) for batch in done for one in batch)
+    return rate
 
 
 async def run() -> list[Figure]:
