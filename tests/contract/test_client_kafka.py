@@ -12,13 +12,14 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from blockbuster import BlockBuster
 
 from tests.stack import Services
-from tests.unit.client.fleet import Fleet
+from tests.unit.client.fleet import Asked, Fleet, Reaction, a_worker
+from tests.unit.client.test_forgeries import STRANGER, changed_body, of_another_request, unsigned
 from worker.client import BusDown, BusRefused, Envelope, KafkaTransport, KeyriverClient, Options, WrappedDek
 from worker.client.calls import Pace
 from worker.local import Stack
 from worker.model.bodies import DekItem, KeyShowBody
 from worker.model.operations import Operation
-from worker.model.records import Outgoing
+from worker.model.records import Entry, Outgoing
 from worker.model.replies import KeyResult
 from worker.model.topics import Topics
 
@@ -68,7 +69,7 @@ async def producing(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
 
 
 @asynccontextmanager
-async def working(bootstrap: str, prefix: str, fleet: Fleet) -> AsyncIterator[None]:
+async def working(bootstrap: str, prefix: str, fleet: Fleet, reaction: Reaction = Fleet.answer) -> AsyncIterator[None]:
     """The fleet reads its request topics and answers, until the block ends."""
     topics = Topics(prefix)
     spots = [
@@ -81,7 +82,7 @@ async def working(bootstrap: str, prefix: str, fleet: Fleet) -> AsyncIterator[No
     await consumer.start()
     consumer.assign(spots)
     async with producing(bootstrap) as producer:
-        task = asyncio.create_task(_work(consumer, producer, fleet))
+        task = asyncio.create_task(_work(consumer, producer, fleet, reaction))
         try:
             yield
         finally:
@@ -91,10 +92,10 @@ async def working(bootstrap: str, prefix: str, fleet: Fleet) -> AsyncIterator[No
             await consumer.stop()
 
 
-async def _work(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, fleet: Fleet) -> None:
+async def _work(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, fleet: Fleet, reaction: Reaction) -> None:
     async for record in consumer:
         read = fleet.read(Outgoing(record.topic, record.key, record.value, tuple(record.headers)))
-        for one in fleet.answer(read):
+        for one in reaction(fleet, read):
             await producer.send_and_wait(
                 one.partition.topic, value=one.value, headers=list(one.headers), partition=one.partition.number
             )
@@ -154,6 +155,28 @@ async def test_a_certificate_that_is_announced_later_is_waited_for(stack: Servic
         assert isinstance((await asking)[0], WrappedDek)
 
 
+async def test_whoever_can_write_the_fleets_topics_gives_nobody_a_key(stack: Services, prefix: str) -> None:
+    """S1: forged answers come first, under a forged certificate, and a forged intake key is the newest."""
+    fleet, forger = a_fleet(prefix), a_worker()
+    await create(stack.kafka, topics_of(prefix))
+    forged = [fleet.certificate(forger, by=STRANGER), fleet.intake_key(7, by=STRANGER)]
+    await announce(stack.kafka, prefix, [fleet.certificate(), fleet.intake_key(), *forged])
+
+    def contested(fleet: Fleet, asked: Asked) -> list[Entry]:
+        (true,) = fleet.answer(asked)
+        false = fleet.reply(asked, *fleet.done[asked.id], worker=forger)
+        return [false, *[forge(fleet, asked) for forge in (unsigned, changed_body, of_another_request)], true]
+
+    async with working(stack.kafka, prefix, fleet, contested), a_client(stack.kafka, prefix, fleet) as keys:
+        (made,) = await keys.wrap(KEY, [bytes(range(32))], store=False)
+        assert isinstance(made, WrappedDek)
+        (back,) = await keys.unwrap([DekItem(blob=made.blob)])
+        assert getattr(back, "dek", None) == bytes(range(32))
+        assert keys.refused["unsigned"] == 2
+        assert keys.refused["signature"] == 4
+        assert keys.refused["the announcement is refused: the fleet's key did not sign it"] == 2
+
+
 @pytest.mark.parametrize("missing", ["replies", "intake"])
 async def test_a_missing_topic_is_named_at_once(stack: Services, prefix: str, missing: str) -> None:
     fleet = a_fleet(prefix)
@@ -171,7 +194,7 @@ async def test_a_missing_request_topic_refuses_the_call(stack: Services, prefix:
     await create(stack.kafka, names)
     transport = KafkaTransport({"bootstrap_servers": stack.kafka}, answer_s=1.0)
     async with KeyriverClient(fleet.identity, transport, Options(prefix=prefix)) as keys:
-        with pytest.raises(BusRefused, match="no topic .*wrap"):
+        with pytest.raises(BusRefused, match=r"no topic .*wrap"):
             await keys.generate(KEY)
 
 

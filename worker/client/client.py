@@ -61,7 +61,10 @@ class KeyriverClient:
 
     @property
     def refused(self) -> Counter[str]:
-        """How many answers and announcements were refused so far, by reason: watch it, forgeries show here."""
+        """How many answers and announcements were refused so far, by reason. Forgeries show here.
+
+        A refused answer is never ordinary; of announcements, expired and older ones are.
+        """
         return self._sender.refused
 
     async def generate(

@@ -73,6 +73,19 @@ async def test_one_who_leaves_takes_nobody_along() -> None:
         assert leaving.cancelled()
 
 
+async def test_when_all_have_left_nothing_is_sent() -> None:
+    fleet = Fleet()
+    transport = MemoryTransport(fleet)
+    async with KeyriverClient(fleet.identity, transport, Options(window_s=0.001)) as keys:
+        leaving = asyncio.create_task(keys.generate(KEY))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        while keys._batcher._open:
+            await asyncio.sleep(0.001)
+    assert not transport.sent
+
+
 async def test_closing_the_client_cancels_who_waits() -> None:
     fleet = Fleet()
     asked = asyncio.Event()

@@ -105,6 +105,8 @@ async def test_a_request_that_is_refused_as_a_whole_raises() -> None:
     ) as keys:
         with pytest.raises(RequestRefused, match="CONTEXT_TOO_LARGE") as refused:
             await keys.generate(KEY, 2)
+        with pytest.raises(RequestRefused, match="CONTEXT_TOO_LARGE"):
+            await keys.wrap(KEY, [bytes(32)])
     assert not refused.value.retry
 
 

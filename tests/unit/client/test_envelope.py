@@ -25,6 +25,7 @@ class Keys:
     deks: dict[bytes, tuple[bytes, Context]] = field(default_factory=dict)
     dek_bytes: int = 32
     failing: bool = False
+    forgetful: bool = False
 
     async def generate(
         self, key: str, count: int = 1, *, contexts: Sequence[Context] | None = None, store: bool = True
@@ -36,6 +37,8 @@ class Keys:
         await asyncio.sleep(0)
         if self.failing:
             return [ItemError("KEY_DISABLED", "no", retry=False)]
+        if self.forgetful:
+            return [WrappedDek(KEK, 1, None, None)]
         dek = bytes((number,)) * self.dek_bytes
         wrapped = UUID(int=number).bytes if store else b"blob" + bytes((number,))
         self.deks[wrapped] = (dek, dict(contexts[0]))
@@ -54,6 +57,8 @@ class Keys:
     async def rewrap(self, items: Sequence[RewrapItem]) -> list[Rewrapped | ItemError]:
         (item,) = items
         assert item.blob is not None
+        if self.forgetful:
+            return [Rewrapped(KEK, 1, None, None, unchanged=True)]
         self.deks[b"new" + item.blob] = self.deks[item.blob]
         return [Rewrapped(KEK, 2, None, b"new" + item.blob, unchanged=False)]
 
@@ -98,6 +103,14 @@ async def test_what_is_cut_short_is_refused(length: int) -> None:
 async def test_a_dek_that_is_no_aes_key_is_refused() -> None:
     with pytest.raises(BadEnvelope, match="AES"):
         await Envelope(Keys(dek_bytes=48), KEY).encrypt(b"data")
+
+
+async def test_an_answer_that_lacks_what_was_asked_for_is_refused() -> None:
+    with pytest.raises(BadEnvelope, match="no DEK"):
+        await Envelope(Keys(forgetful=True), KEY).encrypt(b"data")
+    sealed = await Envelope(Keys(), KEY, store=False).encrypt(b"data")
+    with pytest.raises(BadEnvelope, match="no blob"):
+        await Envelope(Keys(forgetful=True), KEY).rewrap(sealed)
 
 
 async def test_a_rewrap_moves_the_blob_and_touches_no_data() -> None:

@@ -12,8 +12,9 @@ from tests.unit.client.test_client import KEY, the_dek
 from worker.client import KeyriverClient, NoAnswer, NoIntakeKey, Options, WrappedDek
 from worker.client.wire import SIGNATURE
 from worker.model.bodies import WrapBody
+from worker.model.codes import Code
 from worker.model.records import Entry
-from worker.model.replies import Reply, SealedReply
+from worker.model.replies import ERRORS, Reply, SealedReply
 from worker.model.rows import Suite
 from worker.seal import hpke
 from worker.seal.claims import ReplyClaims
@@ -43,6 +44,10 @@ def twice_signed(fleet: Fleet, asked: Asked) -> Entry:
 
 def no_jws(fleet: Fleet, asked: Asked) -> Entry:
     return with_header(good(fleet, asked), SIGNATURE, b"\xff\xfe")
+
+
+def no_header(fleet: Fleet, asked: Asked) -> Entry:
+    return with_header(good(fleet, asked), SIGNATURE, b"nothing")
 
 
 def uncertified(fleet: Fleet, asked: Asked) -> Entry:
@@ -104,6 +109,12 @@ def deks_elsewhere(fleet: Fleet, asked: Asked) -> Entry:
     return fleet.reply(asked, results, [b""] * len(results))
 
 
+def only_failures(fleet: Fleet, asked: Asked) -> Entry:
+    """Genuine: nothing is sealed where nothing succeeded. It ends the call."""
+    assert isinstance(asked.body, WrapBody)
+    return fleet.reply(asked, [ERRORS[Code.NOT_FOUND]] * len(asked.body.items))
+
+
 def another_suite(fleet: Fleet, asked: Asked) -> Entry:
     results, deks = fleet._execute(asked)
     other = hpke.generate_keypair(Suite.P256)
@@ -125,6 +136,7 @@ FORGERIES: list[tuple[Callable[[Fleet, Asked], Entry], str]] = [
     (unsigned, "unsigned"),
     (twice_signed, "unsigned"),
     (no_jws, "unsigned"),
+    (no_header, "signature"),
     (changed_body, "signature"),
     (another_type, "type"),
     (of_another_request, "signature"),
@@ -148,6 +160,13 @@ async def test_a_forged_answer_is_counted_and_the_true_one_still_counts(
         (made,) = await keys.generate(KEY)
         assert the_dek(made) == fleet.done[fleet.asked[0].id][1][0]
         assert keys.refused == {reason: 1}
+
+
+async def test_where_nothing_succeeded_nothing_need_be_sealed() -> None:
+    fleet = Fleet()
+    transport = MemoryTransport(fleet, lambda fleet, asked: [only_failures(fleet, asked)])
+    async with KeyriverClient(fleet.identity, transport) as keys:
+        assert [getattr(one, "code", "") for one in await keys.generate(KEY, 2)] == ["NOT_FOUND"] * 2
 
 
 async def test_forgeries_alone_end_in_no_answer_that_counts_them() -> None:
