@@ -6,7 +6,7 @@ from uuid import UUID
 
 from worker.chain.outcomes import encode
 from worker.chain.plan import Conclusion, NewIds, Plan
-from worker.chain.work import Commanding, Replaying, Rewrapping, Step, Unwrapping, Wrapping
+from worker.chain.work import ITEM_WORK, Commanding, Replaying, Rewrapping, Step, Wrapping
 from worker.model.bodies import RewrapBody, WrapBody
 from worker.model.codes import Code
 from worker.model.effects import (
@@ -22,7 +22,7 @@ from worker.model.effects import (
 )
 from worker.model.hsm import HsmResult
 from worker.model.ids import NO_ID
-from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Wrapped
+from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
 from worker.model.requests import Envelope, Request
 from worker.model.rows import Dek, Row, RowRef
 
@@ -35,24 +35,17 @@ def conclude(plan: Plan, results: Sequence[HsmResult], new_ids: NewIds) -> Concl
     outcomes: list[Outcome] = []
     rows: tuple[Row, ...] = ()
     for step in plan.steps:
-        op = getattr(step, "op", None)
-        result = next(answers) if op is not None else None
-        outcome = _outcome(step, result)
-        if isinstance(step, Commanding) and isinstance(outcome, Commanded):
-            rows = step.written(result)
-        outcomes.append(outcome)
-    effects = [*_effects(plan, outcomes, rows), *_leaves(plan, outcomes, new_ids)]
+        if isinstance(step, ITEM_WORK):
+            outcomes.append(step.outcome(next(answers)))
+        elif isinstance(step, Commanding):
+            result = None if step.op is None else next(answers)
+            outcomes.append(step.outcome(result))
+            rows = step.written(result) if isinstance(outcomes[-1], Commanded) else ()
+        else:
+            outcomes.append(step)
+    effects = (*_effects(plan, outcomes, rows), *_leaves(plan, outcomes, new_ids))
     ledger = _ledger(plan, outcomes)
-    return Conclusion(plan, tuple(outcomes), Settlement(ledger, plan.opened, plan.seen, _changes(plan), tuple(effects)))
-
-
-def _outcome(step: Step, result: HsmResult | None) -> Outcome:
-    if isinstance(step, Commanding):
-        return step.outcome(result)
-    if isinstance(step, Wrapping | Unwrapping | Replaying | Rewrapping):
-        assert result is not None  # noqa: S101 - each of these has an operation, and each operation its result
-        return step.outcome(result)
-    return step
+    return Conclusion(plan, tuple(outcomes), Settlement(ledger, plan.opened, plan.seen, _changes(plan), effects))
 
 
 def _changes(plan: Plan) -> tuple[RowRef, ...]:
@@ -160,16 +153,14 @@ def _tenant(request: Envelope) -> str:
 
 
 def _place(step: Step, outcome: Outcome) -> tuple[UUID, int] | None:
-    match outcome:
-        case Failed():
-            op = getattr(step, "op", None)
-            kek = getattr(op, "kek", None) or getattr(op, "source", None)
-            return None if kek is None else (kek.key, kek.version)
-        case Commanded():
-            version = step.version if isinstance(step, Commanding) else None
-            return None if version is None else (version.key, version.number)
-        case _:
-            return outcome.key, outcome.version
+    """The key version that the item used or would have used."""
+    if isinstance(outcome, Wrapped | Unwrapped | Rewrapped):
+        return outcome.key, outcome.version
+    if isinstance(step, Commanding):
+        return None if step.version is None else (step.version.key, step.version.number)
+    if isinstance(step, Rewrapping):
+        return step.op.source.key, step.op.source.version
+    return (step.op.kek.key, step.op.kek.version) if isinstance(step, ITEM_WORK) else None
 
 
 def _word(step: Step, outcome: Outcome) -> str:

@@ -17,6 +17,8 @@ from worker.model.ids import NO_ID
 from worker.model.operations import Permission
 from worker.model.outcomes import Failed, Rewrapped, Wrapped
 from worker.model.requests import Recipient
+from worker.seal.errors import BadKey
+from worker.seal.hpke import check_public_key
 
 _DEK_BYTES = range(16, 65)
 
@@ -79,7 +81,13 @@ def _recipient(case: Case) -> Recipient | Code:
     tenant = case.facts.tenants.get(client.tenant)
     if tenant is None:
         return Code.NOT_FOUND
-    return recipient if recipient.suite.at_least(tenant.minimum_suite) else Code.SUITE_TOO_WEAK
+    if not recipient.suite.at_least(tenant.minimum_suite):
+        return Code.SUITE_TOO_WEAK
+    try:
+        check_public_key(recipient.suite, recipient.public_key)
+    except BadKey:
+        return Code.MALFORMED
+    return recipient
 
 
 def _resumed(
@@ -111,16 +119,17 @@ def _wrap(case: Case, trail: _Trail) -> list[Step]:
 def _wrappings(case: Case, body: WrapBody, target: Usable, todo: Sequence[int]) -> Iterable[Step]:
     ids = case.new_ids(len(todo)) if body.store else [NO_ID] * len(todo)
     brought = case.unsealed
+    kek, key, version, tenant = target.kek, target.key.id, target.version.number, target.key.tenant
     for index, dek_id in zip(todo, ids, strict=True):
         item = body.items[index]
         dek = brought[index] if isinstance(brought, tuple) else b""
         if isinstance(brought, tuple) and len(dek) not in _DEK_BYTES:
             yield Failed(Code.DEK_LENGTH)
             continue
-        header = blob.header(target.key.id, target.version.number, dek_id)
-        aad = blob.aad(header, target.key.tenant)
+        header = blob.header(key, version, dek_id)
         size = len(dek) or item.bits // 8
-        yield Wrapping(WrapDek(target.kek, aad, context.digest(item.context), size, dek), header, dek_id)
+        op = WrapDek(kek, blob.aad(header, tenant), context.digest(item.context), size, dek)
+        yield Wrapping(op, header, dek_id)
 
 
 def _replayed(trail: _Trail, kept: Wrapped) -> Step:

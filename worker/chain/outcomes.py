@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from worker.model.codes import Code, is_retryable
-from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
+from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Wrapped
 from worker.model.replies import CommandResult
 
 _COMMANDED: TypeAdapter[CommandResult] = TypeAdapter(CommandResult)
@@ -22,18 +22,16 @@ _COMMANDED: TypeAdapter[CommandResult] = TypeAdapter(CommandResult)
 
 def encode(outcome: Outcome) -> bytes | None:
     """The bytes to keep, or None for an item that stays open (a retryable refusal)."""
-    match outcome:
-        case Wrapped(id=dek, key=key, version=version, blob=blob):
-            return b"\x02" + dek.bytes + key.bytes + version.to_bytes(4, "big") + blob
-        case Rewrapped(id=dek, key=key, version=version, blob=blob, unchanged=unchanged):
-            return b"\x03" + bytes((unchanged,)) + dek.bytes + key.bytes + version.to_bytes(4, "big") + blob
-        case Failed(code=code):
-            return None if is_retryable(code) else b"\x01" + code.value.encode()
-        case Commanded(result=result):
-            return b"\x04" + _COMMANDED.dump_json(result)
-        case Unwrapped():
-            message = "an unwrap makes nothing and is never ledgered"
-            raise TypeError(message)
+    if isinstance(outcome, Wrapped):
+        return b"\x02" + _packed(outcome) + outcome.blob
+    if isinstance(outcome, Rewrapped):
+        return b"\x03" + bytes((outcome.unchanged,)) + _packed(outcome) + outcome.blob
+    if isinstance(outcome, Failed):
+        return None if is_retryable(outcome.code) else b"\x01" + outcome.code.value.encode()
+    if isinstance(outcome, Commanded):
+        return b"\x04" + _COMMANDED.dump_json(outcome.result)
+    message = "an unwrap makes nothing and is never ledgered"
+    raise TypeError(message)
 
 
 def decode(raw: bytes) -> Outcome:
@@ -49,6 +47,10 @@ def decode(raw: bytes) -> Outcome:
         return Commanded(_COMMANDED.validate_json(rest))
     message = f"unknown outcome form {kind}"
     raise ValueError(message)
+
+
+def _packed(outcome: Wrapped | Rewrapped) -> bytes:
+    return outcome.id.bytes + outcome.key.bytes + outcome.version.to_bytes(4, "big")
 
 
 def _place(raw: bytes) -> tuple[UUID, UUID, int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from worker.chain.resolve import Chains
-from worker.chain.work import Step
+from worker.chain.work import WORK, Step
 from worker.model.codes import Code
 from worker.model.effects import LedgerEntry, Seen, Settlement
 from worker.model.facts import Facts
@@ -71,7 +71,7 @@ class Plan:
     @property
     def ops(self) -> list[HsmOp]:
         """The HSM operations, in item order; items that need none are left out."""
-        return [op for step in self.steps if (op := getattr(step, "op", None)) is not None]
+        return [step.op for step in self.steps if isinstance(step, WORK) and step.op is not None]
 
 
 Decision = Plan | Refused | Reopen

@@ -134,6 +134,9 @@ class Commanding:
 
 
 Work = Wrapping | Unwrapping | Replaying | Rewrapping | Commanding
+ITEM_WORK = (Wrapping, Unwrapping, Replaying, Rewrapping)
+"""Work on one DEK; each has an operation."""
+WORK = (*ITEM_WORK, Commanding)
 Step = Outcome | Work
 """One item after `decide`: an outcome already, or work for the HSM."""
 

@@ -9,9 +9,9 @@ from worker.chain.plan import Plan
 from worker.model.bodies import RewrapBody, WrapBody
 from worker.model.codes import Code
 from worker.model.ids import NO_ID
-from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
+from worker.model.outcomes import Failed, Outcome, Rewrapped, Unwrapped, Wrapped
 from worker.model.records import Headers, Outgoing
-from worker.model.replies import ERRORS, Reply, Result, RewrapResult, SealedReply, UnwrapResult, WrapResult
+from worker.model.replies import ERRORS, REPLIES, Reply, Result, RewrapResult, SealedReply, UnwrapResult, WrapResult
 from worker.model.requests import Envelope, Recipient, Request
 from worker.seal import hpke
 from worker.seal.claims import ReplyClaims
@@ -41,14 +41,17 @@ class Answering:
 
     def answer(self, plan: Plan, outcomes: Sequence[Outcome]) -> Outgoing:
         """The answer to a request that was carried out, item by item."""
-        results = [_result(plan.request, outcome) for outcome in outcomes]
-        if plan.recipient is None:
-            return self._signed(plan.request, Reply.model_construct(results=results, sealed=None, error=None))
-        try:
-            sealed = self._sealed(plan.request, plan.recipient, outcomes)
-        except BadKey:
-            return self.refusal(plan.request, Code.MALFORMED)
-        return self._signed(plan.request, Reply.model_construct(results=results, sealed=sealed, error=None))
+        body = plan.request.body
+        shows = isinstance(body, WrapBody | RewrapBody) and body.return_blob
+        results = [_result(outcome, shows) for outcome in outcomes]
+        sealed = None
+        if plan.recipient is not None:
+            try:
+                sealed = self._sealed(plan.request, plan.recipient, outcomes)
+            except BadKey:
+                return self.refusal(plan.request, Code.MALFORMED)
+        reply = REPLIES[plan.request.operation].model_construct(results=results, sealed=sealed, error=None)
+        return self._signed(plan.request, reply)
 
     def _sealed(self, request: Request, recipient: Recipient, outcomes: Sequence[Outcome]) -> SealedReply:
         bound = hpke.info(
@@ -63,7 +66,7 @@ class Answering:
         )
         slots = [outcome.dek if isinstance(outcome, Wrapped | Unwrapped) else b"" for outcome in outcomes]
         ciphertext = hpke.seal(recipient.suite, recipient.public_key, bound, hpke.pack_slots(slots))
-        return SealedReply.model_construct(suite=recipient.suite, ciphertext=ciphertext)
+        return SealedReply(suite=recipient.suite, ciphertext=ciphertext)
 
     def _signed(self, envelope: Envelope, reply: Reply) -> Outgoing:
         body = reply.model_dump_json(exclude_none=True).encode()
@@ -90,23 +93,14 @@ class Answering:
         return Outgoing(envelope.route.topic, key, body, headers, envelope.route.partition)
 
 
-def _result(request: Request, outcome: Outcome) -> Result:
-    match outcome:
-        case Wrapped(id=dek, key=key, version=version, blob=blob):
-            stored = dek != NO_ID
-            shows = not stored or (isinstance(request.body, WrapBody) and request.body.return_blob)
-            return WrapResult.model_construct(
-                id=dek if stored else None, key=key, version=version, blob=blob if shows else None
-            )
-        case Unwrapped(key=key, version=version):
-            return UnwrapResult.model_construct(key=key, version=version)
-        case Rewrapped(id=dek, key=key, version=version, blob=blob, unchanged=unchanged):
-            stored = dek != NO_ID
-            shows = not stored or (isinstance(request.body, RewrapBody) and request.body.return_blob)
-            return RewrapResult.model_construct(
-                id=dek if stored else None, key=key, version=version, blob=blob if shows else None, unchanged=unchanged
-            )
-        case Commanded(result=result):
-            return result
-        case Failed(code=code):
-            return ERRORS[code]
+def _result(outcome: Outcome, shows_blob: bool) -> Result:
+    """The item's result; a blob is shown when it was asked for, and always when it is stored nowhere."""
+    if isinstance(outcome, Wrapped | Rewrapped):
+        stored = None if outcome.id == NO_ID else outcome.id
+        blob = outcome.blob if shows_blob or stored is None else None
+        if isinstance(outcome, Wrapped):
+            return WrapResult(id=stored, key=outcome.key, version=outcome.version, blob=blob)
+        return RewrapResult(id=stored, key=outcome.key, version=outcome.version, blob=blob, unchanged=outcome.unchanged)
+    if isinstance(outcome, Unwrapped):
+        return UnwrapResult(key=outcome.key, version=outcome.version)
+    return ERRORS[outcome.code] if isinstance(outcome, Failed) else outcome.result

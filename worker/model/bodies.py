@@ -71,7 +71,7 @@ class WrapItem(Body):
     """One DEK to make or to wrap. `bits` counts only for DEKs that the token generates."""
 
     bits: Literal[128, 192, 256] = 256
-    context: Context = {}
+    context: Context = Field(default_factory=dict, json_schema_extra={"default": {}})
 
 
 class WrapBody(Body):
@@ -99,7 +99,7 @@ class DekItem(Body):
 
     id: UUID | None = None
     blob: Base64 | None = None
-    context: Context = {}
+    context: Context = Field(default_factory=dict, json_schema_extra={"default": {}})
 
     @model_validator(mode="after")
     def _one(self) -> "DekItem":
