@@ -204,10 +204,10 @@ class FakeSource:
                     entry.appended_ms,
                     self._epochs[partition],
                 )
-                if batch and size + record.weight > max_bytes:
+                size += record.weight
+                if batch and size > max_bytes:
                     return Closed.BYTES
                 batch.append(record)
-                size += record.weight
                 self._positions[partition] = entry.offset + 1
                 if len(batch) == max_records:
                     return Closed.RECORDS

@@ -217,10 +217,10 @@ class KafkaSource:
                 continue
             if len(batch) == max_records:
                 return Catch(batch, Closed.RECORDS)
-            if batch and size + record.weight > max_bytes:
+            size += record.weight
+            if batch and size > max_bytes:
                 return Catch(batch, Closed.BYTES)
             batch.append(self._surplus.popleft())
-            size += record.weight
         return Catch(batch, Closed.RECORDS if len(batch) == max_records else Closed.EMPTY)
 
     async def _place(self, client: Consumer) -> None:
