@@ -172,10 +172,12 @@ class Worker:
         name = f"{socket.gethostname()}/{os.getpid()}"
         self._dead_letters = DeadLetters(parts.topics.undelivered, name, parts.metrics)
         timing = Timing(session_s=settings.kafka_session_s, heartbeat_s=settings.kafka_session_s / 4)
-        self._sources = {
+        self.sources = {
             lane: KafkaSource(parts.access, parts.topics.group(lane), parts.topics.lane(lane), timing) for lane in lanes
         }
-        self.intakes = {lane: self._intake(lane, source) for lane, source in self._sources.items()}
+        self.intakes = {lane: self._intake(lane, source) for lane, source in self.sources.items()}
+        for lane, source in self.sources.items():
+            parts.metrics.lag_of(lane.value, source.lag)
 
     def _intake(self, lane: Lane, source: KafkaSource) -> Intake:
         settings = self._parts.settings
@@ -213,7 +215,7 @@ class Worker:
         upkeep = asyncio.create_task(keep_up(self._duties()))
         try:
             async with AsyncExitStack() as stack:
-                for source in self._sources.values():
+                for source in self.sources.values():
                     await stack.enter_async_context(source)
                 await self._serve(stop)
         finally:

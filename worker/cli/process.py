@@ -39,11 +39,14 @@ class Face:
         if self.worker is None or self.parts is None:
             return [Check("start", "the worker is still starting")]
         token = self.parts.token
-        stopped = "the dead-letter limit stopped a partition: look at its DLQ, then restart the worker"
-        lanes = [
-            Check(f"lane {lane}", "" if intake.is_ready else stopped) for lane, intake in self.worker.intakes.items()
-        ]
+        lanes = [Check(f"lane {lane}", self._lane_fault(self.worker, lane)) for lane in self.worker.intakes]
         return [Check("token", "" if token.healthy else token.state.value), Check("store", self.store_fault), *lanes]
+
+    @staticmethod
+    def _lane_fault(worker: Worker, lane: Lane) -> str:
+        if not worker.intakes[lane].is_ready:
+            return "the dead-letter limit stopped a partition: look at its DLQ, then restart the worker"
+        return "" if worker.sources[lane].is_assigned else "waits for its group's partitions"
 
     def metrics(self) -> bytes:
         """Nothing before the worker is there."""

@@ -1,6 +1,4 @@
-"""`keyriver topics`: what the fleet needs on the cluster; created, compared, or told as ACLs."""
-
-from collections.abc import Iterator
+"""`keyriver topics`: what the fleet needs on the cluster; created, compared, or told as Kafka's own commands."""
 
 from cyclopts import App
 
@@ -9,7 +7,8 @@ from worker.cli.config import load
 from worker.cli.officer import Json
 from worker.cli.output import say, show, show_json, show_table, working
 from worker.edges.bus.admin import Difference, KafkaAdmin
-from worker.model.topics import Lane, Topics, TopicSpec, Writer, specs
+from worker.edges.bus.render import Principals, acl_commands, topic_commands
+from worker.model.topics import Topics, TopicSpec, specs
 from worker.settings import Settings
 
 topics = App(name="topics", help_format="markdown")
@@ -19,31 +18,39 @@ topics = App(name="topics", help_format="markdown")
 async def look(
     *,
     create: bool = False,
+    render: bool = False,
     acls: bool = False,
-    worker: str = "User:keyriver-worker",
-    caller: str = "User:keyriver-caller",
+    workers: str = "User:keyriver",
+    services: str = "User:service",
+    officers: str = "User:officer",
+    triggers: str = "User:trigger",
     json: Json = False,
 ) -> int:
     """Show the fleet's topics and what differs on the cluster (exit code 1 if anything does).
 
     ```
-    keyriver topics                     # compare
-    keyriver topics --create            # create what is missing
-    keyriver topics --acls --worker User:CN=worker   # the least rights, as kafka-acls commands
+    keyriver topics                                     # compare
+    keyriver topics --create                            # create what is missing
+    keyriver topics --render --acls > for-the-admin.sh  # as Kafka's own commands: topics, and the least rights
     ```
 
     Args:
         create: Create missing topics. What is there is never changed.
-        acls: Print the least ACLs instead; the cluster is not asked.
-        worker: The principal of the workers.
-        caller: The principal of a service or an officer; repeat the command for each.
+        render: Print the commands that create them; the cluster is not asked.
+        acls: Print the commands that grant the least rights; the cluster is not asked.
+        workers: Who the workers are on the cluster.
+        services: Who the services are; repeat the command for each.
+        officers: Who the officers are.
+        triggers: Who sends triggers.
     """
     settings = load(Settings)
     names = Topics(settings.topic_prefix)
     wanted = specs(names, settings.kafka_partitions)
-    if acls:
-        for line in least_acls(names, wanted, settings.kafka_bootstrap, worker, caller):
-            show(line)
+    for line in topic_commands(wanted, settings.kafka_replicas) if render else ():
+        show(line)
+    for line in acl_commands(names, Principals(workers, services, officers, triggers)) if acls else ():
+        show(line)
+    if render or acls:
         return 0
     with working("asking Kafka"):
         async with KafkaAdmin(kafka_access(settings)) as admin:
@@ -53,28 +60,6 @@ async def look(
         say(f"created {name}")
     _tell(wanted, differences, json=json)
     return 1 if differences else 0
-
-
-def least_acls(names: Topics, wanted: tuple[TopicSpec, ...], bootstrap: str, worker: str, caller: str) -> Iterator[str]:
-    """The least rights (S17): only workers write replies, intake, hints, audit; callers write requests."""
-
-    def allow(principal: str, operations: str, resource: str) -> str:
-        rights = " ".join(f"--operation {each}" for each in operations.split())
-        return f"kafka-acls.sh --bootstrap-server {bootstrap} --add --allow-principal '{principal}' {rights} {resource}"
-
-    for spec in wanted:
-        topic = f"--topic {spec.name}"
-        if spec.is_request:
-            yield allow(worker, "Read Describe", topic)
-            yield allow(caller, "Write Describe", topic)
-        if spec.writer is Writer.WORKERS:
-            yield allow(worker, "Write Describe", topic)
-    for name in (names.intake, names.hints, names.sequences):
-        yield allow(worker, "Read Describe", f"--topic {name}")
-    for lane in Lane:
-        yield allow(worker, "Read Describe", f"--group {names.group(lane)}")
-    for name in (names.replies, names.intake):
-        yield allow(caller, "Read Describe", f"--topic {name}")
 
 
 def _tell(wanted: tuple[TopicSpec, ...], differences: list[Difference], *, json: bool) -> None:

@@ -149,6 +149,18 @@ class KafkaSource:
         if self._consumer is not None:
             self._consumer.resume(*self._held(wanted))
 
+    @property
+    def is_assigned(self) -> bool:
+        """Whether the group has given this process its share, be it empty."""
+        return self._assigned.is_set()
+
+    def lag(self) -> dict[Partition, int]:
+        """Records not yet committed of each partition held, by what the last fetch told. Asks nobody."""
+        client = self._consumer
+        held = {} if client is None else {where: client.highwater(where) for where in self._held(self._committed)}
+        ends = {partition_of(where): end for where, end in held.items() if end is not None}
+        return {partition: max(0, end - self._committed[partition]) for partition, end in ends.items()}
+
     # What aiokafka calls while the group rebalances; a client that was given up meanwhile has no say.
 
     async def revoked(self, client: Consumer) -> None:
