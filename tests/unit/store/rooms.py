@@ -1,10 +1,13 @@
 """One face for the fake and for Postgres: the four ports, and a look at what has no port to read it by."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
+
+import asyncpg
 
 from worker.edges.store.attempts import PostgresAttempts
 from worker.edges.store.chores import census
@@ -95,3 +98,19 @@ async def migrated(dsn: str, pool_size: int = 8) -> AsyncIterator[Pool]:
     async with connected(PostgresSettings(dsn, pool_size=pool_size)) as pool:
         await migrate(pool)
         yield pool
+
+
+async def value(pool: Pool, sql: str, *arguments: object) -> int:
+    """One number."""
+    return await pool.run(lambda connection: connection.fetchval(sql, *arguments))
+
+
+async def until_waiting(raw: "asyncpg.Connection[asyncpg.Record]", number: int) -> None:
+    """Until so many backends of this database wait for a lock."""
+    sql = (
+        "SELECT count(DISTINCT pid) FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)"
+        " WHERE NOT l.granted AND a.datname = current_database()"
+    )
+    async with asyncio.timeout(20):
+        while await raw.fetchval(sql) < number:
+            await asyncio.sleep(0.01)
