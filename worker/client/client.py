@@ -23,6 +23,8 @@ from worker.model.operations import DATA_OPERATIONS, Operation
 from worker.model.replies import CommandResult
 from worker.seal.identity import Identity
 
+DEK_BYTES = range(16, 65)
+"""What the fleet takes; a wrong one is refused here, before it can share a request with others."""
 _I = TypeVar("_I")
 _R = TypeVar("_R")
 
@@ -80,7 +82,8 @@ class KeyriverClient:
         timeout_s: float | None = None,
     ) -> list[WrappedDek | ItemError]:
         """Make `count` DEKs in the token, or one for each context, wrapped under `key` (an id or an alias)."""
-        items = [WrapItem(bits=bits, context=dict(context)) for context in contexts or [{}] * count]
+        each = [{}] * count if contexts is None else contexts
+        items = [WrapItem(bits=bits, context=dict(context)) for context in each]
         order = orders.Generating(key, store, return_blob, return_dek, self._timeout(timeout_s))
         return await self._run(order, items)
 
@@ -95,6 +98,8 @@ class KeyriverClient:
         timeout_s: float | None = None,
     ) -> list[WrappedDek | ItemError]:
         """Wrap DEKs of your own (16 to 64 bytes each) under `key`. They travel sealed to the fleet's intake key."""
+        if any(len(dek) not in DEK_BYTES for dek in deks):
+            raise ValueError("deks: a DEK has 16 to 64 bytes")
         pairs = zip(deks, contexts if contexts is not None else [{}] * len(deks), strict=True)
         items = [OwnDek(WrapItem(context=dict(context)), dek) for dek, context in pairs]
         return await self._run(orders.Wrapping(key, store, return_blob, self._timeout(timeout_s)), items)

@@ -80,6 +80,19 @@ async def test_a_dek_is_not_asked_for_when_only_the_wrapped_one_is_wanted() -> N
     assert fleet.asked[0].recipient is None
 
 
+async def test_what_can_be_told_wrong_here_is_not_sent() -> None:
+    fleet = Fleet()
+    transport = MemoryTransport(fleet)
+    async with KeyriverClient(fleet.identity, transport) as keys:
+        for dek in (bytes(15), bytes(65)):
+            with pytest.raises(ValueError, match="16 to 64 bytes"):
+                await keys.wrap(KEY, [dek])
+        with pytest.raises(ValueError, match="shorter"):
+            await keys.wrap(KEY, [bytes(32)], contexts=[])
+        assert await keys.generate(KEY, contexts=[]) == []
+    assert not transport.sent
+
+
 async def test_an_officers_command_has_one_result_or_is_refused() -> None:
     fleet = Fleet()
     body = KeyShowBody(tenant="acme", key=KEY)

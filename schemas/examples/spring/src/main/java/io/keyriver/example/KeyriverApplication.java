@@ -108,7 +108,12 @@ public class KeyriverApplication {
                 .add("ce_id", Frames.utf8(id))
                 .add("ce_type", Frames.utf8("keyriver." + operation + ".v1"))
                 .add("ce_recipient", Frames.utf8("x25519:" + Base64.getEncoder().encodeToString(identity.recipientPublic())));
-        ConsumerRecord<String, byte[]> reply = keyriver.sendAndReceive(request).get();
+        ConsumerRecord<String, byte[]> reply;
+        try {
+            reply = keyriver.sendAndReceive(request).get();
+        } finally {
+            keyriver.forget(id);
+        }
         JsonNode answer = JSON.readTree(reply.value());
         if (answer.hasNonNull("error")) {
             throw new IllegalStateException(answer.path("error").toString());

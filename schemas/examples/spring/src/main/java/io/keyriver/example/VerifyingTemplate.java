@@ -35,6 +35,11 @@ class VerifyingTemplate extends ReplyingKafkaTemplate<String, byte[], byte[]> {
         super.onMessage(records.stream().filter(this::isGenuine).toList());
     }
 
+    /** No more answers to this request are expected. */
+    void forget(String id) {
+        digests.remove(id);
+    }
+
     private boolean isGenuine(ConsumerRecord<String, byte[]> record) {
         String id = RequestSigner.text(record.headers(), "ce_id");
         byte[] digest = digests.get(id);
@@ -53,7 +58,6 @@ class VerifyingTemplate extends ReplyingKafkaTemplate<String, byte[], byte[]> {
                     digest,
                     RawKeys.sha256(record.value()));
             if (key != null && Jws.holds(jws, key, payload)) {
-                digests.remove(id);
                 return true;
             }
         } catch (Exception e) {
