@@ -74,6 +74,7 @@ async def add(
         algorithm: Of the signing key that is made for it.
         suite: HPKE suite of the recipient key that is made for it.
     """
+    permissions = list(chosen(allow, Permission, "--allow"))
     async with Officer(signs) as asking:
         topics = reply_topic or [Topics(asking.reach.topic_prefix).replies]
         made = None if public_key else _new(asking.identity, tenant, name, algorithm, suite, topics[0])
@@ -84,7 +85,7 @@ async def add(
             client=name,
             algorithm=shown.algorithm,
             public_key=shown.raw,
-            permissions=list(chosen(allow, Permission, "--allow")),
+            permissions=permissions,
             pattern=keys,
             reply_topics=topics,
             recipient_suite=made.recipient.suite if made else None,

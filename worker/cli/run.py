@@ -51,11 +51,11 @@ def begin(
         processes: For control and interactive.
         lanes: Comma-separated: control, interactive, bulk.
     """
+    wanted = chosen(lanes, Lane, "--lanes") if lanes else ()
     settings = load(Settings)
     set_up_logs(settings.log_level)
-    if lanes:
-        work = serve(settings, chosen(lanes, Lane, "--lanes"), index, supervised=supervised)
-        return _worker(work)
+    if wanted:
+        return _worker(serve(settings, wanted, index, supervised=supervised))
     return asyncio.run(_supervise(processes))
 
 

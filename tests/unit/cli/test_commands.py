@@ -1,0 +1,98 @@
+"""The command line itself: help that teaches, plain errors, exit codes."""
+
+from uuid import UUID
+
+import pytest
+
+from tests.unit.cli.conftest import SECRET, Configure
+from worker.cli import obey
+from worker.cli.key import nested
+from worker.model.hsm import Purpose
+from worker.model.replies import KeyView
+from worker.model.rows import Origin
+
+COMMANDS = [
+    "local up",
+    "init",
+    "doctor",
+    "topics",
+    "run",
+    "tenant create",
+    "key create",
+    "key rotate",
+    "key show",
+    "key list",
+    "key tree",
+    "client add",
+    "client rotate",
+    "client revoke",
+    "client list",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert obey([*command.split(), "--help"]) == 0
+    assert f"keyriver {command}" in capsys.readouterr().out.split("Usage:", 1)[1].split("\n", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("tenant create", "TENANT_CREATE|NAME"),
+        ("tenant creat x", "creat"),
+        ("tenant create UPPER", "tenant: "),
+        ("tenant create acme --layers 9", "layers: "),
+        ("key create acme", "acme has no parent"),
+        ("key show 01a20fcf-6f11-7a1f-9cd5-2117632ec9c3", "--tenant"),
+        ("client add acme x --allow fly", "--allow: a comma-separated choice of wrap"),
+        ("init ann", "at least two officers"),
+        ("init ann ann", "at least two officers"),
+        ("run --lanes sideways", "--lanes: a comma-separated choice of control"),
+        ("run --processes 0", "from 1 to 256"),
+    ],
+)
+def test_mistakes_are_usage_errors(
+    line: str, said: str, configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure()
+    assert obey(line.split()) == 2
+    shown = capsys.readouterr()
+    assert any(each in shown.err + shown.out for each in said.split("|"))
+    assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize("line", ["doctor", "tenant create acme", "topics", "key list acme"])
+def test_what_cannot_be_reached_is_said_plainly(
+    line: str, configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure()
+    assert obey(line.split()) == 1
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err
+    assert SECRET not in shown.err + shown.out
+
+
+def view(number: int, parent: int | None) -> KeyView:
+    return KeyView(
+        id=UUID(int=number),
+        tenant="acme",
+        alias=f"k{number}",
+        parent=None if parent is None else UUID(int=parent),
+        layer=1,
+        purpose=Purpose.WRAPS_KEYS,
+        origin=Origin.GENERATED,
+        region="",
+        enabled=True,
+        active_version=1,
+    )
+
+
+def test_a_tree_is_every_key_under_its_parent() -> None:
+    keys = [view(1, None), view(2, 1), view(3, 1), view(4, 3)]
+
+    def shape(nodes: object) -> object:
+        assert isinstance(nodes, list)
+        return {node["alias"]: shape(node["children"]) for node in nodes}
+
+    assert shape(nested(keys, None)) == {"k1": {"k2": {}, "k3": {"k4": {}}}}
