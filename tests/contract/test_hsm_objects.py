@@ -41,7 +41,7 @@ from worker.edges.hsm.ck import (
     CkError,
 )
 from worker.edges.hsm.crew import Crew
-from worker.edges.hsm.keeper import Keeper
+from worker.edges.hsm.keeper import Entry, Keeper
 from worker.local import Token as LocalToken
 from worker.model.hsm import CreateKey, CreateMaster, Fault, Kek, Purpose, RewrapDek, WrapDek, Wrapping
 
@@ -172,6 +172,13 @@ async def count(token: Token) -> int:
     return await token.hsm.call(lambda crew: len(crew.session.find(everything, 4096)), 10)
 
 
+async def counts(token: Token, wanted: int) -> None:
+    """Wait until there are so many; what was dropped is gone within a second."""
+    async with asyncio.timeout(1):
+        while await count(token) != wanted:
+            await asyncio.sleep(0.005)
+
+
 async def test_nothing_is_left_behind(hsm_token: Token, tenant: Chain) -> None:
     """A leaked object is for ever: nothing is destroyed by garbage collection."""
     hsm = hsm_token.hsm
@@ -196,10 +203,37 @@ async def test_dropped_handles_are_gone_within_a_second(hsm_token: Token, tenant
     before, open_now = await count(hsm_token), len(keeper_of(hsm_token))
     hsm_token.hsm.drop([tenant.l2.key, tenant.l3.key, uuid4()])
     assert len(keeper_of(hsm_token)) == open_now - 2
-    async with asyncio.timeout(1):
-        while await count(hsm_token) != before - 2:
-            await asyncio.sleep(0.005)
+    await counts(hsm_token, before - 2)
     assert len(await generated(hsm_token.hsm, tenant.l3, 3)) == 3
+
+
+async def test_dropping_a_key_drops_all_below_it(hsm_token: Token) -> None:
+    """The red button on an L1 must leave no open handle under it."""
+    tenant = await chain(hsm_token)
+    await generated(hsm_token.hsm, tenant.l3, 1)
+    before, open_now = await count(hsm_token), len(keeper_of(hsm_token))
+    hsm_token.hsm.drop([tenant.l1.key])
+    assert len(keeper_of(hsm_token)) == open_now - 3
+    await counts(hsm_token, before - 2)  # the L1 itself is a token object
+
+
+async def test_a_key_dropped_while_it_is_opened_is_not_kept(hsm_token: Token, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = await count(hsm_token)
+    tenant = await chain(hsm_token)
+    keeper = keeper_of(hsm_token)
+    hsm_token.hsm.drop([tenant.l1.key])
+    await counts(hsm_token, before + 1)
+    open_now = len(keeper)
+    unwrap_key = keeper._unwrap
+
+    def dropped_meanwhile(kek: Kek, parent: Entry, crew: Crew) -> Entry:
+        keeper.drop([tenant.l3.key])
+        return unwrap_key(kek, parent, crew)
+
+    monkeypatch.setattr(keeper, "_unwrap", dropped_meanwhile)
+    assert len(await generated(hsm_token.hsm, tenant.l3, 1)) == 1
+    assert len(keeper) == open_now + 1, "the L1, which was found before"
+    await counts(hsm_token, before + 1)
 
 
 async def test_the_cache_is_bounded_and_what_it_evicts_is_destroyed(token: LocalToken, hsm_token: Token) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
@@ -34,6 +34,17 @@ _NOT_OURS: Final = -1
 Name = tuple[UUID, int, int]
 
 
+def _name(kek: Kek) -> Name:
+    return kek.key, kek.version, kek.revision
+
+
+def _line(kek: Kek | None) -> Iterator[UUID]:
+    """The key and all keys above it."""
+    while kek is not None:
+        yield kek.key
+        kek = kek.parent
+
+
 class Refused(Exception):
     """A KEK that can't be opened or is not what it should be."""
 
@@ -46,11 +57,8 @@ class Refused(Exception):
 class Entry:
     """One open KEK. A token object may have twins (made by racing creators); all of them are tried when unwrapping."""
 
-    name: Name
-    identity: bytes
-    purpose: Purpose
+    kek: Kek
     handles: tuple[int, ...]
-    of_token: bool
     epoch: int
     born: float = field(default_factory=lambda: time.clock_gettime(_CLOCK))
     holders: int = 0
@@ -60,6 +68,21 @@ class Entry:
     def handle(self) -> int:
         """The object to use."""
         return self.handles[0]
+
+    @property
+    def name(self) -> Name:
+        """Under which the cache keeps it."""
+        return _name(self.kek)
+
+    @property
+    def identity(self) -> bytes:
+        """What its CKA_ID must be."""
+        return templates.key_id(self.kek.key, self.kek.version)
+
+    @property
+    def of_token(self) -> bool:
+        """Whether the object outlives its handle, and must not be destroyed with it."""
+        return self.kek.wrapping is Wrapping.TOKEN
 
 
 class Keeper:
@@ -71,15 +94,18 @@ class Keeper:
         """Guards what follows; never held during a call to the token."""
         self._entries: OrderedDict[Name, Entry] = OrderedDict()
         self._graves: list[Entry] = []
+        self._drops = 0
+        """How often something was dropped."""
         self._opening = Lock()
         """Held while a chain is opened: single flight, and the keeper session has one user."""
 
     def hold(self, kek: Kek, crew: Crew) -> Entry:
         """The KEK, open and with its CKA_ID read back. Raises `Refused` or `Away`; `release` it afterwards."""
         for _ in range(2):
-            entry = self._cached(kek, crew.device.epoch) or self._open(kek, crew)
+            drops = self._drops
+            entry = self._cached(kek, crew.device.epoch) or self._open(kek, crew, drops)
             try:
-                if crew.session.attribute(entry.handle, CKA_ID) == entry.identity and entry.purpose is kek.purpose:
+                if crew.session.attribute(entry.handle, CKA_ID) == entry.identity and entry.kek.purpose is kek.purpose:
                     return entry
             except CkError as error:
                 self._forget(entry)
@@ -95,16 +121,18 @@ class Keeper:
     def release(self, entry: Entry, crew: Crew) -> None:
         """The holder is done; buries what died meanwhile."""
         with self._book:
-            entry.holders -= 1
-            if entry.doomed and not entry.holders:
-                self._graves.append(entry)
+            self._let_go(entry)
         self.bury(crew)
 
     def drop(self, keys: Iterable[UUID]) -> bool:
-        """Forget every version of these keys; whether there is something to bury. Never calls the token."""
+        """Forget every version of these keys and of all keys below them; whether there is something to bury.
+
+        Never calls the token.
+        """
         gone = set(keys)
         with self._book:
-            for entry in [entry for entry in self._entries.values() if entry.name[0] in gone]:
+            self._drops += 1
+            for entry in [entry for entry in self._entries.values() if not gone.isdisjoint(_line(entry.kek))]:
                 self._expel(entry)
             return bool(self._graves)
 
@@ -123,7 +151,7 @@ class Keeper:
     # The book.
 
     def _cached(self, kek: Kek, epoch: int) -> Entry | None:
-        name = (kek.key, kek.version, kek.revision)
+        name = _name(kek)
         with self._book:
             entry = self._entries.get(name)
             if entry is None:
@@ -146,14 +174,23 @@ class Keeper:
             if not entry.holders:
                 self._graves.append(entry)
 
+    def _let_go(self, entry: Entry) -> None:
+        entry.holders -= 1
+        if entry.doomed and not entry.holders:
+            self._graves.append(entry)
+
     def _forget(self, entry: Entry) -> None:
         with self._book:
             self._expel(entry)
-            entry.holders -= 1
+            self._let_go(entry)
 
-    def _enter(self, entry: Entry) -> Entry:
+    def _enter(self, entry: Entry, drops: int) -> Entry:
         with self._book:
             entry.holders = 1
+            if drops != self._drops:
+                # Perhaps dropped while it was opened: good for the batch that asked, and not kept.
+                entry.doomed = True
+                return entry
             self._entries[entry.name] = entry
             while len(self._entries) > self._limit:
                 self._expel(next(iter(self._entries.values())))
@@ -161,10 +198,10 @@ class Keeper:
 
     # Opening.
 
-    def _open(self, kek: Kek, crew: Crew) -> Entry:
+    def _open(self, kek: Kek, crew: Crew, drops: int) -> Entry:
         if kek.wrapping is Wrapping.TOKEN:
             with self._opening:
-                return self._cached(kek, crew.device.epoch) or self._enter(self._find(kek, crew))
+                return self._cached(kek, crew.device.epoch) or self._enter(self._find(kek, crew), drops)
         if kek.parent is None or kek.parent.purpose is not Purpose.WRAPS_KEYS:
             raise Refused(Fault.INTEGRITY, f"{kek.key} version {kek.version} has no parent that wraps keys")
         if len(kek.wrapped) != _WRAPPED_BYTES:
@@ -172,7 +209,7 @@ class Keeper:
         parent = self.hold(kek.parent, crew)
         try:
             with self._opening:
-                return self._cached(kek, crew.device.epoch) or self._enter(self._unwrap(kek, parent, crew))
+                return self._cached(kek, crew.device.epoch) or self._enter(self._unwrap(kek, parent, crew), drops)
         finally:
             self.release(parent, crew)
 
@@ -190,8 +227,7 @@ class Keeper:
             raise Refused(Fault.UNAVAILABLE, str(error)) from error
         if not handles:
             raise Refused(Fault.INTEGRITY, f"the token has no object labelled {kek.material}")
-        name = (kek.key, kek.version, kek.revision)
-        return Entry(name, identity, kek.purpose, tuple(handles), of_token=True, epoch=crew.device.epoch)
+        return Entry(kek, tuple(handles), crew.device.epoch)
 
     def _unwrap(self, kek: Kek, parent: Entry, crew: Crew) -> Entry:
         abilities = crew.device.abilities
@@ -208,8 +244,7 @@ class Keeper:
                 except CkError as error:
                     failed = error
                 else:
-                    name = (kek.key, kek.version, kek.revision)
-                    return Entry(name, identity, kek.purpose, (handle,), of_token=False, epoch=crew.device.epoch)
+                    return Entry(kek, (handle,), crew.device.epoch)
             if failed.blame is Blame.ABILITY:
                 break
             if failed.blame is Blame.UNSURE:
