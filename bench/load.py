@@ -39,7 +39,7 @@ def signed(identity: Identity, prefix: str, operation: Operation, body: AnyBody,
     return [_signed(identity, signer, topic, operation, raw, digest, f"{run}-{number}") for number in range(count)]
 
 
-def _signed(identity, signer, topic, operation, raw, digest, name) -> Signed:  # type: ignore[no-untyped-def]  # noqa: ANN001, PLR0913
+def _signed(identity, signer, topic, operation, raw, digest, name) -> Signed:  # type: ignore[no-untyped-def]  # noqa: ANN001
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     claims = RequestClaims(
         fleet=identity.fleet,

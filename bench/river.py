@@ -21,7 +21,7 @@ MEMORY_ITEMS = (200_000, 1_000_000)
 
 
 async def bodies(made: Rig, batch: int) -> dict[Operation, AnyBody]:
-    """One body of each data operation. Rewraps are by blob, to the current version: `unchanged`, the cheapest there is."""
+    """One body of each data operation. The rewraps are of current blobs: `unchanged`, the cheapest there is."""
     key = made.house.key
     found = await made.house.client.generate(key, batch, return_blob=True, return_dek=False)
     wrapped = [one for one in found if isinstance(one, WrappedDek)]
