@@ -203,3 +203,17 @@ async def test_a_standstill_longer_than_the_session_voids_what_is_held_before_an
     assert await offsets(source) == [0], "the group still has us: it goes on under a new epoch"
     assert source.is_current(HERE, 2)
     await source._pulse.stop()
+
+
+async def test_what_goes_wrong_while_the_group_is_joined_is_said_and_begins_anew() -> None:
+    client = Scripted()
+
+    def check_errors() -> None:
+        raise OSError("not for you")
+
+    client._coordinator.check_errors = check_errors
+    source = source_on(client)
+    source._assigned.clear()
+    with pytest.raises(BusUnavailable, match="not for you"):
+        await source.catch(10, 1000)
+    assert client.is_stopped

@@ -129,6 +129,17 @@ def producer(access: KafkaAccess, **options: object) -> Producer:
     return cast(Producer, AIOKafkaProducer(**access.options(), **options))
 
 
+async def partitions(client: Consumer, topic: str) -> set[int]:
+    """The partitions of a topic that this consumer does not consume; empty when it is missing or not for us."""
+    await cast(Any, client)._client.add_topic(topic)  # noqa: SLF001 - aiokafka is pinned
+    return client.partitions_for_topic(topic) or set()
+
+
+def raise_group_error(client: Consumer) -> None:
+    """Raise what went wrong while the group was joined; otherwise only getmany would, which nobody calls meanwhile."""
+    cast(Any, client)._coordinator.check_errors()  # noqa: SLF001 - aiokafka is pinned
+
+
 def is_expelled(client: Consumer) -> bool:
     """Whether the group has no place for this consumer any more: its coordinator took its generation away."""
     return bool(cast(Any, client)._coordinator.generation < 0)  # noqa: SLF001 - aiokafka is pinned

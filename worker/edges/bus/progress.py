@@ -1,12 +1,11 @@
 """How far a consumer group has read: whether everything that was appended up to a moment is behind its commits."""
 
-from collections.abc import Iterable
 from typing import Protocol, cast
 
 from aiokafka.errors import KafkaError
 
 from worker.edges.bus.access import KafkaAccess
-from worker.edges.bus.kafka import Consumer, Spot, consumer, spot
+from worker.edges.bus.kafka import Consumer, Spot, consumer, partitions, spot
 from worker.model.records import Partition
 from worker.ports import BusUnavailable
 
@@ -40,8 +39,7 @@ class KafkaProgress:
             raise BusUnavailable(f"Kafka: reading the progress of {self._group} failed: {error!r}") from error
 
     async def _is_past(self, reader: _Reader, moment_ms: int) -> bool:
-        numbers = reader.partitions_for_topic(self._topic) or await self._numbers(reader)
-        spots = [spot(Partition(self._topic, number)) for number in numbers]
+        spots = [spot(Partition(self._topic, number)) for number in await partitions(reader, self._topic)]
         if not spots:
             return False
         reader.assign(spots)
@@ -49,15 +47,7 @@ class KafkaProgress:
         ends = await reader.end_offsets(spots)
         return all([(await reader.committed(one) or 0) >= _needed(later.get(one), ends[one]) for one in spots])
 
-    async def _numbers(self, reader: _Reader) -> Iterable[int]:
-        topics = await cast("_Topics", reader).topics()
-        return (reader.partitions_for_topic(self._topic) or ()) if self._topic in topics else ()
 
-
-class _Topics(Protocol):
-    async def topics(self) -> set[str]: ...
-
-
-def _needed(later: "_Position | None", end: int) -> int:
+def _needed(later: _Position | None, end: int) -> int:
     """The first offset appended after the moment, or the end when there is none yet."""
     return end if later is None else later.offset

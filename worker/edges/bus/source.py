@@ -24,9 +24,11 @@ from worker.edges.bus.kafka import (
     consumer,
     is_expelled,
     partition_of,
+    raise_group_error,
     spot,
 )
-from worker.edges.bus.pulse import Pulse, seconds_since_boot
+from worker.edges.bus.pulse import Pulse
+from worker.edges.bus.stall import StallWatch
 from worker.model.records import Catch, Closed, Partition, Record
 from worker.ports import BusUnavailable, StaleEpoch
 
@@ -72,8 +74,7 @@ class KafkaSource:
         """Fetched beyond a batch's bytes; void like any other record when its epoch is."""
         self._assigned = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
-        self._next_look = 0.0
-        self._left_behind: dict[Spot, int] = {}
+        self._stall = StallWatch(timing.stall_s, timing.answer_s)
 
     async def __aenter__(self) -> Self:
         """Reach the cluster. Raises `BusUnavailable`, saying the likely causes."""
@@ -195,6 +196,7 @@ class KafkaSource:
         client = self._consumer or await self._open()
         if not self._assigned.is_set():
             # During a rebalance getmany would wait for its end, however long that takes.
+            raise_group_error(client)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._assigned.wait(), self._timing.wait_s)
             return Catch([], Closed.EMPTY)
@@ -206,9 +208,9 @@ class KafkaSource:
             for where, records in fetched.items():
                 self._take(partition_of(where), records)
             if fetched:
-                self._look_again()
-            elif seconds_since_boot() >= self._next_look:
-                await self._look_for_stall(client)
+                self._stall.delivered()
+            else:
+                await self._stall.nothing_came(client, map(spot, self._epochs.keys() - self._paused))
         return self._batch(max_records, max_bytes)
 
     def _take(self, partition: Partition, records: Iterable[Consumed]) -> None:
@@ -257,22 +259,7 @@ class KafkaSource:
             self._unplaced.discard(partition)
             self._committed[partition] = offset or 0
             self._epochs[partition] = self._next_epoch()
-        self._look_again()
-
-    async def _look_for_stall(self, client: Consumer) -> None:
-        """Raise when records wait and none comes: aiokafka's fetcher is known to stop silently after a restart."""
-        held = [spot(partition) for partition in self._epochs.keys() - self._paused]
-        async with asyncio.timeout(self._timing.answer_s):
-            ends = await client.end_offsets(held)
-            behind = {where: at for where, end in ends.items() if (at := await client.position(where)) < end}
-        if stuck := {where for where, at in behind.items() if self._left_behind.get(where) == at}:
-            raise BusUnavailable(f"Kafka: records wait and none comes: {', '.join(map(str, stuck))}")
-        self._look_again()
-        self._left_behind = behind
-
-    def _look_again(self) -> None:
-        self._next_look = seconds_since_boot() + self._timing.stall_s
-        self._left_behind = {}
+        self._stall.delivered()
 
     async def _open(self) -> Consumer:
         client = consumer(
