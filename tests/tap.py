@@ -23,6 +23,7 @@ class Tap:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             max_partition_fetch_bytes=16 * 1024 * 1024,
+            fetch_max_wait_ms=20,  # a long poll would hold back the question where the end is
         )
         self._turn = asyncio.Lock()
 
@@ -75,7 +76,7 @@ async def until_known(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> None
     """Wait until the consumer knows of the topics' partitions."""
     async with asyncio.timeout(20):
         while not {spot.topic for spot in consumer.assignment()} >= set(topics):
-            await consumer.getmany(timeout_ms=10)
+            await asyncio.sleep(0.01)
 
 
 async def backlog(bootstrap: str, group: str, topics: Sequence[str]) -> dict[Partition, int]:
