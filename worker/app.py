@@ -139,14 +139,11 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncIterator[Part
 async def _check_fleet(settings: Settings, pool: Pool, token: Token) -> None:
     fleet = await read_fleet(pool)
     if fleet is None:
-        message = "the database belongs to no fleet yet: run `keyriver init`"
-        raise WrongFleet(message)
+        raise WrongFleet("the database belongs to no fleet yet: run `keyriver init`")
     if fleet.id != settings.fleet:
-        message = f"fleet: the database belongs to {fleet.id}, the setting says {settings.fleet}"
-        raise WrongFleet(message)
+        raise WrongFleet(f"fleet: the database belongs to {fleet.id}, the setting says {settings.fleet}")
     if fleet.signing_key != token.fleet_keys.signing_key:
-        message = "hsm: this token's signing key is not the fleet's"
-        raise WrongFleet(message)
+        raise WrongFleet("hsm: this token's signing key is not the fleet's")
 
 
 class Worker:

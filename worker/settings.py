@@ -102,8 +102,7 @@ class Settings(Reach):
     @model_validator(mode="after")
     def _names_a_token(self) -> Self:
         if not (self.hsm_label or self.hsm_serial):
-            message = "hsm_label or hsm_serial: name the token"
-            raise ValueError(message)
+            raise ValueError("hsm_label or hsm_serial: name the token")
         return self
 
     @model_validator(mode="after")
@@ -112,19 +111,15 @@ class Settings(Reach):
         if self.is_development:
             return self
         if self.failpoints:
-            message = "failpoints: only for a fleet whose id begins with dev-"
-            raise ValueError(message)
+            raise ValueError("failpoints: only for a fleet whose id begins with dev-")
         if self.kafka_protocol not in {"SSL", "SASL_SSL"} or (
             self.kafka_protocol == "SSL" and self.kafka_cert_file is None
         ):
-            message = "kafka_protocol: a production fleet needs SASL_SSL, or SSL with kafka_cert_file"
-            raise ValueError(message)
+            raise ValueError("kafka_protocol: a production fleet needs SASL_SSL, or SSL with kafka_cert_file")
         if "sslmode=verify-full" not in self.postgres_dsn():
-            message = "postgres_dsn_file: a production fleet needs sslmode=verify-full"
-            raise ValueError(message)
+            raise ValueError("postgres_dsn_file: a production fleet needs sslmode=verify-full")
         if stat.S_IMODE(self.hsm_pin_file.stat().st_mode) != stat.S_IRUSR:
-            message = "hsm_pin_file: its mode must be 0400"
-            raise ValueError(message)
+            raise ValueError("hsm_pin_file: its mode must be 0400")
         return self
 
     @property
@@ -156,6 +151,5 @@ def config_file() -> Path | None:
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        message = f"there is no file {path}"
-        raise ValueError(message)
+        raise ValueError(f"there is no file {path}")
     return path

@@ -16,8 +16,8 @@ def decide(
 ) -> Decision:
     """Decide one request.
 
-    1. The client's row must be the one that verified the signature, and live.
-    2. Its kind of signer may send this operation.
+    1. The client's row must be the one that verified the signature.
+    2. It is live still, and its kind of signer may send this operation.
     3. The ledger is asked before age and deadline: a request that was answered is answered again.
     4. What is too old, not fresh or past its deadline is not begun.
     5. The operation's own rules decide every item.
@@ -26,9 +26,9 @@ def decide(
     if client is None:  # 1
         tampered = RowRef(Table.CLIENTS, request.key.client) in facts.tampered
         return Refused(request, Code.INTEGRITY) if tampered else Reopen(request)
-    if client.revision != request.client_revision or not policy.is_live(client, facts.now_ms):
+    if client.revision != request.client_revision:
         return Reopen(request)
-    if not policy.may_ask(client, request.operation):  # 2
+    if not policy.is_live(client, facts.now_ms) or not policy.may_ask(client, request.operation):  # 2
         return Refused(request, Code.NOT_FOUND)
     opened = facts.ledger.get(request.key)  # 3
     if opened is not None and (opened.digest != request.body_digest or opened.operation is not request.operation):

@@ -30,8 +30,7 @@ def encode(outcome: Outcome) -> bytes | None:
         return None if is_retryable(outcome.code) else b"\x01" + outcome.code.value.encode()
     if isinstance(outcome, Commanded):
         return b"\x04" + _COMMANDED.dump_json(outcome.result)
-    message = "an unwrap makes nothing and is never ledgered"
-    raise TypeError(message)
+    raise TypeError("an unwrap makes nothing and is never ledgered")
 
 
 def decode(raw: bytes) -> Outcome:
@@ -45,8 +44,7 @@ def decode(raw: bytes) -> Outcome:
         return Rewrapped(*_place(rest[1:]), blob=rest[37:], unchanged=rest[0] == 1)
     if kind == 4:  # noqa: PLR2004
         return Commanded(_COMMANDED.validate_json(rest))
-    message = f"unknown outcome form {kind}"
-    raise ValueError(message)
+    raise ValueError(f"unknown outcome form {kind}")
 
 
 def _packed(outcome: Wrapped | Rewrapped) -> bytes:

@@ -144,5 +144,4 @@ Step = Outcome | Work
 def _unexpected(result: HsmResult) -> Failed:
     if isinstance(result, HsmFault):
         return failed(result)
-    message = f"the HSM answered {type(result).__name__} to another kind of operation"
-    raise TypeError(message)
+    raise TypeError(f"the HSM answered {type(result).__name__} to another kind of operation")

@@ -11,7 +11,10 @@ from worker.model.bodies import BODIES, AnyBody, UnwrapBody, WrapBody
 from worker.model.codes import Code
 from worker.model.operations import Operation
 
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+"""The last quote may be missing: a match that can't fail is never tried again, so this is linear on anything."""
+_FEW = 16
+"""Objects and arrays around the items; an item has two at most, itself and its context."""
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -28,15 +31,16 @@ class BodyLimits:
 
 
 def read(operation: Operation, raw: bytes, limits: BodyLimits) -> AnyBody | Code:
-    """Parse and validate; the first code that applies."""
-    try:
-        json.loads(raw, object_pairs_hook=_unique)
-    except RecursionError:
+    """Parse and validate; the first code that applies. What would take long to parse is refused before it is."""
+    brackets = _STRINGS.sub(b"", raw).translate(None, _NO_BRACKETS)
+    if is_too_deep(brackets, limits.depth):
         return Code.TOO_DEEP
+    if brackets.count(b"{") + brackets.count(b"[") > 2 * limits.items + _FEW:
+        return Code.TOO_MANY_ITEMS
+    try:
+        json.loads(raw.decode(), object_pairs_hook=_unique)  # bytes would be taken for UTF-16 where they look so
     except ValueError:
         return Code.MALFORMED
-    if is_too_deep(raw, limits.depth):
-        return Code.TOO_DEEP
     try:
         body = BODIES[operation].model_validate_json(raw, strict=True)  # "3" is no number, 1 is no boolean
     except ValidationError:
@@ -44,9 +48,8 @@ def read(operation: Operation, raw: bytes, limits: BodyLimits) -> AnyBody | Code
     return _over_limit(body, limits) or body
 
 
-def is_too_deep(raw: bytes, depth: int) -> bool:
-    """Whether valid JSON is nested deeper than `depth`: strings out, then each pass peels one layer off."""
-    brackets = _STRINGS.sub(b"", raw).translate(None, _NO_BRACKETS)
+def is_too_deep(brackets: bytes, depth: int) -> bool:
+    """Whether JSON with these brackets is nested deeper than `depth`: each pass peels one layer off."""
     for _ in range(depth):
         if not brackets:
             return False
@@ -57,8 +60,7 @@ def is_too_deep(raw: bytes, depth: int) -> bool:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        message = "a name stands twice in one object"
-        raise ValueError(message)
+        raise ValueError("a name stands twice in one object")
     return found
 
 

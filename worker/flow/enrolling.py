@@ -32,14 +32,12 @@ class Enrolling:
     async def enrol(self, names: Sequence[str]) -> list[Identity]:
         """Register those that are not there yet; their private keys went to `keep` and nowhere else."""
         if len(set(names)) < OFFICERS:
-            message = "a fleet needs at least two officers with different names"
-            raise ValueError(message)
+            raise ValueError("a fleet needs at least two officers with different names")
         facts = await Trust(self.fleet_keys).verified(await self.store.know(Question(clients=frozenset(names))))
         taken = {name for name in names if name in facts.clients}
         foreign = [name for name in taken if facts.clients[name].role is not Role.OFFICER]
         if foreign:
-            message = f"{foreign[0]} is a client's name already"
-            raise ValueError(message)
+            raise ValueError(f"{foreign[0]} is a client's name already")
         return [await self._enrol(name) for name in dict.fromkeys(names) if name not in taken]
 
     async def _enrol(self, name: str) -> Identity:
@@ -59,8 +57,7 @@ class Enrolling:
         self.keep(identity)
         (done,) = await self.store.settle([settlement])
         if not isinstance(done, Settled):
-            message = f"{name} was enrolled by somebody else at this moment; run init again"
-            raise StoreUnavailable(message)
+            raise StoreUnavailable(f"{name} was enrolled by somebody else at this moment; run init again")
         return identity
 
 

@@ -34,8 +34,9 @@ def parse(text: str) -> dict[str, Failpoint]:
         name, _, rest = part.partition("=")
         action, _, hit = rest.partition("@")
         if name not in NAMES or action not in {"kill", "freeze", "error"} or not (hit or "1").isdigit():
-            message = f"{VARIABLE}: {part!r} is not name=kill|freeze|error[@hit] with a name of {', '.join(NAMES)}"
-            raise ValueError(message)
+            raise ValueError(
+                f"{VARIABLE}: {part!r} is not name=kill|freeze|error[@hit] with a name of {', '.join(NAMES)}"
+            )
         points[name] = Failpoint(action, int(hit or "1"))
     return points
 

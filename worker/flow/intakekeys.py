@@ -83,8 +83,7 @@ class IntakeKeys:
             await self.store.settle([Settlement(None, None, (), (), (put,)) for put in puts])
             known = await self._rows(wanted)  # another worker's, where it was quicker
         if len(known) < len(wanted):
-            message = f"intake keys are missing at {now_ms}"
-            raise StoreUnavailable(message)
+            raise StoreUnavailable(f"intake keys are missing at {now_ms}")
         return list(known.values())
 
     async def _rows(self, sequences: frozenset[int]) -> dict[int, IntakeKey]:

@@ -53,8 +53,7 @@ class Publishing:
         """What nobody takes must not be lost: without a dead-letter topic the batch fails and the partition waits."""
         for letter, reason in zip(letters, await self.sink.publish(letters), strict=True):
             if reason is not None:
-                message = f"{letter.topic} does not take dead letters: {reason}"
-                raise UndeliverableError(message)
+                raise UndeliverableError(f"{letter.topic} does not take dead letters: {reason}")
 
 
 class UndeliverableError(Exception):

@@ -29,7 +29,7 @@ from worker.model.effects import Settled, Settlement
 from worker.model.facts import Facts
 from worker.model.records import Partition, Record, Verdict
 from worker.model.requests import Envelope, Request
-from worker.ports import StaleEpoch, Store, StoreUnavailable
+from worker.ports import StaleEpoch, Store, StoreUnavailable, TokenUnavailable
 
 DEATHS = 3
 """How often a record has stopped its worker when it is buried (D5)."""
@@ -98,8 +98,7 @@ class River:
             todo = [*moved, *moved_since, *self._reopened(decided)]
             if not todo:
                 return [verdicts[record.at] for record in records]
-        message = "rows kept moving under the batch"
-        raise StoreUnavailable(message)
+        raise StoreUnavailable("rows kept moving under the batch")
 
     async def _open(self, records: Sequence[Record]) -> list[Opened]:
         opened = await self._timed("open", len(records), self.opening.open(records))
@@ -108,13 +107,16 @@ class River:
 
     async def _know(self, opened: Sequence[Opened]) -> tuple[Facts | None, list[Request]]:
         requests = [item for item in opened if isinstance(item, Request)]
-        facts = await self._timed("know", len(requests), self.knowing.know(requests)) if requests else None
+        try:
+            facts = await self._timed("know", len(requests), self.knowing.know(requests)) if requests else None
+        except TokenUnavailable:
+            facts = None  # rows that nobody could verify decide nothing: the requests are deferred (D4)
         self._reach("known")
         return facts, requests
 
     async def _decide(self, requests: list[Request], facts: Facts | None) -> list[Decision]:
         if facts is None:
-            return []
+            return [Refused(request, Code.DEFERRED) for request in requests]
         unsealed = await self.unsealing.unseal(requests, facts)
         chains = Chains(facts)
         begun = perf_counter()

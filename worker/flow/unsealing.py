@@ -11,6 +11,7 @@ from worker.model.codes import Code
 from worker.model.facts import Facts
 from worker.model.requests import Request
 from worker.model.rows import IntakeKey
+from worker.ports import TokenUnavailable
 from worker.seal.errors import SealError
 from worker.seal.hpke import Opener, info, unpack_slots
 
@@ -51,7 +52,12 @@ class Unsealing:
         tenant = facts.tenants.get(request.key.tenant)
         if tenant is None or not key.suite.at_least(tenant.minimum_suite):
             return Code.SUITE_TOO_WEAK
-        opener = await self.openers.opener(key)
+        try:
+            opener = await self.openers.opener(key)
+        except TokenUnavailable:
+            return Code.DEFERRED
+        except ValueError:
+            return Code.INTEGRITY
         if opener is None:
             return Code.INTAKE_KEY_UNKNOWN
         bound = info(

@@ -31,8 +31,7 @@ class RunVoice:
     def signer(self) -> Signer:
         """The key that is certified now."""
         if self._signer is None:
-            message = "the voice has no certificate yet"
-            raise BusUnavailable(message)
+            raise BusUnavailable("the voice has no certificate yet")
         return self._signer
 
     async def renew(self, now_ms: int) -> None:
@@ -53,5 +52,4 @@ async def announce(sink: Sink, topic: str, key: bytes, value: bytes) -> None:
     """Publish on the intake topic, or raise: what nobody can read must not be used."""
     (refused,) = await sink.publish([Outgoing(topic, key, value, (("content-type", b"application/json"),))])
     if refused is not None:
-        message = f"{topic} does not take announcements: {refused}"
-        raise BusUnavailable(message)
+        raise BusUnavailable(f"{topic} does not take announcements: {refused}")

@@ -27,8 +27,7 @@ def _decode(value: object) -> bytes:
     if isinstance(value, bytes):
         return value
     if not isinstance(value, str):
-        message = "base64 text is needed"
-        raise ValueError(message)  # noqa: TRY004 - pydantic turns only ValueError into a refusal
+        raise ValueError("base64 text is needed")  # noqa: TRY004 - pydantic turns only ValueError into a refusal
     return b64decode(value, validate=True)
 
 
@@ -104,8 +103,7 @@ class DekItem(Body):
     @model_validator(mode="after")
     def _one(self) -> "DekItem":
         if (self.id is None) == (self.blob is None):
-            message = "exactly one of id and blob"
-            raise ValueError(message)
+            raise ValueError("exactly one of id and blob")
         return self
 
 
@@ -126,8 +124,7 @@ class RewrapItem(Body):
     @model_validator(mode="after")
     def _one(self) -> "RewrapItem":
         if (self.id is None) == (self.blob is None):
-            message = "exactly one of id and blob"
-            raise ValueError(message)
+            raise ValueError("exactly one of id and blob")
         return self
 
 

@@ -42,8 +42,8 @@ class Record:
 
     @property
     def size(self) -> int:
-        """Bytes of the value and the headers."""
-        return len(self.value) + sum(len(name) + len(value) for name, value in self.headers)
+        """Bytes of the key, the value and the headers."""
+        return len(self.key or b"") + len(self.value) + sum(len(name) + len(value) for name, value in self.headers)
 
     @property
     def weight(self) -> int:
