@@ -130,14 +130,14 @@ class Fleet:
         transport = KafkaTransport({"bootstrap_servers": self.services.kafka})
         return await self._open.enter_async_context(KeyriverClient(identity, transport, chosen))
 
-    async def officer(self, number: int = 0) -> KeyriverClient:
+    async def officer(self, number: int = 0, timeout_s: float = 240.0) -> KeyriverClient:
         """One of the officers."""
         name = self.officers[number].client
         if name not in self._officers:
-            self._officers[name] = await self.client(self.officers[number])
+            self._officers[name] = await self.client(self.officers[number], timeout_s)
         return self._officers[name]
 
-    async def tenant(self) -> House:
+    async def tenant(self, timeout_s: float = WAIT_S) -> House:
         """A tenant with its chain and a client for it. Needs a worker."""
         name = f"t{uuid.uuid4().hex[:10]}"
         upper, key = f"{name}/eu", f"{name}/eu/payments"
@@ -146,7 +146,7 @@ class Fleet:
         for parent, alias in ((name, upper), (upper, key)):
             await officer.command(Operation.KEY_CREATE, KeyCreateBody(tenant=name, parent=parent, alias=alias))
         identity = await self.service(name)
-        return House(name, upper, key, identity, await self.client(identity))
+        return House(name, upper, key, identity, await self.client(identity, timeout_s))
 
     async def service(
         self,

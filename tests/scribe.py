@@ -266,19 +266,23 @@ class Scribe:
     def _deks(self, draft: Draft, operation: Operation, answer: Reply) -> list[bytes]:
         if answer.sealed is None or draft.recipient is None:
             return []
-        own = self.identity.recipient
-        info = hpke.info(
-            "reply",
-            own.suite,
-            self.identity.fleet,
-            self.identity.tenant,
-            self.identity.client,
-            operation.value,
-            draft.id,
-            own.public,
-        )
-        packed = hpke.Opener(own.suite, own.private).open(info, answer.sealed.ciphertext)
-        return list(hpke.unpack_slots(packed, len(answer.results)))
+        return open_deks(self.identity, operation, draft.id, answer.sealed.ciphertext, len(answer.results))
+
+
+def open_deks(identity: Identity, operation: Operation, request_id: str, sealed: bytes, count: int) -> list[bytes]:
+    """The DEKs of an answer to this identity."""
+    own = identity.recipient
+    info = hpke.info(
+        "reply",
+        own.suite,
+        identity.fleet,
+        identity.tenant,
+        identity.client,
+        operation.value,
+        request_id,
+        own.public,
+    )
+    return list(hpke.unpack_slots(hpke.Opener(own.suite, own.private).open(info, sealed), count))
 
 
 def _items(body: bytes) -> int:

@@ -1,16 +1,23 @@
 """What the HSM tests share: opening a token, building a chain on it, compiling the shim."""
 
+import asyncio
 import ctypes
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
-from worker.edges.hsm import HsmConfig, Observer, Pin, Token, open_token
-from worker.edges.hsm.binding import ORDER
+import pytest
+
+from worker.edges.hsm import HsmConfig, Observer, Pin, Token, TokenState, Unobserved, open_token
+from worker.edges.hsm.binding import ORDER, Attribute
+from worker.edges.hsm.ck import CKA_CLASS, CKO_SECRET_KEY
 from worker.edges.hsm.fake import FakeToken
+from worker.edges.hsm.keeper import Keeper
 from worker.local import Token as LocalToken
 from worker.model.hsm import (
     CreatedKey,
@@ -142,3 +149,71 @@ def compiled_shim(folder: Path) -> Path:
     shared = ["-shared", "-fPIC", "-fvisibility=hidden"]
     subprocess.run([compiler, "-O2", *shared, "-o", str(made), str(SHIM_SOURCE), "-ldl", "-lpthread"], check=True)
     return made
+
+
+class Watcher(Unobserved):
+    """Remembers what the edge told."""
+
+    def __init__(self) -> None:
+        self.states: list[TokenState] = []
+        self.busiest = 0
+        self.ended: list[tuple[str, int, Fault | None]] = []
+
+    def done(self, operation: str, count: int, seconds: float, fault: Fault | None) -> None:
+        assert seconds >= 0
+        self.ended.append((operation, count, fault))
+
+    def sessions(self, in_use: int) -> None:
+        self.busiest = max(self.busiest, in_use)
+
+    def token(self, state: TokenState, detail: str) -> None:
+        assert detail
+        self.states.append(state)
+
+
+class Closing:
+    """Close a token whatever happens."""
+
+    def __init__(self, token: Token) -> None:
+        self._token = token
+
+    async def __aenter__(self) -> Token:
+        return self._token
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._token.close()
+
+
+async def works(token: Token, tenant: Chain) -> None:
+    """Wrap and unwrap, and the fleet's keys too."""
+    wrapped = await generated(token.hsm, tenant.l3, 20)
+    assert deks(await token.hsm.run([unwrap(tenant.l3, one) for one in wrapped], 20)) == [w.dek for w in wrapped]
+    [mac] = await token.fleet_keys.mac([b"row"])
+    assert await token.fleet_keys.verify([b"row"], [mac]) == [True]
+
+
+def keeper_of(token: Token) -> Keeper:
+    """The cache of handles."""
+    return token.hsm._keeper
+
+
+async def count(token: Token) -> int:
+    """Objects that the application sees, session keys included."""
+    everything: list[Attribute] = [(CKA_CLASS, CKO_SECRET_KEY)]
+    return await token.hsm.call(lambda crew: len(crew.session.find(everything, 4096)), 10)
+
+
+async def counts(token: Token, wanted: int) -> None:
+    """Wait until there are so many: what was dropped is buried by the next free thread."""
+    async with asyncio.timeout(30):
+        while await count(token) != wanted:
+            await asyncio.sleep(0.005)
+
+
+@contextmanager
+def shimmed(token: LocalToken, folder: Path) -> Iterator[Shim]:
+    """The real token behind the shim, whose environment is set meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHIM_MODULE", str(token.module))
+        patch.setenv("SHIM_DOWN_FILE", str(folder / "down"))
+        yield Shim(compiled_shim(folder), folder / "down")

@@ -106,13 +106,12 @@ class Producer(Protocol):
     ) -> asyncio.Future[object]: ...
 
 
-def consumer(access: KafkaAccess, topics: Sequence[str] = (), **options: object) -> Consumer:
-    """A consumer that is not started; `topics` are read without a group. `options` are AIOKafkaConsumer's."""
+def consumer(access: KafkaAccess, **options: object) -> Consumer:
+    """A consumer that is not started; `options` are AIOKafkaConsumer's."""
     lenient.install()
     return cast(
         Consumer,
         AIOKafkaConsumer(
-            *topics,
             **access.options(),
             fetch_max_bytes=FETCH_TOTAL_BYTES,
             max_partition_fetch_bytes=FETCH_PARTITION_BYTES,

@@ -7,8 +7,8 @@ from typing import Self
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from worker.edges.bus.access import KafkaAccess
-from worker.edges.bus.kafka import Consumer, Spot, consumer, partition_of
-from worker.model.records import Entry
+from worker.edges.bus.kafka import Consumer, Spot, consumer, partition_of, partitions, spot
+from worker.model.records import Entry, Partition
 from worker.ports import BusUnavailable
 
 ANSWER_S = 5.0
@@ -27,14 +27,11 @@ class Tail:
 
     async def __aenter__(self) -> Self:
         """Reach the cluster. Raises `BusUnavailable`, saying the likely causes, or that the topic is missing."""
-        client = consumer(self._access, [self._topic], request_timeout_ms=int(ANSWER_S * 1000))
+        client = consumer(self._access, request_timeout_ms=int(ANSWER_S * 1000))
         try:
             await client.start()
             async with asyncio.timeout(ANSWER_S):
-                where = client.assignment()
-                starts = await (client.end_offsets(where) if self._from_end else client.beginning_offsets(where))
-            for each, offset in starts.items():
-                client.seek(each, offset)
+                await self._place(client)
         except KafkaConnectionError as error:
             await client.stop()
             raise self._access.unreachable(error) from error
@@ -85,6 +82,15 @@ class Tail:
             for where, records in fetched.items()
             for record in records
         ]
+
+    async def _place(self, client: Consumer) -> None:
+        where = [spot(Partition(self._topic, number)) for number in await partitions(client, self._topic)]
+        if not where:
+            raise LookupError("no such topic")
+        client.assign(where)
+        starts = await (client.end_offsets(where) if self._from_end else client.beginning_offsets(where))
+        for each, offset in starts.items():
+            client.seek(each, offset)
 
     @property
     def _client(self) -> Consumer:
