@@ -2,15 +2,19 @@
 
 import json
 import os
+import random
+import socket
+import tomllib
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from cyclopts import App
 
 from worker.cli.output import say, show_table, working
 from worker.local import Stack, default_folder
-from worker.local.ports import remembered
 from worker.settings import LOCAL_CONFIG
 
+PROCESSES = 8
 local = App(
     name="local",
     help="""A real Kafka, Postgres and PKCS#11 token on this machine, without Docker; for development and the demo.
@@ -55,6 +59,7 @@ def status() -> int:
 
 def write_config(stack: Stack, fleet: str = "dev-local") -> Path:
     """Write the TOML file for this stack; its path. The DSN goes to a file of its own, of mode 0400."""
+    path = stack.folder / LOCAL_CONFIG.name
     dsn = stack.folder / "dsn"
     _write(dsn, stack.postgres.dsn(), 0o400)
     token = stack.token
@@ -66,13 +71,31 @@ def write_config(stack: Stack, fleet: str = "dev-local") -> Path:
         "hsm_label": token.label,
         "hsm_pin_file": str(token.pin_file),
         "identities": str(stack.folder / "identities"),
-        "http_port": remembered(stack.folder / "ports.json", ("http",))["http"],
+        "http_port": _http_port(path),
     }
     text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items())
     text += "\n[hsm_env]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in token.env.items())
-    path = stack.folder / LOCAL_CONFIG.name
     _write(path, f"# Written by `keyriver local up`.\n{text}", 0o600)
     return path
+
+
+def adjacent(count: int) -> int:
+    """The first of so many free ports in a row, below the range from which the system takes ports for connections."""
+    while True:
+        base = random.randrange(20_000, 30_000)  # noqa: S311 - any will do
+        with ExitStack() as held, suppress(OSError):
+            for port in range(base, base + count):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return base
+
+
+def _http_port(path: Path) -> int:
+    """The one that was chosen before, or a new one, with room for some processes."""
+    if path.exists():
+        port = tomllib.loads(path.read_text()).get("http_port")
+        if isinstance(port, int):
+            return port
+    return adjacent(PROCESSES)
 
 
 def _write(path: Path, text: str, mode: int) -> None:
