@@ -28,7 +28,7 @@ from worker.local import Token as LocalToken
 from worker.model.hsm import CreatedKey, CreateKey, Fault, HsmFault, Purpose, WrapDek
 from worker.ports import TokenUnavailable
 
-DEVICE_ERROR, GENERAL_ERROR, SESSION_INVALID, NOT_LOGGED_IN, REMOVED = 0x30, 0x5, 0xB3, 0x101, 0x32
+DEVICE_ERROR, GENERAL_ERROR, SESSION_INVALID, NOT_LOGGED_IN = 0x30, 0x5, 0xB3, 0x101
 
 
 @pytest.fixture(scope="module")

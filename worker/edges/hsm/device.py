@@ -130,12 +130,16 @@ class Device:
                     self._library.initialize()
                     self._connect()
                 break
+            except (PinRefused, TokenLacks):
+                self._library.finalize()
+                raise
             except CkError as error:
                 with suppress(CkError):
                     self._library.finalize()
                 if monotonic() > until:
                     raise TokenUnavailable(str(error)) from error
-                sleep(random.uniform(0.05, 0.3))  # noqa: S311 - spreads starts, guards nothing
+                # Not a secret: it spreads the starts of several processes.
+                sleep(random.uniform(0.05, 0.3))  # noqa: S311
         with self._gate:
             self._turn(TokenState.READY, "started")
         self._healer.start()

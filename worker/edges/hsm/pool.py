@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from math import ceil
 from queue import SimpleQueue
@@ -22,6 +23,7 @@ from worker.model.hsm import Fault, HsmFault, HsmOp, HsmResult
 from worker.ports import TokenUnavailable
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 _LARGEST_PART = 64
 _PATIENCE_S = 5.0
 _LATE = HsmFault(Fault.UNAVAILABLE, "not done in time")
@@ -122,6 +124,9 @@ class Pool:
                     job.work(crew, self._keeper, self._observer)
                 except Away:
                     continue
+                except Exception:  # noqa: BLE001
+                    # A fault of ours: this job is answered as not done, and the thread lives on for the others.
+                    _LOG.exception("an HSM job failed")
                 return
 
 
