@@ -15,7 +15,6 @@ from worker.model.replies import ERRORS, REPLIES, Reply, Result, RewrapResult, S
 from worker.model.requests import Envelope, Recipient, Request
 from worker.seal import hpke
 from worker.seal.claims import ReplyClaims
-from worker.seal.errors import BadKey
 from worker.seal.signatures import Signer, sign_jws
 
 
@@ -44,12 +43,7 @@ class Answering:
         body = plan.request.body
         shows = isinstance(body, WrapBody | RewrapBody) and body.return_blob
         results = [_result(outcome, shows) for outcome in outcomes]
-        sealed = None
-        if plan.recipient is not None:
-            try:
-                sealed = self._sealed(plan.request, plan.recipient, outcomes)
-            except BadKey:
-                return self.refusal(plan.request, Code.MALFORMED)
+        sealed = None if plan.recipient is None else self._sealed(plan.request, plan.recipient, outcomes)
         reply = REPLIES[plan.request.operation].model_construct(results=results, sealed=sealed, error=None)
         return self._signed(plan.request, reply)
 

@@ -49,6 +49,10 @@ AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._/-]+$", min_len
 TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 ClientName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,126}$")]
 TopicName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+AliasPattern = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._/*?\[\]!-]*$", max_length=256)]
+"""A shell pattern over aliases."""
+MAX_INT = 2**53 - 1
+"""The largest integer that JSON carries exactly everywhere; it fits every column, too."""
 Context = dict[str, str]
 """Additional authenticated data: what the DEK is for. An empty map is the same as none."""
 
@@ -62,7 +66,7 @@ class Body(BaseModel):
 class SealedDeks(Body):
     """The caller's own DEKs, sealed to the intake key of this sequence: HPKE `enc` then ciphertext (S4)."""
 
-    sequence: int = Field(ge=1)
+    sequence: int = Field(ge=1, le=MAX_INT)
     ciphertext: Base64
 
 
@@ -183,11 +187,11 @@ class ClientAddBody(Body):
     algorithm: Algorithm = Algorithm.ED25519
     public_key: Base64
     permissions: list[Permission] = Field(min_length=1)
-    pattern: str = Field(default="*", max_length=256)
+    pattern: AliasPattern = "*"
     reply_topics: list[TopicName] = Field(min_length=1, max_length=16)
     recipient_suite: Suite | None = None
     recipient_key: Base64 = b""
-    not_after_ms: int = Field(gt=0)
+    not_after_ms: int = Field(gt=0, le=MAX_INT)
 
 
 class ClientRotateBody(Body):

@@ -46,6 +46,8 @@ _SUITES = {
         (Suite.MLKEM768_X25519, hpke.KEM.MLKEM768_X25519),
     )
 }
+_ANY_SCALAR = X25519PrivateKey.from_private_bytes(bytes(32))
+"""No secret: only tells points of small order from others. (X25519 sets the bits that make it a scalar.)"""
 _Public = X25519PublicKey | EllipticCurvePublicKey | hpke.MLKEM768X25519PublicKey
 _Private = X25519PrivateKey | EllipticCurvePrivateKey | hpke.MLKEM768X25519PrivateKey
 
@@ -93,11 +95,7 @@ def info(
 
 def seal(suite: Suite, public_key: bytes, info: bytes, plaintext: bytes) -> bytes:
     """`enc ‖ ct` for the holder of the private key; BadKey if the bytes are no usable public key of the suite."""
-    key = _parse_public(suite, public_key)
-    try:
-        return _SUITES[suite].encrypt(plaintext, key, info)
-    except ValueError:  # a point of small order gives an all-zero secret (RFC 7748, section 6.1)
-        raise _bad_key(suite) from None
+    return _SUITES[suite].encrypt(plaintext, _parse_public(suite, public_key), info)
 
 
 def open_sealed(suite: Suite, private: bytes, info: bytes, sealed: bytes) -> bytes:
@@ -106,7 +104,7 @@ def open_sealed(suite: Suite, private: bytes, info: bytes, sealed: bytes) -> byt
 
 
 def check_public_key(suite: Suite, public_key: bytes) -> None:
-    """Raise BadKey unless the bytes have the form of a public key of this suite."""
+    """Raise BadKey unless DEKs can be sealed to these bytes as a public key of this suite."""
     _parse_public(suite, public_key)
 
 
@@ -162,16 +160,23 @@ def _bad_key(suite: Suite) -> BadKey:
     return BadKey(f"not a usable key for {suite}")
 
 
+def _exchange_key(raw: bytes) -> X25519PublicKey:
+    """ValueError for a point of small order too: with every key it gives an all-zero secret (RFC 7748, section 6.1)."""
+    key = X25519PublicKey.from_public_bytes(raw)
+    _ANY_SCALAR.exchange(key)
+    return key
+
+
 @lru_cache(maxsize=_KEYS_KEPT)
 def _parse_public(suite: Suite, raw: bytes) -> _Public:
     try:
         if suite is Suite.X25519:
-            return X25519PublicKey.from_public_bytes(raw)
+            return _exchange_key(raw)
         if suite is Suite.P256 and len(raw) == _POINT:
             return EllipticCurvePublicKey.from_encoded_point(SECP256R1(), raw)
         return hpke.MLKEM768X25519PublicKey(
             MLKEM768PublicKey.from_public_bytes(raw[:_ENCAPSULATION_KEY]),
-            X25519PublicKey.from_public_bytes(raw[_ENCAPSULATION_KEY:]),
+            _exchange_key(raw[_ENCAPSULATION_KEY:]),
         )
     except (ValueError, UnsupportedAlgorithm):
         raise _bad_key(suite) from None
