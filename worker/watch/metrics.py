@@ -1,9 +1,10 @@
 """The observers that the flow and the HSM edge ask for, counting into the table. Children are looked up once."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -17,8 +18,11 @@ from worker.model.records import Closed, Partition, Record, Undeliverable
 from worker.model.requests import Envelope
 from worker.watch.table import Table
 
+log = logging.getLogger(__name__)
+
 OK = "OK"
 UNKNOWN = "unknown"
+_LOUDNESS = {"healing": logging.WARNING, "pin-refused": logging.CRITICAL}
 Lag = Callable[[], Mapping[Partition, int]]
 """Records not yet committed per assigned partition; called at each scrape, so it must not wait for the broker."""
 
@@ -34,6 +38,7 @@ class Metrics:
         self._lags: dict[str, Lag] = {}
         table = self._table = Table(self.registry)
         self.registry.register(_LagCollector(self._lags))
+        ProcessCollector(registry=self.registry)
         self._stages = cache(lambda name: (table.stage_seconds.labels(name), table.stage_items.labels(name)))
         self._results = cache(table.results.labels)
         self._hsm_seconds = cache(table.hsm_seconds.labels)
@@ -98,8 +103,9 @@ class Metrics:
         """See `edges.hsm.Observer`."""
         self._table.hsm_sessions.set(in_use)
 
-    def token(self, state: str, detail: str) -> None:  # noqa: ARG002 - the detail is for the log
-        """See `edges.hsm.Observer`."""
+    def token(self, state: str, detail: str) -> None:
+        """See `edges.hsm.Observer`. Whoever is woken by the alarm finds the detail in the log."""
+        log.log(_LOUDNESS.get(str(state), logging.INFO), "the token is %s: %s", state, detail or "as it should be")
         if self._state:
             self._table.token.labels(self._state).set(0)
         self._state = str(state)

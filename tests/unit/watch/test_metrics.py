@@ -3,6 +3,7 @@
 from typing import cast
 from uuid import uuid4
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from worker.chain.plan import Conclusion, Plan
@@ -124,13 +125,14 @@ def test_the_dead_are_counted() -> None:
     assert found[of("keyriver_undelivered_total", "no-topic")] == 50
 
 
-def test_the_token() -> None:
+def test_the_token(caplog: pytest.LogCaptureFixture) -> None:
     metrics = Metrics()
     metrics.done("wrap", 64, 0.64, None)
     metrics.done("wrap", 1, 0.01, Fault.UNAVAILABLE)
     metrics.sessions(3)
     metrics.token(TokenState.READY, "")
     metrics.token(TokenState.PIN_REFUSED, "CKR_PIN_INCORRECT")
+    assert ("worker.watch.metrics", 50, "the token is pin-refused: CKR_PIN_INCORRECT") in caplog.record_tuples
     found = samples(metrics)
     assert found[of("keyriver_hsm_operations_total", "wrap", "OK")] == 64
     assert found[of("keyriver_hsm_operations_total", "wrap", Fault.UNAVAILABLE.value)] == 1
