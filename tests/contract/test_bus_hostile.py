@@ -85,7 +85,7 @@ async def test_the_largest_record_passes_and_a_larger_one_of_ours_is_not_even_se
         largest = Outgoing(topic, b"k", bytes(TOPIC_LIMIT_BYTES - 9000), ())
         larger = Outgoing(topic, b"k", bytes(TOPIC_LIMIT_BYTES), ())
         assert await sink.publish([largest, larger, largest]) == [None, Undeliverable.TOO_LARGE, None]
-    assert [record.size for record in await caught(stack, topic, 2)] == [TOPIC_LIMIT_BYTES - 9000] * 2
+    assert [len(record.value) for record in await caught(stack, topic, 2)] == [TOPIC_LIMIT_BYTES - 9000] * 2
 
 
 async def test_a_reply_topic_that_is_deleted_meanwhile_is_noticed(
