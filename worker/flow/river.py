@@ -6,7 +6,7 @@ a twin that settled first, flows once more from the top.
 """
 
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Protocol, TypeVar
 
@@ -25,10 +25,11 @@ from worker.flow.publishing import Letter, Publishing
 from worker.flow.registry import Clients
 from worker.flow.unsealing import Unsealing
 from worker.model.codes import Code
-from worker.model.effects import Settled, Settlement
+from worker.model.effects import Seen, Settled, Settlement
 from worker.model.facts import Facts
 from worker.model.records import Partition, Record, Verdict
 from worker.model.requests import Envelope, Request
+from worker.model.rows import RowRef, Table
 from worker.ports import StaleEpoch, Store, StoreUnavailable, TokenUnavailable
 
 DEATHS = 3
@@ -148,11 +149,10 @@ class River:
         self._reach("settled")
         pairs = list(zip(concluded, results, strict=True))
         settled = [item for item, result in pairs if isinstance(result, Settled)]
-        return (
-            settled,
-            [_envelope(item).record for item, result in pairs if not isinstance(result, Settled)],
-            settled_at,
-        )
+        moved = [_envelope(item) for item, result in pairs if not isinstance(result, Settled)]
+        for envelope in moved:
+            self.clients.forget(envelope.key.client)  # its row may be what moved
+        return settled, [envelope.record for envelope in moved], settled_at
 
     async def _recheck(self, settled: list[Concluded], settled_at: float) -> tuple[list[Concluded], list[Record]]:
         """After a freeze between settle and publish, what the answers rest on is compared once more (D3)."""
@@ -195,7 +195,12 @@ class River:
         return Verdict.UNAUTHENTIC
 
     def _settlement(self, item: Concluded) -> Settlement:
-        return item.settlement if isinstance(item, Conclusion) else refuse(_envelope(item), item.code, self.new_ids)
+        """A refusal rests on its client's row: `open` saw it in memory, and nobody answers a revoked one."""
+        if isinstance(item, Conclusion):
+            return item.settlement
+        envelope = _envelope(item)
+        client = Seen(RowRef(Table.CLIENTS, envelope.key.client), envelope.client_revision)
+        return replace(refuse(envelope, item.code, self.new_ids), seen=(client,))
 
     def _letter(self, item: Concluded) -> Letter:
         if isinstance(item, Conclusion):
