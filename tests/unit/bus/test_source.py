@@ -7,12 +7,13 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError
 
 from worker.edges.bus.access import KafkaAccess
 from worker.edges.bus.kafka import Consumed, Consumer, Spot, spot
 from worker.edges.bus.source import KafkaSource, Timing
 from worker.model.records import Partition
-from worker.ports import BusUnavailable
+from worker.ports import BusUnavailable, StaleEpoch
 
 HERE = Partition("t", 0)
 PLACE = spot(HERE)
@@ -56,7 +57,14 @@ class Scripted:
         return self.at
 
     def seek(self, _: Spot, offset: int) -> None:
+        if self.fails is not None:
+            raise self.fails
         self.sought.append(offset)
+
+    async def commit(self, offsets: Mapping[Spot, int]) -> None:
+        if self.fails is not None:
+            raise self.fails
+        self.committed_ = offsets[PLACE]
 
     def assignment(self) -> frozenset[Spot]:
         return self.held
@@ -217,3 +225,35 @@ async def test_what_goes_wrong_while_the_group_is_joined_is_said_and_begins_anew
     with pytest.raises(BusUnavailable, match="not for you"):
         await source.catch(10, 1000)
     assert client.is_stopped
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (CommitFailedError("g"), StaleEpoch),
+        (IllegalStateError("g"), StaleEpoch),
+        (KafkaConnectionError("g"), BusUnavailable),
+    ],
+)
+async def test_a_commit_that_fails_says_whether_to_repeat_it(failure: Exception, said: type[Exception]) -> None:
+    client = Scripted()
+    source = source_on(client)
+    await offsets(source)
+    await source.commit({HERE: 4})
+    client.fails = failure
+    with pytest.raises(said):
+        await source.commit({HERE: 9})
+    client.fails = None
+    await source.rewind([HERE])
+    assert client.sought[-1] == 4, "what failed counts as not committed"
+
+
+async def test_a_rewind_of_what_is_gone_gives_it_up() -> None:
+    client = Scripted()
+    source = source_on(client)
+    await offsets(source)
+    client.fails = IllegalStateError("gone")
+    await source.rewind([HERE])
+    assert HERE not in source._epochs
+    with pytest.raises(StaleEpoch):
+        await source.commit({HERE: 1})
