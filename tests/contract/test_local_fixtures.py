@@ -75,9 +75,6 @@ def test_addresses_from_the_environment_come_first(monkeypatch: pytest.MonkeyPat
         assert found == Services("broker:1", "postgresql://server")
 
 
-# The docker client leaves its socket open when nobody answers.
-@pytest.mark.filterwarnings("ignore:.*unclosed.*:pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_with_neither_parts_nor_docker_the_missing_part_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def up(_folder: Path) -> Stack:
         raise PartMissing("Kafka", "ask for it")
