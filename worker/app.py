@@ -28,6 +28,7 @@ from worker.edges.store.migrate import check_schema, migrate
 from worker.edges.store.outbox import PostgresOutbox
 from worker.edges.store.pool import Pool, PostgresSettings, connected
 from worker.edges.store.store import PostgresStore
+from worker.flow.alone import Quiet
 from worker.flow.answering import Answering
 from worker.flow.bodies import BodyLimits
 from worker.flow.deadletters import DeadLetters
@@ -181,7 +182,7 @@ class Worker:
         bounds = Bounds(settings.batch_records, settings.batch_bytes, settings.batches_in_flight)
         attempts = PostgresAttempts(self._parts.pool)
         observer = self._parts.metrics.lane(lane.value)
-        intake = Intake(self._parts.topics.group(lane), source, self._river(source), attempts, observer, bounds)
+        intake = Intake(self._parts.topics.group(lane), source, self._river(source), attempts, observer, bounds, self._quiet)
         intake.failpoints = self._failpoints
         return intake
 
