@@ -1,8 +1,14 @@
 """TCP ports of one stack: chosen once, remembered in the data directory, so that two checkouts run side by side."""
 
 import json
+import random
 import socket
 from pathlib import Path
+
+CHOICE = (15000, 32000)
+"""Below the ports that systems give to outgoing connections (from 32768 on Linux, 49152 on macOS). While a part is
+down, such a connection could take its port: even that of a client that is waiting for it, which may connect to itself
+(TCP's simultaneous open)."""
 
 
 def remembered(file: Path, names: tuple[str, ...]) -> dict[str, int]:
@@ -32,11 +38,18 @@ def _taken(port: int) -> bool:
 
 def free(count: int) -> list[int]:
     """Return ports nobody listens on now; held open together, so that no two are the same."""
-    sockets = [socket.socket() for _ in range(count)]
+    held: dict[int, socket.socket] = {}
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+        for port in random.sample(range(*CHOICE), 50 * count):
+            one = socket.socket()
+            held[port] = one
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:
+                held.pop(port).close()
+            if len(held) == count:
+                break
+        return list(held)
     finally:
-        for one in sockets:
+        for one in held.values():
             one.close()
