@@ -173,6 +173,7 @@ class Worker:
         self.sources = {
             lane: KafkaSource(parts.access, parts.topics.group(lane), parts.topics.lane(lane), timing) for lane in lanes
         }
+        self._quiet = Quiet()  # one for all lanes: a record that runs alone is alone in its process
         self.intakes = {lane: self._intake(lane, source) for lane, source in self.sources.items()}
         for lane, source in self.sources.items():
             parts.metrics.lag_of(lane.value, source.lag)
@@ -182,7 +183,9 @@ class Worker:
         bounds = Bounds(settings.batch_records, settings.batch_bytes, settings.batches_in_flight)
         attempts = PostgresAttempts(self._parts.pool)
         observer = self._parts.metrics.lane(lane.value)
-        intake = Intake(self._parts.topics.group(lane), source, self._river(source), attempts, observer, bounds, self._quiet)
+        intake = Intake(
+            self._parts.topics.group(lane), source, self._river(source), attempts, observer, bounds, self._quiet
+        )
         intake.failpoints = self._failpoints
         return intake
 
