@@ -161,6 +161,13 @@ class TestLedger:
         assert await room.store.settle([stale, wrap(founded, "stale")]) == [Moved(), Moved()]
         assert (await room.store.know(Question(ledger=frozenset({founded.request("stale")})))).ledger == {}
 
+    async def test_a_late_twin_that_is_also_stale_leaves_the_first_ones_entry(self, room: Room, founded: Chain) -> None:
+        first = wrap(founded, "late")
+        late = replace(wrap(founded, "late"), seen=(Seen(founded.kek.ref, 7),))
+        assert await room.store.settle([first]) == [Settled()]
+        assert await room.store.settle([late]) == [Lost(entry_of(first))]
+        assert await room.store.settle([late]) == [Lost(entry_of(first))]
+
     async def test_what_is_not_ledgered_is_written_each_time(self, room: Room, founded: Chain) -> None:
         unwrap = replace(wrap(founded), ledger=None, effects=(wrap(founded).effects[2],))
         assert await room.store.settle([unwrap, unwrap]) == [Settled(), Settled()]
@@ -323,6 +330,8 @@ class TestDeks:
         twice = tuple(MoveDek(replace(one, blob=blob), one.blob) for blob in (b"1", b"2"))
         assert await room.store.settle([Settlement(None, None, (), (), twice)]) == [Settled()]
         assert (await room.deks(one.id))[one.id].blob == b"2"
+        half_right = (MoveDek(replace(one, blob=b"3"), one.blob), MoveDek(replace(one, blob=b"4"), b"2"))
+        assert await room.store.settle([Settlement(None, None, (), (), half_right)]) == [Moved()]
 
     async def test_what_left_the_database_is_counted(self, room: Room, founded: Chain) -> None:
         issued = Settlement(None, None, founded.seen, (), (Count(founded.kek.id, 1, issued_outside=3),))

@@ -53,6 +53,26 @@ class TestLocks:
         after = await value(pool, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
         assert after == before
 
+    async def test_ledger_entries_are_claimed_in_the_order_of_their_keys(
+        self, store: PostgresStore, acme: Chain, raw: "asyncpg.Connection[asyncpg.Record]", pool: Pool
+    ) -> None:
+        """While a settle waits for the second key it does not hold the third, whatever order the batch has."""
+
+        async def insert(connection: "asyncpg.Connection[asyncpg.Record]", name: str) -> None:
+            key = acme.request(name)
+            sql = "INSERT INTO keyriver.ledger VALUES ($1, $2, $3, $4, 'wrap', '', '{}')"
+            await connection.execute(sql, key.tenant, key.client, key.source, key.id)
+
+        transaction = raw.transaction()
+        await transaction.start()
+        await insert(raw, "b")
+        waiting = asyncio.create_task(store.settle([wrap(acme, name) for name in ("c", "b", "a")]))
+        await until_waiting(raw, 1)
+        await raw.execute("SET LOCAL lock_timeout = '50ms'")
+        await insert(raw, "c")
+        await transaction.rollback()
+        assert await waiting == [Settled()] * 3
+
     @pytest.mark.parametrize("index", range(9))
     async def test_a_settle_waits_for_a_change_and_sees_it(
         self, store: PostgresStore, raw: "asyncpg.Connection[asyncpg.Record]", index: int

@@ -97,15 +97,13 @@ class Batch:
         )
 
     def _move_columns(self) -> Iterable[list[Any]]:
-        # A request may name one DEK twice: both found the same old blob, and the last of them stays.
-        moves = {move.dek.id: (slot, move) for slot, move in self._moves}.values()
         return (
-            [slot for slot, _ in moves],
-            [move.dek.id for _, move in moves],
-            [move.dek.key for _, move in moves],
-            [move.dek.version for _, move in moves],
-            [move.dek.blob for _, move in moves],
-            [move.old_blob for _, move in moves],
+            [slot for slot, _ in self._moves],
+            [move.dek.id for _, move in self._moves],
+            [move.dek.key for _, move in self._moves],
+            [move.dek.version for _, move in self._moves],
+            [move.dek.blob for _, move in self._moves],
+            [move.old_blob for _, move in self._moves],
         )
 
 

@@ -229,9 +229,11 @@ BEGIN
     WHERE d.slot <> ALL (dead);
     IF cardinality(move_ids) > 0 THEN
         INSERT INTO keyriver.deks AS d (id, key, version, blob)
-        SELECT m.id, m.key, m.version, m.blob
-        FROM unnest(move_slots, move_ids, move_keys, move_versions, move_blobs) AS m (slot, id, key, version, blob)
+        SELECT DISTINCT ON (m.id) m.id, m.key, m.version, m.blob  -- a request may name one DEK twice: the last one stays
+        FROM unnest(move_slots, move_ids, move_keys, move_versions, move_blobs)
+            WITH ORDINALITY AS m (slot, id, key, version, blob, ord)
         WHERE m.slot <> ALL (dead)
+        ORDER BY m.id, m.ord DESC
         ON CONFLICT (id) DO UPDATE SET key = excluded.key, version = excluded.version, blob = excluded.blob;
     END IF;
     IF puts IS NOT NULL THEN
