@@ -36,7 +36,10 @@ class Mac:
 
 
 class FleetKeys(Protocol):
-    """The fleet's own token objects (S5): row MAC, intake wrap, signing. Each raises `TokenUnavailable` when the token is away."""
+    """The fleet's own token objects (S5): row MAC, intake wrap, signing.
+
+    Each method raises `TokenUnavailable` when the token is away.
+    """
 
     @property
     def signing_key(self) -> bytes:
@@ -120,7 +123,10 @@ class Sink(Protocol):
 
 
 class Store(Protocol):
-    """The river's memory. Both methods raise `StoreUnavailable` when nothing is known of the outcome; reads go to the primary."""
+    """The river's memory. Both methods raise `StoreUnavailable` when nothing is known of the outcome.
+
+    Reads go to the primary.
+    """
 
     async def know(self, question: Question) -> Answer:
         """Everything a batch asks for, in as few round trips as can be."""
@@ -129,8 +135,8 @@ class Store(Protocol):
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
         """One transaction for the whole batch (D2); one answer per settlement, in order.
 
-        Two settlements of one batch with the same ledger key, or that change the same row, are never both written: the later is
-        `Lost` or `Moved`.
+        Two settlements of one batch with the same ledger key, or that change the same row, are never both written: the
+        later is `Lost` or `Moved`.
         """
         ...
 
@@ -159,7 +165,7 @@ class Attempts(Protocol):
     """The memory of how often records killed their worker (D5), in Postgres."""
 
     async def assigned(self, group: str, partition: Partition, offset: int) -> int:
-        """Note an assignment at this committed offset; how many in a row began at it and did not end cleanly, this one included."""
+        """Note an assignment at this offset; how many in a row began there and did not end cleanly, this one included."""
         ...
 
     async def released(self, group: str, partition: Partition) -> None:
