@@ -33,14 +33,16 @@ class BodyLimits:
 def read(operation: Operation, raw: bytes, limits: BodyLimits) -> AnyBody | Code:
     """Parse and validate; the first code that applies. What would take long to parse is refused before it is."""
     brackets = _STRINGS.sub(b"", raw).translate(None, _NO_BRACKETS)
-    if is_too_deep(brackets, limits.depth):
-        return Code.TOO_DEEP
     if brackets.count(b"{") + brackets.count(b"[") > 2 * limits.items + _FEW:
-        return Code.TOO_MANY_ITEMS
+        return Code.TOO_DEEP if re.search(rb"[\[{]{%d}" % (limits.depth + 1), brackets) else Code.TOO_MANY_ITEMS
     try:
         json.loads(raw.decode(), object_pairs_hook=_unique)  # bytes would be taken for UTF-16 where they look so
+    except RecursionError:
+        return Code.TOO_DEEP
     except ValueError:
         return Code.MALFORMED
+    if is_too_deep(brackets, limits.depth):
+        return Code.TOO_DEEP
     try:
         body = BODIES[operation].model_validate_json(raw, strict=True)  # "3" is no number, 1 is no boolean
     except ValidationError:
@@ -49,7 +51,7 @@ def read(operation: Operation, raw: bytes, limits: BodyLimits) -> AnyBody | Code
 
 
 def is_too_deep(brackets: bytes, depth: int) -> bool:
-    """Whether JSON with these brackets is nested deeper than `depth`: each pass peels one layer off."""
+    """Whether valid JSON with these brackets is nested deeper than `depth`: each pass peels one layer off."""
     for _ in range(depth):
         if not brackets:
             return False

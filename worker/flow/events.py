@@ -73,7 +73,7 @@ def decode(record: Record) -> Event:
         raise Unreadable("specversion must be 1.0")
     topic = _agreed(_REPLY_TOPICS, headers, attributes)
     partition = _partition(headers, attributes)
-    if topic is None:
+    if not topic:
         raise Unreadable("no reply topic")
     deadline = attributes.get("deadline", "")
     return Event(
