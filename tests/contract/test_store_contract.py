@@ -72,8 +72,10 @@ class TestKnow:
         newer = version_row(parent, 2)
         newest = version_row(kek, 2, parent_version=2)
         assert await room.store.settle([command(parent, newer, kek, newest)]) == [Settled()]
+        active = version_row(bumped(parent), 3)
+        assert await room.store.settle([command(bumped(parent), active)]) == [Settled()]
         old = await room.store.know(Question(versions=frozenset({(kek.id, 1)})))
-        both = {row.ref for row in (*founded.versions, newer, newest)}
+        both = {row.ref for row in (*founded.versions, newer, newest, active)}
         assert {ref for ref in refs(old.rows) if ref.table == "versions"} == both
         new = await room.store.know(Question(keys=frozenset({kek.id})))
         assert founded.versions[2].ref not in refs(new.rows)

@@ -54,7 +54,7 @@ class TestLocks:
         assert after == before
 
     async def test_ledger_entries_are_claimed_in_the_order_of_their_keys(
-        self, store: PostgresStore, acme: Chain, raw: "asyncpg.Connection[asyncpg.Record]", pool: Pool
+        self, store: PostgresStore, acme: Chain, raw: "asyncpg.Connection[asyncpg.Record]"
     ) -> None:
         """While a settle waits for the second key it does not hold the third, whatever order the batch has."""
 

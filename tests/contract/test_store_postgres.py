@@ -268,6 +268,16 @@ class TestErrors:
                 await store.settle([wrap(acme, name)])
         assert await store.settle([wrap(acme)]) == [Settled()]
 
+    async def test_a_row_with_a_word_that_nobody_wrote_is_absent(self, pool: Pool, store: PostgresStore) -> None:
+        good, bad = chain(), chain()
+        await store.settle([command(*good.rows, *bad.rows)])
+        sql = "UPDATE keyriver.versions SET state = 'very active' WHERE key = $1"
+        await pool.run(lambda connection: connection.execute(sql, bad.kek.id))
+        answer = await store.know(Question(keys=frozenset({good.kek.id, bad.kek.id})))
+        told = {stored.row.ref for stored in answer.rows}
+        assert bad.versions[2].ref not in told
+        assert {bad.kek.ref, *(row.ref for row in (*good.keys, *good.versions))} <= told
+
     async def test_a_server_that_only_reads_is_an_outage(self, database: str, acme: Chain) -> None:
         """A fail-over made it a replica: the other one is the primary now."""
         async with connected(PostgresSettings(database, pool_size=1)) as pool:
