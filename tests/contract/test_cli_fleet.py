@@ -3,94 +3,20 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.place import DEADLINE_S, Place, placed
 from tests.stack import Services
-from worker.cli.local import adjacent
 from worker.client import load_identity
 from worker.local import Token
-
-DEADLINE_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A fleet's folder, and the command that reads its settings."""
-
-    folder: Path
-    env: dict[str, str]
-    port: int
-
-    def start(self, *words: str) -> "subprocess.Popen[str]":
-        with (self.folder / "run.log").open("a") as log:
-            command = [sys.executable, "-m", "worker", *words]
-            return subprocess.Popen(command, env=self.env, stdout=log, stderr=log, text=True)
-
-    def keyriver(self, line: str, code: int = 0) -> str:
-        """The output of one command that must end with this code; on a surprise, what it said."""
-        command = [sys.executable, "-m", "worker", *line.split()]
-        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == code, f"{line}: {done.stdout}{done.stderr}{(self.folder / 'run.log').read_text()}"
-        assert "Traceback" not in done.stderr
-        return done.stdout + done.stderr
-
-    def json(self, line: str) -> object:
-        """What a command says to a program."""
-        return json.loads(self.keyriver(f"{line} --json"))
-
-    def fetch(self, path: str, index: int = 0) -> tuple[int, str]:
-        """Status and text of a health route; status 0 while nobody listens."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port + index}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                return refusal.code, refusal.read().decode()
-        except OSError as error:
-            return 0, str(error)
-
-    def until_ready(self) -> None:
-        """Both processes have their lanes."""
-        until = time.monotonic() + DEADLINE_S
-        while [self.fetch("/readyz", index)[0] for index in (0, 1)] != [200, 200]:
-            said = (self.folder / "run.log").read_text()
-            assert time.monotonic() < until, f"{self.fetch('/readyz')} {said}"
-            assert "can't run" not in said, said
-            time.sleep(0.1)
 
 
 @pytest.fixture
 def place(stack: Services, database: str, softhsm: Token, prefix: str, tmp_path: Path) -> Place:
-    (tmp_path / "dsn").write_text(database)
-    (tmp_path / "dsn").chmod(0o400)
-    port = adjacent(2)
-    told = {
-        "fleet": "dev-cli",
-        "topic_prefix": prefix,
-        "kafka_bootstrap": stack.kafka,
-        "kafka_partitions": 2,
-        "kafka_session_s": 1.0,
-        "postgres_dsn_file": str(tmp_path / "dsn"),
-        "hsm_module": str(softhsm.module),
-        "hsm_label": softhsm.label,
-        "hsm_pin_file": str(softhsm.pin_file),
-        "identities": str(tmp_path / "identities"),
-        "http_port": port,
-    }
-    config = tmp_path / "keyriver.toml"
-    config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items()))
-    (tmp_path / "run.log").touch()
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("KEYRIVER_")}
-    return Place(tmp_path, clean | {"KEYRIVER_CONFIG": str(config)} | dict(softhsm.env), port)
+    return placed(tmp_path, stack.kafka, database, softhsm, prefix)
 
 
 @pytest.fixture
@@ -102,11 +28,11 @@ def fleet(place: Place) -> Iterator[Place]:
     assert "all well" in place.keyriver("doctor")
     running = place.start("run")
     try:
-        place.until_ready()
+        place.until_ready(2)
         yield place
         running.send_signal(signal.SIGTERM)
-        assert running.wait(DEADLINE_S) == 0, (place.folder / "run.log").read_text()
-        assert (place.folder / "run.log").read_text().count("drained and stopped") == 2
+        assert running.wait(DEADLINE_S) == 0, place.log()
+        assert place.log().count("drained and stopped") == 2
     finally:
         running.kill()
         running.wait()
@@ -129,6 +55,7 @@ def test_from_nothing_to_keys_and_clients(fleet: Place) -> None:
     assert "NOT_FOUND" in fleet.keyriver("key show acme/nothing", code=1)
     _clients(fleet)
     _survives_a_kill(fleet)
+    _logs_no_secret(fleet)
 
 
 def _clients(fleet: Place) -> None:
@@ -156,9 +83,17 @@ def _survives_a_kill(fleet: Place) -> None:
     text = fleet.fetch("/metrics")[1]
     assert 'keyriver_results_total{code="OK",operation="tenant.create"} 1.0' in text
     assert "keyriver_lag_records{" in text
-    log = [json.loads(line) for line in (fleet.folder / "run.log").read_text().splitlines()]
-    (pid,) = [int(each["message"].rpartition(" ")[2]) for each in log if each["message"].startswith("worker 0 started")]
-    os.kill(pid, signal.SIGKILL)
+    log = [json.loads(line) for line in fleet.log().splitlines()]
+    pids = [int(each["message"].rpartition(" ")[2]) for each in log if each["message"].startswith("worker 0 started")]
+    assert len(pids) == 1, fleet.log()
+    os.kill(pids[0], signal.SIGKILL)
     fleet.keyriver("tenant create later")
-    fleet.until_ready()
-    assert "worker 0 ended with code -9" in (fleet.folder / "run.log").read_text()
+    fleet.until_ready(2)
+    assert "worker 0 ended with code -9" in fleet.log()
+
+
+def _logs_no_secret(fleet: Place) -> None:
+    keys = [path.read_text() for path in (fleet.folder / "identities").glob("*.json")]
+    secrets = [json.loads(key)[name] for key in keys for name in ("private_key", "recipient_private_key")]
+    password = (fleet.folder / "dsn").read_text().split(":")[2].partition("@")[0]
+    assert [secret for secret in (password, *secrets) if secret in fleet.log()] == []
