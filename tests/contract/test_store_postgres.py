@@ -16,6 +16,7 @@ from tests.unit.store import fixtures
 from tests.unit.store.builders import (
     Chain,
     bumped,
+    chain,
     client_row,
     command,
     deks_of,
