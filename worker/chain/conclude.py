@@ -76,6 +76,7 @@ def _effects(plan: Plan, outcomes: Sequence[Outcome], rows: tuple[Row, ...]) -> 
     body = plan.request.body
     leaves_us = isinstance(body, WrapBody | RewrapBody) and body.return_blob
     deks: list[Dek] = []
+    moved: dict[UUID, MoveDek] = {}
     census: dict[tuple[UUID, int], list[int]] = {}
     for step, outcome in zip(plan.steps, outcomes, strict=True):
         if isinstance(outcome, Wrapped) and isinstance(step, Wrapping):
@@ -84,10 +85,13 @@ def _effects(plan: Plan, outcomes: Sequence[Outcome], rows: tuple[Row, ...]) -> 
                 deks.append(Dek(outcome.id, outcome.key, outcome.version, outcome.blob))
             _add(census, outcome.key, outcome.version, int(stored), int(leaves_us or not stored))
         elif isinstance(outcome, Rewrapped) and isinstance(step, Rewrapping):
+            moves = bool(step.stored) and outcome.id not in moved  # a request may name one DEK twice; it moves once
             if step.stored:
-                yield MoveDek(Dek(outcome.id, outcome.key, outcome.version, outcome.blob), step.stored)
+                moved[outcome.id] = MoveDek(Dek(outcome.id, outcome.key, outcome.version, outcome.blob), step.stored)
+            if moves:
                 _add(census, step.op.source.key, step.op.source.version, -1, 0)
-            _add(census, outcome.key, outcome.version, int(bool(step.stored)), int(leaves_us or not step.stored))
+            _add(census, outcome.key, outcome.version, int(moves), int(leaves_us or not step.stored))
+    yield from moved.values()
     if deks:
         yield StoreDeks(tuple(deks))
     for (key, version), (stored_delta, outside) in census.items():
