@@ -287,10 +287,10 @@ class TestErrors:
             with pytest.raises(StoreUnavailable):
                 await PostgresStore(pool).settle([wrap(acme)])
 
-    async def test_a_cancelled_settle_leaves_no_connection_behind(
+    async def test_a_cancelled_settle_is_given_up_by_the_server_too(
         self, database: str, acme: Chain, raw: "asyncpg.Connection[asyncpg.Record]"
     ) -> None:
-        async with connected(PostgresSettings(database, pool_size=1)) as pool:
+        async with connected(PostgresSettings(database, pool_size=1, statement_s=60, lock_s=60)) as pool:
             store = PostgresStore(pool)
             await store.know(Question())
             async with raw.transaction():
@@ -300,4 +300,5 @@ class TestErrors:
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
+                await until_waiting(raw, 0)
                 assert (await store.know(Question(keys=frozenset({acme.kek.id})))).rows

@@ -106,11 +106,11 @@ async def value(pool: Pool, sql: str, *arguments: object) -> int:
 
 
 async def until_waiting(raw: "asyncpg.Connection[asyncpg.Record]", number: int) -> None:
-    """Until so many backends of this database wait for a lock."""
+    """Until so many backends of this database wait for a lock; 0 means none any more."""
     sql = (
         "SELECT count(DISTINCT pid) FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)"
         " WHERE NOT l.granted AND a.datname = current_database()"
     )
     async with asyncio.timeout(20):
-        while await raw.fetchval(sql) < number:
+        while (found := await raw.fetchval(sql)) < number or (number == 0 and found):
             await asyncio.sleep(0.01)

@@ -4,7 +4,6 @@ A connection that failed in a way that leaves its fate open is thrown away, neve
 call, so a restart of Postgres heals by itself.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -83,11 +82,11 @@ class Pool:
             connection = await self._pool.acquire(timeout=self._settings.connect_s)
             try:
                 return await work(connection)
-            except (*_AWAY, asyncio.CancelledError):
+            except _AWAY:
                 _throw_away(connection)
                 raise
-            finally:
-                await self._pool.release(connection)
+            finally:  # after a cancellation this waits until the server has given the statement up
+                await self._pool.release(connection, timeout=self._settings.connect_s)
 
 
 @asynccontextmanager
