@@ -286,9 +286,10 @@ def open_deks(identity: Identity, operation: Operation, request_id: str, sealed:
 
 
 def _items(body: bytes) -> int:
+    """The number of items, where the body is a request."""
     try:
-        return len(json.loads(body).get("items", (None,)))
-    except ValueError:
+        return len(json.loads(body)["items"])
+    except (ValueError, RecursionError, TypeError, KeyError):
         return 1
 
 
