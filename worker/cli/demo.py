@@ -35,15 +35,16 @@ def demo() -> int:
     touched. Exit code 0 only if what comes back is byte for byte what went in.
     """
     story, begun = Story(), monotonic()
-    story.say("Customer records, each encrypted under a key of its own, and a worker killed in the middle.")
-    story.say("Ctrl-C ends it at any time.")
+    story.say(
+        "Customer records, each encrypted with a key of its own; and a worker is killed.\nCtrl-C ends it at any time."
+    )
     try:
         with alone(default_folder() / "demo") as fleet:
             try:
                 _build(fleet, story)
                 same = asyncio.run(_play(fleet, story))
             except Exception:
-                story.say(fleet.last_words())
+                story.say(fleet.last_words(), "dim")
                 raise
     except KeyboardInterrupt:
         story.say("Interrupted; nothing of the demo is left, neither a process nor data.")
@@ -86,13 +87,13 @@ async def _play(fleet: Fleet, story: Story) -> bool:
 
 
 async def _make_chain(story: Story) -> None:
-    story.step("A customer's chain of keys: commands that an officer signs and the workers carry out")
+    story.step("A customer's chain of keys: an officer signs commands, workers carry them out")
     for line in CHAIN:
         story.typed(f"keyriver {line}")
         await _command(line)
     story.typed("keyriver key tree acme")
     story.tell(await _command("key tree acme"))
-    story.tell("L1 never leaves the token. L2 and L3 stand in Postgres, each wrapped by the key above it.")
+    story.tell("L1 never leaves the token. L2 and L3 stand in Postgres, wrapped by the key above.")
 
 
 async def _command(line: str) -> str:
@@ -140,17 +141,14 @@ async def _read_back(fleet: Fleet, story: Story, file: Path) -> tuple[bytes, Fig
 
 
 async def _judge(story: Story, plain: bytes, back: bytes, records: int) -> bool:
+    story.step("Is it the same?")
     async with connected(postgres_settings(Settings())) as pool:
         stored = await pool.run(lambda connection: connection.fetchval("SELECT count(*) FROM keyriver.deks"))
-    story.tell("")
-    once = stored == records
-    story.tell(
-        f"{stored:,} data keys in Postgres for {records:,} records: {'none lost, none doubled' if once else 'WRONG'}."
-    )
-    story.tell(f"SHA-256 of the file before  {sha256(plain).hexdigest()}")
-    story.tell(f"        and read back       {sha256(back).hexdigest()}")
-    same = plain == back
-    story.say("Byte for byte the same." if same else "NOT THE SAME.", "bold green" if same else "bold red")
+    same, once = plain == back, stored == records
+    story.tell(f"data keys in Postgres: {stored:,}: {'none lost, none doubled' if once else f'NOT {records:,}'}")
+    story.tell(f"went in    SHA-256 {sha256(plain).hexdigest()}")
+    story.tell(f"came back  SHA-256 {sha256(back).hexdigest()}")
+    story.tell("Byte for byte the same." if same else "NOT THE SAME.", "bold green" if same else "bold red")
     return same and once
 
 

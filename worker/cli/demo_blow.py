@@ -31,13 +31,13 @@ class Blow:
         """What came of it."""
         assert self._falling is not None  # noqa: S101 - there are more records than `after`
         index = await self._falling
-        self._story.tell(f"Nothing came for {self._silence_s:.1f} s; then the other worker went on where it had been.")
-        self._story.tell(f"`keyriver run` started a new one in its place: pid {self._fleet.pids()[index]}.")
+        self._story.tell(f"Nothing came for {self._silence_s:.1f} s, then the other worker went on from there.")
+        self._story.tell(f"keyriver run started a new one in its place, pid {self._fleet.pids()[index]}.")
 
     async def _fall(self) -> int:
         index = await asyncio.to_thread(self._fleet.busiest)
         pid = await asyncio.to_thread(self._fleet.kill, index)
         self._last_s = monotonic()
-        self._story.tell(f"kill -9 {pid}: the worker that does all this is gone, requests on their way.", "bold red")
+        self._story.tell(f"kill -9 {pid}: the busy worker is gone, with requests on their way.", "bold red")
         self._story.tell(f"Kafka misses it after {SESSION_S} s and gives its partitions to the other one …")
         return index

@@ -86,8 +86,8 @@ class Fleet:
         return sum((self._counted(index) for index in range(PROCESSES)), self.before.copy())
 
     def last_words(self) -> str:
-        """The end of the workers' log."""
-        return self._workers.last_words()
+        """The end of the workers' log, if they ever ran."""
+        return self._workers.last_words() if self._workers.log_file.exists() else ""
 
     def clear(self) -> None:
         """End every process and remove the folder, whatever state they are in."""

@@ -132,7 +132,9 @@ class Kafka:
 
 
 def _new_cluster_id() -> str:
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+    """Random; not with a dash in front, which the tool would take for an option."""
+    drawn = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+    return _new_cluster_id() if drawn.startswith("-") else drawn
 
 
 def settings(*, broker: int, controller: int, logs: str) -> dict[str, str]:
