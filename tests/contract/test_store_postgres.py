@@ -29,7 +29,7 @@ from tests.unit.store.builders import (
 from tests.unit.store.rooms import PostgresLook, until_waiting, value
 from worker.edges.store import chores
 from worker.edges.store.fleet import Fleet, found_fleet, read_fleet, record_backup
-from worker.edges.store.migrate import applied, check_schema, migrate, migrations
+from worker.edges.store.migrate import MIGRATIONS, applied, check_schema, migrate
 from worker.edges.store.outbox import PostgresOutbox
 from worker.edges.store.pool import PLANS, Connection, Pool, PostgresSettings, SchemaMismatch, StoreRefused, connected
 from worker.edges.store.store import PostgresStore
@@ -171,7 +171,7 @@ class TestPlans:
 class TestSchema:
     async def test_two_inits_at_once_apply_each_migration_once(self, other_database: str) -> None:
         async with connected(PostgresSettings(other_database)) as pool:
-            versions = [migration.version for migration in migrations()]
+            versions = [migration.version for migration in MIGRATIONS]
             for _ in range(2):
                 with pytest.raises(SchemaMismatch, match="keyriver init"):
                     await check_schema(pool)
@@ -202,12 +202,12 @@ class TestSchema:
     async def test_the_server_is_described(self, pool: Pool) -> None:
         facts = await chores.inspect(pool)
         assert facts.is_primary
-        assert facts.schema == migrations()[-1].version
+        assert facts.schema == MIGRATIONS[-1].version
         assert facts.synchronous_commit == "on"
 
 
 async def _undo(connection: Connection) -> None:
-    for migration in reversed(migrations()):
+    for migration in reversed(MIGRATIONS):
         await connection.execute(migration.down)
     left = await connection.fetch("SELECT relname FROM pg_class WHERE relnamespace = 'keyriver'::regnamespace")
     assert {row["relname"] for row in left} == {"schema_migrations", "schema_migrations_pkey"}
@@ -250,6 +250,14 @@ class TestChores:
 
 
 class TestErrors:
+    @pytest.mark.usefixtures("no_blocking")
+    async def test_nothing_blocks_the_loop(self, pool: Pool, store: PostgresStore) -> None:
+        acme = chain()
+        await check_schema(pool)
+        assert await store.settle([command(*acme.rows)]) == [Settled()]
+        assert await store.settle([wrap(acme)]) == [Settled()]
+        assert (await store.know(Question(keys=frozenset({acme.kek.id})))).rows
+
     async def test_an_unreachable_server_or_a_wrong_password_is_an_outage(self, database: str) -> None:
         scheme, _, rest = database.partition("://")
         _, _, where = rest.partition("@")

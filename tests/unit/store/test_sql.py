@@ -6,7 +6,7 @@ from importlib.resources import files
 import pytest
 
 from worker.edges.store import queries
-from worker.edges.store.migrate import migrations
+from worker.edges.store.migrate import MIGRATIONS
 from worker.edges.store.pool import PostgresSettings, StoreRefused, connected
 
 
@@ -17,7 +17,7 @@ def test_every_statement_is_named_once() -> None:
 
 
 def test_migrations_are_dbmates_with_a_way_back() -> None:
-    found = migrations()
+    found = MIGRATIONS
     assert found
     for migration in found:
         assert re.fullmatch(r"\d{14}", migration.version)
@@ -28,7 +28,7 @@ def test_migrations_are_dbmates_with_a_way_back() -> None:
 
 def test_state_changing_functions_carry_a_version() -> None:
     """Old and new workers run side by side: a function is never changed, its successor gets a new number."""
-    text = "\n".join(migration.up for migration in migrations())
+    text = "\n".join(migration.up for migration in MIGRATIONS)
     functions = re.findall(r"CREATE (?:OR REPLACE )?FUNCTION (\S+?)\(", text)
     assert functions
     assert all(re.search(r"_v\d+$", name) for name in functions)

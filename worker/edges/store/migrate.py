@@ -30,15 +30,18 @@ class Migration:
     down: str
 
 
-def migrations() -> list[Migration]:
-    """Those of this release, oldest first."""
+def _load() -> tuple[Migration, ...]:
     found = []
     for file in files(__package__).joinpath("migrations").iterdir():
         parts = _PARTS.search(file.read_text())
         if file.name.endswith(".sql") and parts:
             version, _, name = file.name.removesuffix(".sql").partition("_")
             found.append(Migration(version, name, parts["up"], parts["down"]))
-    return sorted(found, key=lambda migration: migration.version)
+    return tuple(sorted(found, key=lambda migration: migration.version))
+
+
+MIGRATIONS = _load()
+"""Those of this release, oldest first."""
 
 
 async def migrate(pool: Pool) -> list[str]:
@@ -48,7 +51,7 @@ async def migrate(pool: Pool) -> list[str]:
 
 async def check_schema(pool: Pool) -> None:
     """Raise SchemaMismatch when the database lacks a migration of this release."""
-    missing = [m.version for m in migrations() if m.version not in await applied(pool)]
+    missing = [m.version for m in MIGRATIONS if m.version not in await applied(pool)]
     if missing:
         raise SchemaMismatch(f"the database lacks schema versions {', '.join(missing)}: run `keyriver init`")
 
@@ -71,7 +74,7 @@ async def _apply(connection: Connection) -> list[str]:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         await connection.execute(_TABLE)
         present = await _applied(connection)
-        wanted = [migration for migration in migrations() if migration.version not in present]
+        wanted = [migration for migration in MIGRATIONS if migration.version not in present]
         for migration in wanted:
             await connection.execute(migration.up)
             await connection.execute("INSERT INTO keyriver.schema_migrations VALUES ($1)", migration.version)

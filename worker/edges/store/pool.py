@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from worker.edges.store.queries import SQL
 from worker.ports import StoreUnavailable
@@ -109,6 +110,8 @@ async def connected(settings: PostgresSettings) -> AsyncIterator[Pool]:
             max_inactive_connection_lifetime=0,
             max_queries=_FOREVER,
             max_cached_statement_lifetime=0,
+            # Reads go to the primary too; with several hosts in the address, a fail-over is followed.
+            target_session_attrs=SessionAttribute.primary,
             server_settings=options | PLANS | {"application_name": "keyriver"},
             init=_warm,
             reset=_keep,
