@@ -1,6 +1,7 @@
 """The `keyriver` command: one file per noun. It asks the fleet by signed messages."""
 
 import logging
+import resource
 import sys
 from collections.abc import Sequence
 
@@ -45,6 +46,7 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 def main() -> None:
     """The console entry."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # PINs and keys must not get into a core file (S17)
     sys.exit(obey(sys.argv[1:]))
 
 
