@@ -36,6 +36,16 @@ def test_each_fault_has_its_settings_name(configure: Configure, told: dict[str, 
     assert SECRET not in str(caught.value)
 
 
+def test_in_production_the_pin_file_is_read_only(configure: Configure, tmp_path: Path) -> None:
+    dsn = tmp_path / "verified"
+    dsn.write_text(f"postgresql://keyriver:{SECRET}@db/x?sslmode=verify-full")
+    configure(fleet="prod", kafka_protocol="SASL_SSL", postgres_dsn_file=str(dsn))
+    assert not load(Settings).is_development
+    (tmp_path / "pin").chmod(0o600)
+    with pytest.raises(BadSettings, match="hsm_pin_file: its mode must be 0400"):
+        load(Settings)
+
+
 def test_the_environment_is_over_the_file(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     configure()
     monkeypatch.setenv("KEYRIVER_FLEET", "dev-other")
