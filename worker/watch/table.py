@@ -32,9 +32,7 @@ class Table:
     def __init__(self, registry: CollectorRegistry) -> None:
         make = _Make(registry)
         # Where a batch spends its time: the first look when answers become slow.
-        self.stage_seconds = make.histogram(
-            "stage_seconds", "Seconds of a batch in a stage", SECONDS, "stage"
-        )
+        self.stage_seconds = make.histogram("stage_seconds", "Seconds of a batch in a stage", SECONDS, "stage")
         # Per item, because batches differ in size: rate(stage_seconds_sum) / rate(stage_items_total).
         self.stage_items = make.counter("stage_items", "Items that went through a stage", "stage")
         # The worker's output; `code` is OK, or why an item or a whole request was refused. INTEGRITY wakes somebody.
