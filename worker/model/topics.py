@@ -154,13 +154,11 @@ class Topics:
 
     def lane(self, lane: Lane) -> tuple[str, ...]:
         """What a lane consumes."""
-        match lane:
-            case Lane.CONTROL:
-                return (self.control,)
-            case Lane.INTERACTIVE:
-                return (self.wrap, self.unwrap, self.rotate, self.keys)
-            case Lane.BULK:
-                return (self.rewrap,)
+        return {
+            Lane.CONTROL: (self.control,),
+            Lane.INTERACTIVE: (self.wrap, self.unwrap, self.rotate, self.keys),
+            Lane.BULK: (self.rewrap,),
+        }[lane]
 
     def group(self, lane: Lane) -> str:
         """A lane's consumer group."""
