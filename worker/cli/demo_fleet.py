@@ -142,7 +142,8 @@ def _interruptible() -> Iterator[None]:
     """A closed terminal or a SIGTERM end the demo as Ctrl-C does."""
     before = {number: signal.getsignal(number) for number in _ENDINGS}
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        # As a SIGINT, so that in an event loop it cancels the work, instead of hitting some callback that swallows it.
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
     finally:
