@@ -80,7 +80,7 @@ def _recipient(case: Case) -> Recipient | Code:
         return Code.RECIPIENT_REQUIRED
     tenant = case.facts.tenants.get(client.tenant)
     if tenant is None:
-        return Code.NOT_FOUND
+        return Code.INTEGRITY  # the client's row names it
     if not recipient.suite.at_least(tenant.minimum_suite):
         return Code.SUITE_TOO_WEAK
     try:

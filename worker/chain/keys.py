@@ -42,10 +42,12 @@ def create_tenant(case: Case, body: TenantCreateBody) -> Step | Code:
 
 def create(case: Case, body: KeyCreateBody) -> Step | Code:
     """A key below a parent that wraps keys; its layer decides what it wraps (S5)."""
-    tenant = case.facts.tenants.get(body.tenant)
     parent = _find(case, body.tenant, body.parent)
-    if tenant is None or isinstance(parent, Code):
-        return parent if isinstance(parent, Code) else Code.NOT_FOUND
+    if isinstance(parent, Code):
+        return parent
+    tenant = case.facts.tenants.get(body.tenant)
+    if tenant is None:
+        return Code.INTEGRITY  # the parent's row names it
     if not body.alias.startswith(f"{tenant.id}/"):
         return Code.MALFORMED
     if body.alias in case.facts.aliases or RowRef(Table.ALIASES, body.alias) in case.facts.tampered:
@@ -141,13 +143,18 @@ def _commanding(
 
 def _find(case: Case, tenant: str, name: str) -> Key | Code:
     """A tenant's key by alias or id, for an officer; another tenant's is not found."""
-    alias = case.facts.aliases.get(name)
+    facts = case.facts
+    alias = facts.aliases.get(name)
+    if alias is None and RowRef(Table.ALIASES, name) in facts.tampered:
+        return Code.INTEGRITY
     try:
-        key = case.facts.keys.get(alias.key if alias is not None else UUID(name))
+        id_ = UUID(name) if alias is None else alias.key
     except ValueError:
-        key = None
+        return Code.NOT_FOUND
+    key = facts.keys.get(id_)
     if key is None:
-        return Code.INTEGRITY if RowRef(Table.ALIASES, name) in case.facts.tampered else Code.NOT_FOUND
+        is_lost = alias is not None or RowRef(Table.KEYS, str(id_)) in facts.tampered
+        return Code.INTEGRITY if is_lost else Code.NOT_FOUND
     return key if key.tenant == tenant else Code.NOT_FOUND
 
 

@@ -50,7 +50,9 @@ class Unsealing:
         if key is None or not key.not_before_ms <= request.time_ms <= key.not_after_ms:
             return Code.INTAKE_KEY_UNKNOWN
         tenant = facts.tenants.get(request.key.tenant)
-        if tenant is None or not key.suite.at_least(tenant.minimum_suite):
+        if tenant is None:
+            return Code.INTEGRITY  # the client's row names it
+        if not key.suite.at_least(tenant.minimum_suite):
             return Code.SUITE_TOO_WEAK
         try:
             opener = await self.openers.opener(key)
