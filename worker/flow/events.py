@@ -90,7 +90,7 @@ def decode(record: Record) -> Event:
         recipient=_recipient(attributes.get("recipient", "")),
         reply_topic=topic,
         reply_partition=partition,
-        route=ReplyRoute(topic, partition, _echo(headers, attributes)),
+        route=_route(topic, partition, _echo(headers, attributes)),
         signature=_text(headers.get(SIGNATURE, b"")),
         body=body,
         trace=tuple((name, headers[name]) for name in _TRACE if name in headers),
@@ -167,6 +167,11 @@ def _partition(headers: Mapping[str, bytes], attributes: Mapping[str, str]) -> i
     if len(numbers) > 1:
         raise Unreadable("ce_replypartition and kafka_replyPartition contradict each other")
     return numbers.pop() if numbers else None
+
+
+def _route(topic: str, partition: int | None, echo: Headers) -> ReplyRoute:
+    correlations = [value for name, value in echo if name in _CORRELATIONS]
+    return ReplyRoute(topic, partition, echo, correlations[0].decode(errors="replace") if correlations else "")
 
 
 def _echo(headers: Mapping[str, bytes], attributes: Mapping[str, str]) -> Headers:
