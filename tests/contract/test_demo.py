@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from worker.cli.demo import FOLDER
 from worker.local.demo import CUSTOMERS, Row, cut, joined, read, written
 
 COMMAND = [sys.executable, "-m", "worker", "demo"]
@@ -51,7 +52,7 @@ def test_the_demo_reads_back_what_it_encrypted_and_leaves_nothing(tmp_path: Path
         assert sentence in said
     assert "Traceback" not in said
     assert not left_over(tmp_path)
-    assert not (tmp_path / "demo").exists()
+    assert not (tmp_path / FOLDER).exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -67,13 +68,24 @@ def test_interrupted_it_cleans_up(tmp_path: Path, number: signal.Signals) -> Non
         assert demo.wait(timeout=60) == 130, rest
     assert "nothing of the demo is left" in rest
     assert not left_over(tmp_path)
-    assert not (tmp_path / "demo").exists()
+    assert not (tmp_path / FOLDER).exists()
 
 
 def test_two_demos_in_one_folder_do_not_meet(tmp_path: Path) -> None:
-    with (tmp_path / "demo.lock").open("w") as lock:
+    with (tmp_path / f"{FOLDER}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with begun(tmp_path) as demo:
             said, _ = demo.communicate(timeout=60)
     assert demo.returncode == 1
     assert "a demo is running" in said
+
+
+def test_a_folder_of_somebody_else_is_not_removed(tmp_path: Path) -> None:
+    mine = tmp_path / FOLDER / "thesis.txt"
+    mine.parent.mkdir()
+    mine.touch()
+    with begun(tmp_path) as demo:
+        said, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert "move it away" in said
+    assert mine.exists()

@@ -30,6 +30,8 @@ CHAIN = (
     f"key create {KEY}",
     f"client add acme {CLIENT} --keys 'acme/eu/*'",
 )
+FOLDER = "keyriver-demo"
+"""Beside the checkout's own stack. It is removed at the end, so its name is nobody else's."""
 SHOWN = 70
 """Characters of a record that are shown."""
 
@@ -45,7 +47,7 @@ def demo() -> int:
         "Customer records, each encrypted with a key of its own; and a worker is killed.\nCtrl-C ends it at any time."
     )
     try:
-        with alone(default_folder() / "demo") as fleet:
+        with alone(default_folder() / FOLDER) as fleet:
             try:
                 _build(fleet, story)
                 same = asyncio.run(_play(fleet, story))

@@ -126,6 +126,8 @@ def alone(folder: Path) -> Iterator[Fleet]:
             raise Refused(
                 f"a demo is running in {folder}: wait for it, or set KEYRIVER_LOCAL to another folder"
             ) from None
+        if folder.exists() and not (folder / "lock").exists():
+            raise Refused(f"{folder} is there and no stack of a demo: move it away")
         fleet = Fleet(folder)
         fleet.clear()
         with _interruptible():
