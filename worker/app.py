@@ -4,6 +4,7 @@ One process has one token, one pool of connections and its lanes.
 """
 
 import asyncio
+import gc
 import os
 import resource
 import socket
@@ -24,6 +25,7 @@ from worker.edges.store.attempts import PostgresAttempts
 from worker.edges.store.chores import fold, prune
 from worker.edges.store.fleet import Fleet, found_fleet, read_fleet, record_backup
 from worker.edges.store.leases import PostgresLeases
+from worker.edges.store.log import PostgresAuditLog
 from worker.edges.store.migrate import check_schema, migrate
 from worker.edges.store.outbox import PostgresOutbox
 from worker.edges.store.pool import Pool, PostgresSettings, connected
@@ -44,6 +46,7 @@ from worker.flow.publishing import Publishing
 from worker.flow.registry import Clients
 from worker.flow.relay import Relay
 from worker.flow.river import River
+from worker.flow.sequencer import TURN_S, Sequencer
 from worker.flow.trust import Trust
 from worker.flow.unsealing import Unsealing
 from worker.flow.upkeep import Duty, keep_up
@@ -56,6 +59,10 @@ from worker.watch.metrics import Metrics
 
 SWITCH_INTERVAL_S = 5e-5
 """Short calls that release the GIL crawl beside a busy loop at Python's default of 5 ms (FACTS 2.12)."""
+
+
+GC_THRESHOLDS = (50_000, 20, 50)
+"""A batch makes some ten thousand short-lived objects without cycles; looking for cycles every 700 is a waste."""
 
 
 class WrongFleet(Exception):
@@ -166,6 +173,7 @@ class Worker:
             sink=parts.sink,
             progress=progress,
         )
+        self._quiet = Quiet()
         self._uses = Uses(PostgresLeases(parts.pool))
         name = f"{socket.gethostname()}/{os.getpid()}"
         self._dead_letters = DeadLetters(parts.topics.undelivered, name, parts.metrics)
@@ -240,9 +248,21 @@ class Worker:
             Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
             Duty("outbox", relay.turn, 0.2),
+            Duty("audit log", self._sequencer().turn, TURN_S),
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
             Duty("fold", partial(fold, parts.pool), 30.0),
         ]
+
+    def _sequencer(self) -> Sequencer:
+        parts = self._parts
+        return Sequencer(
+            parts.settings.fleet,
+            parts.topics.audit,
+            new_ids(1)[0],
+            PostgresAuditLog(parts.pool),
+            parts.token.fleet_keys,
+            parts.sink,
+        )
 
 
 async def run_worker(
@@ -251,6 +271,7 @@ async def run_worker(
     """One worker process, from the first connection to the last commit. `serving` learns of the worker (for health)."""
     harden(settings)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.set_threshold(*GC_THRESHOLDS)
     async with open_parts(settings, Metrics()) as parts:
         worker = Worker(parts, lanes)
         serving(worker, parts)
