@@ -116,20 +116,22 @@ def _wrap(case: Case, trail: _Trail) -> list[Step]:
     return _resumed(case, len(body.items), fresh, again)
 
 
-def _wrappings(case: Case, body: WrapBody, target: Usable, todo: Sequence[int]) -> Iterable[Step]:
+def _wrappings(case: Case, body: WrapBody, target: Usable, todo: Sequence[int]) -> list[Step]:
     ids = case.new_ids(len(todo)) if body.store else [NO_ID] * len(todo)
     brought = case.unsealed
     kek, key, version, tenant = target.kek, target.key.id, target.version.number, target.key.tenant
+    steps: list[Step] = []
     for index, dek_id in zip(todo, ids, strict=True):
         item = body.items[index]
         dek = brought[index] if isinstance(brought, tuple) else b""
         if isinstance(brought, tuple) and len(dek) not in _DEK_BYTES:
-            yield Failed(Code.DEK_LENGTH)
+            steps.append(Failed(Code.DEK_LENGTH))
             continue
         header = blob.header(key, version, dek_id)
         size = len(dek) or item.bits // 8
         op = WrapDek(kek, blob.aad(header, tenant), context.digest(item.context), size, dek)
-        yield Wrapping(op, header, dek_id)
+        steps.append(Wrapping(op, header, dek_id))
+    return steps
 
 
 def _replayed(trail: _Trail, kept: Wrapped) -> Step:

@@ -76,7 +76,8 @@ def rotate(case: Case, body: KeyRotateBody) -> Step | Code:
     retired = replace(current.version, state=State.DEACTIVATED, revision=current.version.revision + 1)
     name = min(case.facts.names.get(key.id, ()), default="")
     if key.parent is None:
-        version = _new_version(case, key, number, 0, _derived(case, "material"))
+        # Its own label for each number: one that met a moved row goes on under the next, and finds nobody's object.
+        version = _new_version(case, key, number, 0, _derived(case, f"material/{number}"))
         above = current
     else:
         parent = case.facts.keys[key.parent]
