@@ -58,7 +58,22 @@ class Reach(BaseSettings):
         return None if self.kafka_password_file is None else self.kafka_password_file.read_text().strip()
 
 
-class Settings(Reach):
+class Books(Reach):
+    """What an auditor's machine needs besides: a login to Postgres that may read."""
+
+    postgres_dsn_file: Path = Field(description="A file that holds the DSN, password included")
+
+    @field_validator("postgres_dsn_file")
+    @classmethod
+    def _dsn_exists(cls, path: Path) -> Path:
+        return _existing(path)
+
+    def postgres_dsn(self) -> str:
+        """The DSN, read now. Holds a password: don't print it."""
+        return self.postgres_dsn_file.read_text().strip()
+
+
+class Settings(Books):
     """Everything that a worker and the command line need to know. `keyriver doctor` explains what is wrong."""
 
     model_config = SettingsConfigDict(extra="forbid")
@@ -70,7 +85,6 @@ class Settings(Reach):
     kafka_replicas: int = Field(default=1, ge=1, le=10)
     kafka_partitions: int = Field(default=12, ge=1, le=1000)
 
-    postgres_dsn_file: Path = Field(description="A file that holds the DSN, password included")
     postgres_pool: int = Field(default=6, ge=2, le=64)
 
     hsm_module: Path = Field(description="The PKCS#11 module")
@@ -94,7 +108,7 @@ class Settings(Reach):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     failpoints: str = Field(default="", description="Tests only; refused outside development")
 
-    @field_validator("postgres_dsn_file", "hsm_pin_file", "hsm_module")
+    @field_validator("hsm_pin_file", "hsm_module")
     @classmethod
     def _exists(cls, path: Path) -> Path:
         return _existing(path)
@@ -131,10 +145,6 @@ class Settings(Reach):
     def ledger_window(self) -> timedelta:
         """How long a request is remembered."""
         return timedelta(days=self.ledger_window_days)
-
-    def postgres_dsn(self) -> str:
-        """The DSN, read now. Holds a password: don't print it."""
-        return self.postgres_dsn_file.read_text().strip()
 
     def hsm_pin(self) -> str:
         """The PIN, read now."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from worker.cli import client, doctor, init, key, local, run, tenant, topics
+from worker.cli import audit, client, doctor, init, key, local, run, tenant, topics
 from worker.cli.errors import Usage, plain
 from worker.cli.output import complain
 
@@ -35,7 +35,7 @@ app = App(
     version_flags=["--version"],
 )
 for _place, _noun in enumerate(
-    (local.local, init.init, doctor.doctor, topics.topics, run.run, tenant.tenant, key.key, client.client)
+    (local.local, init.init, doctor.doctor, topics.topics, run.run, tenant.tenant, key.key, client.client, audit.audit)
 ):
     _noun.sort_key = _place
     app.command(_noun)

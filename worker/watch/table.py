@@ -61,6 +61,9 @@ class Table:
         # Answers that their topic will never take; they wait in the undelivered topic.
         self.undelivered = make.counter("undelivered", "Answers that could not be delivered", "reason")
 
+        # ALARM above 5, when workers are no longer ready: nobody appends, signs or publishes; the log says why (S16).
+        self.audit_behind = make.gauge("audit_behind_seconds", "Age of the oldest leaf that is in no published log")
+
         # Per operation, not per batch: the group's time shared out.
         self.hsm_seconds = make.histogram("hsm_seconds", "Seconds of one HSM operation", SECONDS, "operation")
         self.hsm_operations = make.counter("hsm_operations", "HSM operations by kind and fault", "operation", "fault")
