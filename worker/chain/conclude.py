@@ -24,10 +24,9 @@ from worker.model.effects import (
 )
 from worker.model.hsm import HsmResult
 from worker.model.ids import NO_ID
-from worker.model.operations import DATA_OPERATIONS
 from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
 from worker.model.requests import Envelope, Request
-from worker.model.rows import Dek, Row, RowRef
+from worker.model.rows import FLEET_TENANT, Dek, Row, RowRef
 
 _LEAF_FORM = 1
 
@@ -166,9 +165,9 @@ def leaf_body(request: Envelope, tenant: str, place: tuple[UUID, int] | None, co
 
 
 def _tenant(request: Envelope) -> str:
-    """Whose log it belongs to: an officer's command stands in the affected tenant's (S14)."""
-    if isinstance(request, Request) and request.operation not in DATA_OPERATIONS:
-        return str(getattr(request.body, "tenant", request.key.tenant))
+    """Whose log it belongs to: an officer's command stands in the affected tenant's (S14), a service's in its own."""
+    if request.key.tenant == FLEET_TENANT and isinstance(request, Request):
+        return str(getattr(request.body, "tenant", FLEET_TENANT))
     return request.key.tenant
 
 

@@ -245,7 +245,7 @@ class World:
 
     def decide(self, request: Request, unsealed: Unsealed = None) -> Decision:
         facts = self.facts()
-        return decide(request, facts, Chains(facts), unsealed, LIMITS, self.new_ids)
+        return decide(request, facts, Chains(facts), unsealed, LIMITS)
 
     def plan(self, request: Request, unsealed: Unsealed = None) -> Plan:
         decided = self.decide(request, unsealed)
