@@ -7,7 +7,7 @@ record betrays by itself that it was moved; the tree over these leaves is `chain
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from worker.chain import tiles
 from worker.chain.merkle import BadProof, check_consistency, leaf_hash, root
@@ -15,6 +15,8 @@ from worker.model.audit import AuditLeaf, Checkpoint, Due, Fault, Flaw, Growth, 
 from worker.seal.frames import framed
 
 LEAF = b"keyriver-leaf/1"
+KEPT = 128
+"""Checkpoints of one chain that are remembered, evenly: between two of them a fork is placed."""
 
 
 def hash_of(leaf: AuditLeaf, index: int) -> bytes:
@@ -51,32 +53,35 @@ def next_checkpoint(fleet: str, due: Due, proof: Sequence[bytes]) -> Checkpoint:
 
 @dataclass(slots=True)
 class Told:
-    """What was said of one tenant's log from checkpoint to checkpoint, in order; only the end is kept.
+    """What was said of one tenant's log from checkpoint to checkpoint, in order; of a long chain only some are kept.
 
     Where one does not follow from the one before, both are kept: the log itself will show which of them is true.
     """
 
-    last: Checkpoint | None = None
-    anchors: tuple[Checkpoint, ...] = ()
+    chain: list[Checkpoint] = field(default_factory=list)
+    apart: list[Checkpoint] = field(default_factory=list)
 
     def hear(self, said: Checkpoint) -> Flaw | None:
         """The next one; what it contradicts. One that was told before (at least once) is no news."""
-        last = self.last
+        last = self.chain[-1] if self.chain else None
         if last is None or said.size > last.size:
-            self.last = said
-            if last is None or follows(last, said):
-                return None
-            self.anchors += (last,)
-            return None if last.size != said.previous_size else _forked(last, said)
-        if said.size == last.size:
-            return None if said.root == last.root else _forked(last, said)
-        if all((one.size, one.root) != (said.size, said.root) for one in self.anchors):
-            self.anchors += (said,)
+            flaw = None
+            if last is not None and not follows(last, said):
+                self.apart, self.chain = self.all(), []
+                flaw = _forked(last, said) if last.size == said.previous_size else None
+            self.chain.append(said)
+            if len(self.chain) > KEPT:
+                del self.chain[:-1:2]
+            return flaw
+        for one in self.all():
+            if one.size == said.size:
+                return None if one.root == said.root else _forked(one, said)
+        self.apart.append(said)
         return None
 
-    def all(self) -> tuple[Checkpoint, ...]:
+    def all(self) -> list[Checkpoint]:
         """What the log must agree with."""
-        return self.anchors if self.last is None else (*self.anchors, self.last)
+        return [*self.apart, *self.chain]
 
 
 def follows(last: Checkpoint, said: Checkpoint) -> bool:

@@ -13,10 +13,10 @@ from worker.model.bodies import DekItem, RewrapBody, RewrapItem, UnwrapBody, Wra
 from worker.model.codes import Code
 from worker.model.effects import Seen
 from worker.model.hsm import Purpose, RewrapDek, UnwrapDek, WrapDek
-from worker.model.ids import NO_ID
+from worker.model.ids import NO_ID, derived_ids, moment_of
 from worker.model.operations import Permission
 from worker.model.outcomes import Failed, Rewrapped, Wrapped
-from worker.model.requests import Recipient
+from worker.model.requests import LedgerKey, Recipient, Request
 from worker.seal.errors import BadKey
 from worker.seal.hpke import check_public_key
 
@@ -36,7 +36,7 @@ def plan(case: Case) -> Decision:
     recipient = _recipient(case) if wants_plaintext else None
     if isinstance(recipient, Code):
         return Refused(case.request, recipient)
-    if isinstance(case.unsealed, Code):
+    if isinstance(case.unsealed, Code) and case.opened is None:
         return Refused(case.request, case.unsealed)
     trail = _Trail(case)
     steps = steps_of(case, trail)
@@ -91,13 +91,13 @@ def _recipient(case: Case) -> Recipient | Code:
 
 
 def _resumed(
-    case: Case, count: int, fresh: Callable[[Sequence[int]], Iterable[Step]], again: Callable[[Step], Step]
+    case: Case, count: int, fresh: Callable[[Sequence[int]], Iterable[Step]], again: Callable[[int, Step], Step]
 ) -> list[Step]:
     """Steps for all items: those that the ledger has an outcome for are told again, the open ones are done now."""
     kept = case.opened.outcomes if case.opened is not None else (None,) * count
     todo = [index for index, outcome in enumerate(kept) if outcome is None]
     done = iter(fresh(todo)) if todo else iter(())
-    return [next(done) if raw is None else again(decode(raw)) for raw in kept]
+    return [next(done) if raw is None else again(index, decode(raw)) for index, raw in enumerate(kept)]
 
 
 def _wrap(case: Case, trail: _Trail) -> list[Step]:
@@ -108,16 +108,20 @@ def _wrap(case: Case, trail: _Trail) -> list[Step]:
         target = trail.named(Permission.WRAP, body.key)
         if isinstance(target, Code):
             return [Failed(target) for _ in todo]
+        if isinstance(case.unsealed, Code):
+            return [Failed(case.unsealed) for _ in todo]
         return _wrappings(case, body, target, todo)
 
-    def again(kept: Step) -> Step:
-        return _replayed(trail, kept) if body.return_dek and isinstance(kept, Wrapped) else kept
+    def again(index: int, kept: Step) -> Step:
+        if not (body.return_dek and isinstance(kept, Wrapped)):
+            return kept
+        return _replayed(case.request, trail, index, kept, context.digest(body.items[index].context))
 
     return _resumed(case, len(body.items), fresh, again)
 
 
 def _wrappings(case: Case, body: WrapBody, target: Usable, todo: Sequence[int]) -> list[Step]:
-    ids = case.new_ids(len(todo)) if body.store else [NO_ID] * len(todo)
+    ids = dek_ids(case.request.key, case.request.time_ms, todo) if body.store else [NO_ID] * len(todo)
     brought = case.unsealed
     kek, key, version, tenant = target.kek, target.key.id, target.version.number, target.key.tenant
     steps: list[Step] = []
@@ -134,14 +138,26 @@ def _wrappings(case: Case, body: WrapBody, target: Usable, todo: Sequence[int]) 
     return steps
 
 
-def _replayed(trail: _Trail, kept: Wrapped) -> Step:
-    """Plaintext of something wrapped before: what is allowed now decides, the DEK is the same."""
+def dek_ids(key: LedgerKey, unix_ms: int, indexes: Iterable[int]) -> list[UUID]:
+    """The ids of the DEKs that a request stores: its own and nobody else's, as the blob's header then says for ever."""
+    return derived_ids(unix_ms, indexes, key.tenant, key.client, key.source, key.id, "dek")
+
+
+def _replayed(request: Request, trail: _Trail, index: int, kept: Wrapped, digest: bytes) -> Step:
+    """Plaintext of something wrapped before: what is allowed now decides, the DEK is the same.
+
+    The ledger carries no MAC, so its blob must prove to be this request's: by the DEK id that only this item of this
+    request has, or, if it was not stored, by the context at least.
+    """
     source = trail.usable(Permission.WRAP, kept.key, kept.version, Use.UNWRAP)
     if isinstance(source, Code):
         return Failed(source)
     parsed = blob.parse(kept.blob)
+    ids = {NO_ID, *dek_ids(request.key, moment_of(kept.id), (index,))}
+    if (parsed.key, parsed.version, parsed.dek) != (kept.key, kept.version, kept.id) or kept.id not in ids:
+        return Failed(Code.INTEGRITY)
     aad = blob.aad(parsed.header, source.key.tenant)
-    return Replaying(UnwrapDek(source.kek, aad, parsed.nonce, parsed.ciphertext), kept)
+    return Replaying(UnwrapDek(source.kek, aad, parsed.nonce, parsed.ciphertext), kept, digest)
 
 
 def _unwrap(case: Case, trail: _Trail) -> list[Step]:
@@ -189,7 +205,7 @@ def _rewrap(case: Case, trail: _Trail) -> list[Step]:
     def fresh(todo: Sequence[int]) -> Iterable[Step]:
         return [_rewrapped(case, trail, body.items[index], to) for index in todo]
 
-    return _resumed(case, len(body.items), fresh, lambda kept: kept)
+    return _resumed(case, len(body.items), fresh, lambda _, kept: kept)
 
 
 def _rewrapped(case: Case, trail: _Trail, item: RewrapItem, to: Usable | Code | None) -> Step:

@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from uuid import UUID
 
@@ -42,6 +42,8 @@ class LogCheck:
     _shift: int = 0
     _torn: bool = False
     _split: Flaw | None = None
+    _sure: int = 0
+    """So many records agreed with what was told elsewhere."""
 
     def __post_init__(self) -> None:
         self.told = sorted(self.told, key=lambda said: said.size)
@@ -55,14 +57,13 @@ class LogCheck:
         """The next rows, and the stored checkpoints up to their end; the index nodes that they complete."""
         for said in stored:
             self._chained(said)
-        points = sorted([*self._due(rows[-1].entry.index + 1), *stored], key=lambda said: said.size)
+        told = self._due(rows[-1].entry.index + 1)
         nodes: list[Node] = []
-        place, rest = 0, iter(rows)
-        for size in sorted({said.size for said in points}):
+        rest = iter(rows)
+        for size in sorted({said.size for said in (*told, *stored)}):
             nodes += self._append(list(islice(rest, max(0, size - self.size))))
-            here = [said for said in points[place:] if said.size == size]
-            place += len(here)
-            self._compare(size, here)
+            if size == self.size and not self._torn:
+                self._compare([one for one in told if one.size == size], [one for one in stored if one.size == size])
         return nodes + self._append(list(rest))
 
     def indexed(self, nodes: Iterable[Node], stored: Mapping[tiles.Place, bytes]) -> None:
@@ -146,21 +147,21 @@ class LogCheck:
             text = "its consistency proof is not the one"
             self._found(Fault.CHECKPOINT, size, said.size - 1, None, text)
 
-    def _compare(self, size: int, points: Sequence[Checkpoint]) -> None:
-        if self._torn or size != self.size:
-            return
+    def _compare(self, told: Sequence[Checkpoint], stored: Sequence[Checkpoint]) -> None:
+        """Both with the tree as it is now. Who wrote the store may have stored what fits: that confirms only itself."""
         found = root(self.frontier)
-        agreeing = [said for said in points if said.root == found]
-        if len(agreeing) < len(points) and self._split is None:
-            first = 0 if self.confirmed is None else self.confirmed.size
+        agreeing = [said for said in (*told, *stored) if said.root == found]
+        if len(agreeing) < len(told) + len(stored) and self._split is None:
+            honest = all(said.root == found for said in told)
+            first = self._sure if not honest or self.confirmed is None else self.confirmed.size
             text = "the records fit their hashes, but not the root that the fleet signed"
-            self._split = Flaw(self.tenant, Fault.REWRITTEN, first, size - 1, None, text)
+            self._split = Flaw(self.tenant, Fault.REWRITTEN, first, self.size - 1, None, text)
         if agreeing:
-            self.confirmed = agreeing[-1]
+            self.confirmed = agreeing[0]
+            self._sure = self.size if told and agreeing[0] is told[0] else self._sure
             if self._split is not None:
                 text = "the fleet signed two logs: this one, and one that was published or accepted before"
-                first, last = self._split.first, self._split.last
-                self._split = Flaw(self.tenant, Fault.FORKED, first, last, None, text)
+                self._split = replace(self._split, fault=Fault.FORKED, text=text)
 
     def _found(self, fault: Fault, first: int, last: int, leaf: UUID | None, text: str) -> None:
         self._keep(Flaw(self.tenant, fault, first, last, leaf, text))

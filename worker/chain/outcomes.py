@@ -33,8 +33,19 @@ def encode(outcome: Outcome) -> bytes | None:
     raise TypeError("an unwrap makes nothing and is never ledgered")
 
 
+class BadOutcome(ValueError):
+    """A ledger row holds what no release ever wrote."""
+
+
 def decode(raw: bytes) -> Outcome:
-    """Read what `encode` wrote. Raises `ValueError` for anything else: the ledger is ours alone."""
+    """Read what `encode` wrote. Raises `BadOutcome` for anything else: somebody edited the ledger."""
+    try:
+        return _decode(raw)
+    except (ValueError, IndexError):
+        raise BadOutcome("not an outcome that any release wrote") from None
+
+
+def _decode(raw: bytes) -> Outcome:
     kind, rest = raw[:1], raw[1:]
     if kind == b"\x01":
         return Failed(Code(rest.decode()))

@@ -40,7 +40,6 @@ class Case:
     chains: Chains
     unsealed: Unsealed = field(repr=False)
     opened: LedgerEntry | None
-    new_ids: NewIds = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

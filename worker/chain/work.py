@@ -75,10 +75,13 @@ class Replaying:
 
     op: UnwrapDek
     kept: Wrapped
+    context_digest: bytes
 
     def outcome(self, result: HsmResult) -> Outcome:
-        """The kept outcome, with its plaintext again."""
+        """The kept outcome, with its plaintext again; a blob with another context is not what was kept."""
         if isinstance(result, UnwrappedDek):
+            if not compare_digest(result.context_digest, self.context_digest):
+                return Failed(Code.INTEGRITY)
             return Wrapped(self.kept.id, self.kept.key, self.kept.version, self.kept.blob, result.dek)
         return _unexpected(result)
 
