@@ -89,7 +89,8 @@ class Sender:
         except RequestRefused as refusal:
             if refusal.code != Code.INTAKE_KEY_UNKNOWN:
                 raise
-        # The key rotated away under us, and nothing was done: seal to its successor, as a new request.
+        # The key rotated away under us. It was sent once (else this is `NoAnswer`), so nothing was done: seal to the
+        # successor, as a new request.
         return await self._request(order, items, await self._news.intake_key(self._recipient.suite, intake.sequence))
 
     async def command(self, operation: Operation, body: CommandBody, timeout_s: float) -> Result:
