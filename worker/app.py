@@ -69,6 +69,10 @@ class WrongFleet(Exception):
     """The database, the token and the settings do not belong together."""
 
 
+class WrongTopics(Exception):
+    """Topics are missing or not set as they have to be; `keyriver topics` shows and creates them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The edges of one process, open."""
@@ -219,6 +223,7 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain: finish what was begun, commit, leave the groups."""
+        await self._check_topics()
         await self._voice.renew(now_ms())
         await self._intake_keys.keep(now_ms())
         upkeep = asyncio.create_task(keep_up(self._duties()))
@@ -231,6 +236,15 @@ class Worker:
             upkeep.cancel()
             with suppress(asyncio.CancelledError):
                 await upkeep
+
+    async def _check_topics(self) -> None:
+        """Freshness and the ledger rest on the broker's settings (S3, D1): what breaks them is refused at start."""
+        topics = self._parts.topics
+        names = {name for lane in self.sources for name in topics.lane(lane)}
+        async with KafkaAdmin(self._parts.access) as admin:
+            differences = await admin.differences([spec for spec in specs(topics) if spec.name in names])
+        if differences:
+            raise WrongTopics("; ".join(map(str, differences)))
 
     async def _serve(self, stop: asyncio.Event) -> None:
         lanes = [asyncio.create_task(intake.run()) for intake in self.intakes.values()]
