@@ -8,11 +8,13 @@ import stat
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import parse_qs, urlparse
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from worker.model.rows import Suite
+from worker.model.topics import DAY_MS, REQUEST_RETENTION_MS
 
 CONFIG = "KEYRIVER_CONFIG"
 LOCAL_CONFIG = Path(".keyriver/keyriver.toml")
@@ -66,7 +68,8 @@ class Books(Reach):
     @field_validator("postgres_dsn_file")
     @classmethod
     def _dsn_exists(cls, path: Path) -> Path:
-        return _existing(path)
+        _parameters(_existing(path).read_text().strip())
+        return path
 
     def postgres_dsn(self) -> str:
         """The DSN, read now. Holds a password: don't print it."""
@@ -96,7 +99,8 @@ class Settings(Books):
     hsm_handles: int = Field(default=4096, ge=16)
 
     intake_suites: tuple[Suite, ...] = (Suite.X25519,)
-    ledger_window_days: int = Field(default=14, ge=1, le=365)
+    ledger_window_days: int = Field(default=14, gt=REQUEST_RETENTION_MS // DAY_MS, le=365)
+    """Longer than any request topic remembers: else a request could come again when its outcome is forgotten (D1)."""
     request_bytes: int = Field(default=2 * 1024 * 1024, ge=1024, le=8 * 1024 * 1024)
     request_items: int = Field(default=1000, ge=1, le=1000)
     batch_records: int = Field(default=500, ge=1, le=10_000)
@@ -130,7 +134,7 @@ class Settings(Books):
             self.kafka_protocol == "SSL" and self.kafka_cert_file is None
         ):
             raise ValueError("kafka_protocol: a production fleet needs SASL_SSL, or SSL with kafka_cert_file")
-        if "sslmode=verify-full" not in self.postgres_dsn():
+        if _parameters(self.postgres_dsn()).get("sslmode") != "verify-full":
             raise ValueError("postgres_dsn_file: a production fleet needs sslmode=verify-full")
         if stat.S_IMODE(self.hsm_pin_file.stat().st_mode) != stat.S_IRUSR:
             raise ValueError("hsm_pin_file: its mode must be 0400")
@@ -163,3 +167,15 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     return path
+
+
+def _parameters(dsn: str) -> dict[str, str]:
+    """The parameters of a DSN as asyncpg reads them: of a repeated one the last counts. Its errors would quote it."""
+    try:
+        address = urlparse(dsn)
+        found = parse_qs(address.query, strict_parsing=True) if address.query else {}
+    except ValueError:
+        raise ValueError("the address can't be read") from None
+    if address.scheme not in {"postgresql", "postgres"}:
+        raise ValueError("an address of the form postgresql://… is needed")
+    return {name: values[-1] for name, values in found.items()}
