@@ -37,12 +37,14 @@ class Spot(Protocol):
 
 
 class Consumed(Protocol):
-    """One record as aiokafka delivers it; `timestamp` in Unix milliseconds."""
+    """One record as aiokafka delivers it; `timestamp` in Unix milliseconds, by the broker's clock if its type is 1."""
 
     @property
     def offset(self) -> int: ...
     @property
     def timestamp(self) -> int: ...
+    @property
+    def timestamp_type(self) -> int: ...
     @property
     def key(self) -> bytes | None: ...
     @property
