@@ -164,7 +164,7 @@ async def test_many_take_turns_and_each_leaf_is_appended_once(
         return done
 
     writing = [settle(store, *[acme] * 100) for _ in range(20)]
-    *counts, _ = await asyncio.gather(*(work(one) for one in crowd), asyncio.gather(*writing))
+    counts, _ = await asyncio.gather(asyncio.gather(*(work(one) for one in crowd)), asyncio.gather(*writing))
     assert sum(counts) == 2000
     assert await value(pool, "SELECT count(DISTINCT number) FROM keyriver.log_entries WHERE tenant = $1", acme) == 2000
     hearing = Hearing(FLEET, keys.signing_key)

@@ -16,7 +16,7 @@ from worker.seal.frames import framed
 
 LEAF = b"keyriver-leaf/1"
 KEPT = 128
-"""Checkpoints of one chain that are remembered, evenly: between two of them a fork is placed."""
+"""Checkpoints of one chain that are remembered, the older the fewer: between two of them a fork is placed."""
 
 
 def hash_of(leaf: AuditLeaf, index: int) -> bytes:
@@ -71,7 +71,7 @@ class Told:
                 flaw = _forked(last, said) if last.size == said.previous_size else None
             self.chain.append(said)
             if len(self.chain) > KEPT:
-                del self.chain[:-1:2]
+                del self.chain[: KEPT // 2 : 2]
             return flaw
         for one in self.all():
             if one.size == said.size:
