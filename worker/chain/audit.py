@@ -71,7 +71,7 @@ class Told:
                 flaw = _forked(last, said) if last.size == said.previous_size else None
             self.chain.append(said)
             if len(self.chain) > KEPT:
-                del self.chain[: KEPT // 2 : 2]
+                del self.chain[1 : KEPT // 2 : 2]
             return flaw
         for one in self.all():
             if one.size == said.size:
