@@ -159,7 +159,7 @@ def leaf_body(request: Envelope, tenant: str, place: tuple[UUID, int] | None, co
         "tenant": tenant,
         "time_ms": request.time_ms,
         "type": request.type,
-        "version": None if place is None else place[1],
+        "version": None if place is None else place[1] or None,
     }
     return to_json(leaf)
 
@@ -172,19 +172,21 @@ def _tenant(request: Envelope) -> str:
 
 
 def _place(step: Step, outcome: Outcome) -> tuple[UUID, int] | None:
-    """The key version that the item used or would have used."""
+    """The key version that the item used or would have used; 0 when it came to no version."""
     if isinstance(outcome, Wrapped | Unwrapped | Rewrapped):
         return outcome.key, outcome.version
     if isinstance(step, Commanding):
         return None if step.version is None else (step.version.key, step.version.number)
     if isinstance(step, Rewrapping):
         return step.op.source.key, step.op.source.version
-    return (step.op.kek.key, step.op.kek.version) if isinstance(step, ITEM_WORK) else None
+    if isinstance(step, ITEM_WORK):
+        return step.op.kek.key, step.op.kek.version
+    return (outcome.key, 0) if isinstance(outcome, Failed) and outcome.key is not None else None
 
 
 def _word(outcome: Outcome, *, is_told_again: bool) -> str:
     if isinstance(outcome, Failed):
-        return outcome.code.value
+        return f"{outcome.code.value}: {outcome.why}" if outcome.why else outcome.code.value
     if is_told_again:
         return "REPEATED"
     return "UNCHANGED" if isinstance(outcome, Rewrapped) and outcome.unchanged else "OK"

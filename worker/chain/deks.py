@@ -50,20 +50,23 @@ class _Trail:
         self._case = case
         self._seen: dict[Seen, None] = {}
 
-    def usable(self, permission: Permission, key: UUID, version: int | None, use: Use | None = None) -> Usable | Code:
+    def usable(self, permission: Permission, key: UUID, version: int | None, use: Use | None = None) -> Usable | Failed:
         """As `Chains.for_client`, for a key that wraps DEKs; what it rests on is noted."""
         found = self._case.chains.for_client(self._case.client, permission, key, version, use)
         if isinstance(found, Code):
-            return found
+            return Failed(found, self._why(found, key), key)
         if found.key.purpose is not Purpose.WRAPS_DEKS:
-            return Code.WRONG_PURPOSE
+            return Failed(Code.WRONG_PURPOSE, key=key)
         self._seen.update(dict.fromkeys(found.seen))
         return found
 
-    def named(self, permission: Permission, name: str) -> Usable | Code:
+    def named(self, permission: Permission, name: str) -> Usable | Failed:
         """The active version of the key with this alias or id."""
         key = self._case.chains.key_id(self._case.client, name)
-        return key if isinstance(key, Code) else self.usable(permission, key, None)
+        return Failed(key, self._why(key, name)) if isinstance(key, Code) else self.usable(permission, key, None)
+
+    def _why(self, code: Code, name: str | UUID) -> str:
+        return self._case.chains.why_not_found(self._case.client, name) if code is Code.NOT_FOUND else ""
 
     def seen(self) -> tuple[Seen, ...]:
         """Every row once."""
@@ -106,8 +109,8 @@ def _wrap(case: Case, trail: _Trail) -> list[Step]:
 
     def fresh(todo: Sequence[int]) -> Iterable[Step]:
         target = trail.named(Permission.WRAP, body.key)
-        if isinstance(target, Code):
-            return [Failed(target) for _ in todo]
+        if isinstance(target, Failed):
+            return [target for _ in todo]
         if isinstance(case.unsealed, Code):
             return [Failed(case.unsealed) for _ in todo]
         return _wrappings(case, body, target, todo)
@@ -150,8 +153,8 @@ def _replayed(request: Request, trail: _Trail, index: int, kept: Wrapped, digest
     request has, or, if it was not stored, by the context at least.
     """
     source = trail.usable(Permission.WRAP, kept.key, kept.version, Use.UNWRAP)
-    if isinstance(source, Code):
-        return Failed(source)
+    if isinstance(source, Failed):
+        return source
     parsed = blob.parse(kept.blob)
     ids = {NO_ID, *dek_ids(request.key, moment_of(kept.id), (index,))}
     if (parsed.key, parsed.version, parsed.dek) != (kept.key, kept.version, kept.id) or kept.id not in ids:
@@ -168,8 +171,8 @@ def _unwrap(case: Case, trail: _Trail) -> list[Step]:
 
 def _unwrapped(case: Case, trail: _Trail, item: DekItem) -> Step:
     found = _source(case, trail, item, Permission.UNWRAP, None)
-    if isinstance(found, Code):
-        return Failed(found)
+    if isinstance(found, Failed):
+        return found
     parsed, source = found
     aad = blob.aad(parsed.header, source.key.tenant)
     return Unwrapping(UnwrapDek(source.kek, aad, parsed.nonce, parsed.ciphertext), context.digest(item.context))
@@ -177,23 +180,23 @@ def _unwrapped(case: Case, trail: _Trail, item: DekItem) -> Step:
 
 def _source(
     case: Case, trail: _Trail, item: DekItem | RewrapItem, permission: Permission, use: Use | None
-) -> tuple[blob.Blob, Usable] | Code:
+) -> tuple[blob.Blob, Usable] | Failed:
     """The parsed blob behind an item and the version it stands under. A stored row must agree with its own blob."""
     raw, row = item.blob, None
     if item.id is not None:
         row = case.facts.deks.get(item.id)
         if row is None:
-            return Code.NOT_FOUND
+            return Failed(Code.NOT_FOUND, "unknown DEK")
         raw = row.blob
     try:
         parsed = blob.parse(raw or b"")
     except blob.BadBlob:
-        return Code.UNWRAP_FAILED if row is None else Code.INTEGRITY
+        return Failed(Code.UNWRAP_FAILED, "form") if row is None else Failed(Code.INTEGRITY, "stored blob", row.key)
     source = trail.usable(permission, parsed.key, parsed.version, use)
-    if isinstance(source, Code):
+    if isinstance(source, Failed):
         return source
     if row is not None and (parsed.key, parsed.version, parsed.dek) != (row.key, row.version, row.id):
-        return Code.INTEGRITY
+        return Failed(Code.INTEGRITY, "stored row", row.key)
     return parsed, source
 
 
@@ -208,17 +211,17 @@ def _rewrap(case: Case, trail: _Trail) -> list[Step]:
     return _resumed(case, len(body.items), fresh, lambda _, kept: kept)
 
 
-def _rewrapped(case: Case, trail: _Trail, item: RewrapItem, to: Usable | Code | None) -> Step:
-    if isinstance(to, Code):
-        return Failed(to)
+def _rewrapped(case: Case, trail: _Trail, item: RewrapItem, to: Usable | Failed | None) -> Step:
+    if isinstance(to, Failed):
+        return to
     from_permission = Permission.REWRAP if to is None else Permission.REWRAP_FROM
     found = _source(case, trail, item, from_permission, Use.REWRAP_FROM)
-    if isinstance(found, Code):
-        return Failed(found)
+    if isinstance(found, Failed):
+        return found
     parsed, source = found
     target = to if to is not None else trail.usable(Permission.REWRAP, source.key.id, None)
-    if isinstance(target, Code):
-        return Failed(target)
+    if isinstance(target, Failed):
+        return target
     raw = parsed.header + parsed.nonce + parsed.ciphertext
     if (target.key.id, target.version.number) == (parsed.key, parsed.version):
         return Rewrapped(parsed.dek if item.id is not None else NO_ID, parsed.key, parsed.version, raw, unchanged=True)

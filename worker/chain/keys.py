@@ -13,7 +13,7 @@ from worker.model.codes import Code
 from worker.model.effects import Seen
 from worker.model.facts import Paging
 from worker.model.hsm import CreateKey, CreateMaster, Purpose, Wrapping
-from worker.model.ids import derived_id
+from worker.model.ids import derived_id, moment_of
 from worker.model.outcomes import Commanded
 from worker.model.replies import KeyListResult, KeyResult, TenantResult
 from worker.model.rows import FLEET_TENANT, Alias, Key, Origin, RowRef, State, Table, Tenant, Version
@@ -26,7 +26,7 @@ def create_tenant(case: Case, body: TenantCreateBody) -> Step | Code:
     tenant = Tenant(body.tenant, body.layers, body.minimum_suite, enabled=True, revision=1)
     key = _new_key(case, tenant, None, "")
     alias = Alias(body.tenant, tenant.id, key.id, 1)
-    material = _derived(case, "material")
+    material = _material(key.id, 1)
     version = _new_version(case, key, 1, 0, material)
     view = key_view(key, (alias.name,), (version,))
     return Commanding(
@@ -76,8 +76,7 @@ def rotate(case: Case, body: KeyRotateBody) -> Step | Code:
     retired = replace(current.version, state=State.DEACTIVATED, revision=current.version.revision + 1)
     name = min(case.facts.names.get(key.id, ()), default="")
     if key.parent is None:
-        # Its own label for each number: one that met a moved row goes on under the next, and finds nobody's object.
-        version = _new_version(case, key, number, 0, _derived(case, f"material/{number}"))
+        version = _new_version(case, key, number, 0, _material(key.id, number))
         above = current
     else:
         parent = case.facts.keys[key.parent]
@@ -168,6 +167,11 @@ def _is_taken(case: Case, tenant: str) -> bool:
 def _derived(case: Case, what: str) -> UUID:
     key = case.request.key
     return derived_id(case.request.time_ms, key.tenant, key.client, key.source, key.id, what)
+
+
+def _material(key: UUID, number: int) -> UUID:
+    """The token's label for one version of an L1: whoever makes it finds the same object, so none is left over."""
+    return derived_id(moment_of(key), str(key), str(number), "material")
 
 
 def _new_key(case: Case, tenant: Tenant, parent: Key | None, region: str) -> Key:

@@ -66,6 +66,16 @@ class Chains:
         number = row.active_version if version is None else version
         return self.usable(row, number, _USES[permission] if use is None else use)
 
+    def why_not_found(self, client: Client, name: str | UUID) -> str:
+        """For the audit trail: whether a key that was not found is unknown, another tenant's, or forbidden."""
+        alias = None if isinstance(name, UUID) else self._facts.aliases.get(name)
+        if alias is not None and alias.tenant != client.tenant:
+            return "foreign"
+        row = self._facts.keys.get(name) if isinstance(name, UUID) else None
+        if row is None:
+            return "unknown"
+        return "forbidden" if row.tenant == client.tenant else "foreign"
+
     def usable(self, key: Key, number: int, use: Use) -> Usable | Code:
         """What anybody who is allowed may use: switches and states of the key and of everything above it."""
         memo = (key.id, number, use)

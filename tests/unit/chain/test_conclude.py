@@ -34,7 +34,7 @@ from worker.model.codes import Code
 from worker.model.effects import Announce, Leaf, Settlement
 from worker.model.hsm import Fault, HsmFault
 from worker.model.operations import Operation
-from worker.model.outcomes import Commanded
+from worker.model.outcomes import Commanded, Failed
 from worker.model.requests import Envelope, Request
 
 WRAP = WrapBody(key="acme/eu/payments", items=[WrapItem(), WrapItem(), WrapItem()])
@@ -115,10 +115,10 @@ def test_one_leaf_for_each_key_version_and_one_for_items_that_touched_none() -> 
     plan = world.plan(world.request(Operation.UNWRAP, UnwrapBody(items=items)))
     results = [answer(plan.ops[0]), answer(plan.ops[1]), BAD, AWAY]
     assert leaves(conclude(plan, results, world.new_ids)) == {
-        at(PAYMENTS): {"OK": 1, "UNWRAP_FAILED": 1},
+        at(PAYMENTS): {"OK": 1, "UNWRAP_FAILED: bad-ciphertext": 1},
         at(PAYMENTS, 2): {"OK": 1},
         at(CARDS): {"DEFERRED": 1},
-        None: {"NOT_FOUND": 1, "UNWRAP_FAILED": 1},
+        None: {"NOT_FOUND: unknown DEK": 1, "UNWRAP_FAILED: form": 1},
     }
 
 
@@ -133,7 +133,7 @@ def test_a_rewrap_is_noted_where_it_went_and_a_failed_one_where_it_stood() -> No
     concluded = conclude(plan, [answer(plan.ops[0]), BAD, AWAY], world.new_ids)
     assert leaves(concluded) == {
         at(PAYMENTS, 2): {"OK": 1, "UNCHANGED": 1},
-        at(PAYMENTS): {"DEFERRED": 1, "UNWRAP_FAILED": 1},
+        at(PAYMENTS): {"DEFERRED": 1, "UNWRAP_FAILED: bad-ciphertext": 1},
     }
     world.keep(concluded)
     plan = world.plan(request)
@@ -160,7 +160,7 @@ def test_plaintext_that_could_not_be_told_again_is_noted_under_its_key() -> None
     world.keep(world.run(request))
     plan = world.plan(request)
     concluded = conclude(plan, [answer(plan.ops[0]), BAD, AWAY], world.new_ids)
-    assert leaves(concluded) == {at(PAYMENTS): {"REPEATED": 1, "UNWRAP_FAILED": 1, "DEFERRED": 1}}
+    assert leaves(concluded) == {at(PAYMENTS): {"REPEATED": 1, "UNWRAP_FAILED: bad-ciphertext": 1, "DEFERRED": 1}}
 
 
 # Commands.
@@ -238,3 +238,19 @@ def test_a_service_writes_into_its_own_log_only() -> None:
     (leaf,) = refuse(replace(request), Code.NOT_FOUND, world.new_ids).effects
     assert isinstance(leaf, Leaf)
     assert leaf.tenant == "acme"
+
+
+def test_only_the_trail_tells_why_a_key_was_not_found_and_which() -> None:
+    world = World()
+    asked = ("acme/eu/nothing", "bolt/eu/ledger", str(uid(77)))
+    words = []
+    for name in asked:
+        concluded = world.run(world.request(Operation.WRAP, WRAP.model_copy(update={"key": name})))
+        assert set(concluded.outcomes) == {Failed(Code.NOT_FOUND)}
+        ((place, counts),) = leaves(concluded).items()
+        words.append((place and place[0], *counts))
+    assert words == [
+        (None, "NOT_FOUND: unknown"),
+        (None, "NOT_FOUND: foreign"),
+        (str(uid(77)), "NOT_FOUND: unknown"),
+    ]
