@@ -7,6 +7,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from schemas import headers
 from schemas.samples import Sample, samples
+from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
 from worker.model.codes import MEANINGS, Family
 from worker.model.operations import Operation
@@ -16,7 +17,7 @@ from worker.seal.announcements import CertificateBody, IntakeBody
 from worker.seal.identity import IdentityDocument
 
 Json = dict[str, Any]
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 """Of the contract, not of the code: minor for additions, and there is no major one (DESIGN: stable for ever)."""
 DRAFT = "http://json-schema.org/draft-07/schema#"
 FORMAT = "application/schema+json;version=draft-07"
@@ -33,6 +34,7 @@ ANNOUNCEMENTS: dict[str, type[BaseModel]] = {
     "keyriver.certificate.v1": CertificateBody,
     "keyriver.intake-key.v1": IntakeBody,
 }
+CHECKPOINTS: dict[str, type[BaseModel]] = {"keyriver.checkpoint.v1": CheckpointBody}
 
 
 class _Quiet(GenerateJsonSchema):
@@ -56,7 +58,7 @@ def messages() -> dict[str, Json]:
         found[told] = _message("fleet", "reply", schema_of(REPLIES[operation], told))
     for name, model in EVENTS.items():
         found[name] = _message("fleet", "event", schema_of(model, name))
-    for name, model in ANNOUNCEMENTS.items():
+    for name, model in (ANNOUNCEMENTS | CHECKPOINTS).items():
         found[name] = _message("fleet", "announcement", schema_of(model, name))
     return found
 
@@ -156,6 +158,8 @@ def _topic(name: str) -> str:
             return f"{TOPICS.prefix}.{operation.topic}"
     if name in EVENTS:
         return TOPICS.events
+    if name in CHECKPOINTS:
+        return TOPICS.audit
     return TOPICS.intake if name in ANNOUNCEMENTS else TOPICS.replies
 
 
@@ -174,7 +178,8 @@ def _operations() -> Json:
                 "messages": [{"$ref": f"{told}/messages/{operation.reply_type}"}],
             },
         }
-    for name, topic in (("events", TOPICS.events), ("announcements", TOPICS.intake)):
+    sent = (("events", TOPICS.events), ("announcements", TOPICS.intake), ("checkpoints", TOPICS.audit))
+    for name, topic in sent:
         found[name] = {"action": "send", "channel": {"$ref": f"#/channels/{topic}"}}
     return found
 
