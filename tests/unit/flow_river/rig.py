@@ -188,7 +188,7 @@ class Rig:
         self.watch = Watch()
         self.progress = Progress()
         self.sink = self.bus.sink()
-        self.voice = RunVoice(FLEET, TOPICS.intake, self.token.fleet_keys, self.sink)
+        self.voice = RunVoice(FLEET, TOPICS.intake, self.token.fleet_keys, self.sink, clock=lambda: self.clock.ms)
         self.points: dict[str, Failpoint] = {}
         self._offsets = count()
         self.river = self.worker()
