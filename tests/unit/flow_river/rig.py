@@ -209,6 +209,7 @@ class Rig:
             fleet_keys=self.token.fleet_keys,
             sink=self.sink,
             progress=self.progress,
+            private_halves=self.memory.private_halves,
         )
         return River(
             opening=Opening(FLEET, TOPICS.prefix, BodyLimits(), clients),
