@@ -4,11 +4,13 @@ Bytes are standard base64 (RFC 4648, section 4). Unknown fields are refused. Lim
 but in `flow.opening`; the bounds here are the format's own.
 """
 
+import re
 from base64 import b64decode, b64encode
 from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -46,7 +48,24 @@ Base64 = Annotated[
 
 AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._/-]+$", min_length=1)]
 """`a-z0-9._-/`; a UUID also has this form, so one field takes either."""
-TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+_UUID_LIKE = r"^(?:-*[0-9a-f]){32}-*$"
+"""What Python reads as a UUID: dashes stand where they like."""
+
+
+def _is_no_uuid(name: str) -> str:
+    if re.match(_UUID_LIKE, name):
+        raise ValueError("a name must not look like a UUID")
+    return name
+
+
+TenantName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"),
+    AfterValidator(_is_no_uuid),
+    Field(json_schema_extra={"not": {"pattern": _UUID_LIKE}}),
+]
+"""Never like a UUID: the tenant's name is an alias, and would stand before the key id that it looks like. Every other
+alias has a slash in it."""
 ClientName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,126}$")]
 TopicName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 AliasPattern = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._/*?\[\]!-]*$", max_length=256)]
