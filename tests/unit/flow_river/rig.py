@@ -343,9 +343,10 @@ class Rig:
     def told(self, sent: Sent) -> list[Told]:
         """All answers to a request so far that are signed for this very attempt."""
         entries = [entry for entry in self.bus.entries(TOPICS.replies) if _id(entry) == sent.request.id]
-        return [told for entry in entries if (told := self._verified(sent, entry)) is not None]
+        return [told for entry in entries if (told := self.verified(sent, entry)) is not None]
 
-    def _verified(self, sent: Sent, entry: Entry) -> Told | None:
+    def verified(self, sent: Sent, entry: Entry) -> Told | None:
+        """The answer, if its signature is for this attempt."""
         value, operation = entry.value or b"", sent.request.operation
         claims = ReplyClaims(
             fleet=FLEET,
