@@ -20,16 +20,17 @@ from tests.unit.chain.world import (
 from worker.chain import blob, context
 from worker.chain.conclude import conclude
 from worker.chain.lifecycle import Use
+from worker.chain.outcomes import encode
 from worker.chain.plan import Conclusion
 from worker.chain.resolve import Usable
 from worker.chain.work import Replaying, Wrapping
 from worker.model.bodies import SealedDeks, WrapBody, WrapItem
 from worker.model.codes import Code
 from worker.model.effects import Count, LedgerEntry, StoreDeks
-from worker.model.hsm import Fault, HsmFault, HsmResult, Purpose, UnwrapDek, WrapDek
+from worker.model.hsm import Fault, HsmFault, HsmResult, Purpose, UnwrapDek, UnwrappedDek, WrapDek
 from worker.model.ids import NO_ID
 from worker.model.operations import Operation
-from worker.model.outcomes import Failed, Wrapped
+from worker.model.outcomes import Failed, Outcome, Rewrapped, Wrapped
 from worker.model.requests import Recipient, Request
 from worker.model.rows import Client, Dek, RowRef, State, Suite, Tenant
 from worker.seal.hpke import load_keypair
@@ -291,6 +292,75 @@ def test_open_items_of_the_callers_use_their_own_dek() -> None:
     (op,) = world.plan(request, deks).ops
     assert isinstance(op, WrapDek)
     assert op.dek == b"b" * 32
+
+
+def test_open_items_whose_deks_can_not_be_had_now_fail_alone() -> None:
+    """The intake key is forgotten: what was done is told all the same."""
+    world = World()
+    request = ask(world, 2, sealed=SEALED)
+    plan = world.plan(request, (b"a" * 32, b"b" * 32))
+    first = conclude(plan, [answer(plan.ops[0]), AWAY], world.new_ids)
+    world.keep(first)
+    steps = world.plan(request, Code.INTAKE_KEY_UNKNOWN).steps
+    assert steps == (replace(wrapped_of(first, 0), dek=b""), Failed(Code.INTAKE_KEY_UNKNOWN))
+
+
+# The ledger carries no MAC: who edits it gets nothing told and nothing unwrapped.
+
+
+def edited(world: World, request: Request, *outcomes: Outcome | bytes) -> None:
+    raw = tuple(one if isinstance(one, bytes) else encode(one) for one in outcomes)
+    world.ledger[request.key] = LedgerEntry(request.key, request.operation, request.body_digest, raw)
+
+
+@pytest.mark.parametrize(
+    "outcomes",
+    [
+        (b"",),
+        (b"\x01NO_SUCH_CODE",),
+        (b"\x02short",),
+        (Failed(Code.NOT_FOUND), Failed(Code.NOT_FOUND)),
+        (),
+        (Rewrapped(CARDS, CARDS, 1, b"blob", unchanged=False),),
+        (Wrapped(CARDS, PAYMENTS, 1, b"no blob"),),
+    ],
+)
+def test_what_no_release_ever_wrote_is_an_integrity_error(outcomes: tuple[Outcome | bytes, ...]) -> None:
+    world = World()
+    request = ask(world, 1, return_dek=True)
+    edited(world, request, *outcomes)
+    assert world.refusal(request) is Code.INTEGRITY
+
+
+@pytest.mark.parametrize("what", ["id", "key", "version", "another item's", "another request's"])
+def test_the_blob_of_something_else_is_not_unwrapped(what: str) -> None:
+    world = World()
+    world.rotate(PAYMENTS)
+    world.rotate(CARDS)
+    request = ask(world, 2, return_dek=True)
+    first, second = wrapped(finished(world, request))
+    (foreign,) = wrapped(finished(world, world.request(Operation.WRAP, request.body, id_="r2")))[:1]
+    changed = {
+        "id": replace(first, id=second.id),
+        "key": replace(first, key=CARDS),
+        "version": replace(first, version=1),
+        "another item's": second,
+        "another request's": foreign,
+    }[what]
+    edited(world, request, changed, second)
+    steps = world.plan(request).steps
+    assert steps[0] == Failed(Code.INTEGRITY)
+    assert isinstance(steps[1], Replaying)
+
+
+def test_the_blob_of_another_context_gives_no_plaintext() -> None:
+    """Of a DEK that is not stored only the context can tell."""
+    world = World()
+    request = ask(world, 1, store=False, return_dek=True)
+    finished(world, request)
+    again = finished(world, request, [UnwrappedDek(b"d" * 32, context.digest({"who": "else"}))])
+    assert again.outcomes == (Failed(Code.INTEGRITY),)
+    assert len(wrapped(finished(world, request))) == 1
 
 
 def test_what_was_open_under_the_old_version_is_done_under_the_new_one() -> None:
