@@ -25,9 +25,10 @@ TURN_S = 0.5
 """A leaf is in a signed log within a second, and a tenant's log has two checkpoints a second at most."""
 LEASE_S = 2.0
 """A dead holder's work is taken up after this; well before five seconds behind, when workers are no longer ready."""
-LEAVES = 1000
+LEAVES = 400
+"""At once: about 2 ms of hashing, then others have their turn on the loop (D6)."""
 LOGS = 100
-STEPS = 20
+STEPS = 50
 """Batches of each kind in one turn: a long backlog is no reason to lose the lease."""
 LATE = 100_000
 """Numbers that may still be open below the highest one: a settle ends within seconds."""
