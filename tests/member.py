@@ -15,6 +15,8 @@ from pathlib import Path
 from secrets import token_bytes
 from unittest.mock import patch
 
+import uvloop
+
 from worker.app import Parts, Worker, found, run_worker
 from worker.chain.plan import Decision
 from worker.flow.clock import boottime
@@ -52,7 +54,7 @@ def main(words: list[str]) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
     command, path, *names = words
-    asyncio.run(init(Path(path), names) if command == "init" else run(Path(path), [Lane(name) for name in names]))
+    uvloop.run(init(Path(path), names) if command == "init" else run(Path(path), [Lane(name) for name in names]))
 
 
 async def init(folder: Path, names: list[str]) -> None:
