@@ -62,4 +62,3 @@ def mac_input(row: Row) -> bytes:
             encoded = _ENCODERS[type(value)](value)
             pieces += name, len(encoded).to_bytes(4, "big"), encoded
     return b"".join(pieces)
-
