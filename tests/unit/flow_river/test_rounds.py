@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.flow_river.rig import PAYMENTS, TOPICS, Rig, Sent
+from tests.unit.flow_river.parts import Sent
+from tests.unit.flow_river.rig import PAYMENTS, TOPICS, Rig
 from worker.client.answers import Rewrap, Wrap
 from worker.flow import river
 from worker.flow.failpoints import NAMES, Failpoint, FailpointError
