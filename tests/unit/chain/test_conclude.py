@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from tests.unit.chain.world import (
+    BOLT_LEDGER,
     CARDS,
     EU,
     NOW,
@@ -242,7 +243,8 @@ def test_a_service_writes_into_its_own_log_only() -> None:
 
 def test_only_the_trail_tells_why_a_key_was_not_found_and_which() -> None:
     world = World()
-    asked = ("acme/eu/nothing", "bolt/eu/ledger", str(uid(77)))
+    world.put(replace(world.client("billing"), pattern="acme/eu/payments"))
+    asked = ("acme/eu/nothing", "bolt/eu/ledger", str(uid(77)), str(BOLT_LEDGER), "acme/eu/cards")
     words = []
     for name in asked:
         concluded = world.run(world.request(Operation.WRAP, WRAP.model_copy(update={"key": name})))
@@ -253,4 +255,6 @@ def test_only_the_trail_tells_why_a_key_was_not_found_and_which() -> None:
         (None, "NOT_FOUND: unknown"),
         (None, "NOT_FOUND: foreign"),
         (str(uid(77)), "NOT_FOUND: unknown"),
+        (str(BOLT_LEDGER), "NOT_FOUND: foreign"),
+        (str(CARDS), "NOT_FOUND: forbidden"),
     ]
