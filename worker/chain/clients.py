@@ -11,9 +11,9 @@ from worker.model.effects import Seen
 from worker.model.facts import Paging
 from worker.model.outcomes import Commanded
 from worker.model.replies import ClientListResult, ClientResult
-from worker.model.rows import FLEET_TENANT, Algorithm, Client, Role, RowRef, Table
-
-_KEY_BYTES = {Algorithm.ED25519: 32, Algorithm.ES256: 65}
+from worker.model.rows import FLEET_TENANT, Algorithm, Client, Role, RowRef, Suite, Table
+from worker.seal import hpke, signatures
+from worker.seal.errors import BadKey
 
 
 def add(case: Case, body: ClientAddBody) -> Step | Code:
@@ -22,7 +22,7 @@ def add(case: Case, body: ClientAddBody) -> Step | Code:
         return Code.NOT_FOUND
     if body.client in case.facts.clients or RowRef(Table.CLIENTS, body.client) in case.facts.tampered:
         return Code.EXISTS
-    if len(body.public_key) != _KEY_BYTES[body.algorithm] or (body.recipient_suite is None) != (not body.recipient_key):
+    if not (_verifies(body.algorithm, body.public_key) and _takes(body.recipient_suite, body.recipient_key)):
         return Code.MALFORMED
     client = Client(
         id=body.client,
@@ -50,7 +50,7 @@ def rotate(case: Case, body: ClientRotateBody) -> Step | Code:
         return client
     if client.role is Role.OFFICER and client.id != case.client.id:
         return Code.NOT_FOUND
-    if len(body.public_key) != _KEY_BYTES[body.algorithm]:
+    if not _verifies(body.algorithm, body.public_key):
         return Code.MALFORMED
     changed = replace(
         client,
@@ -84,6 +84,26 @@ def list_page(case: Case, body: ClientListBody) -> Step | Code:
 def client_paging(body: ClientListBody) -> Paging:
     """The page that this body asks for."""
     return Paging(body.tenant, body.after, body.limit + 1)
+
+
+def _verifies(algorithm: Algorithm, public_key: bytes) -> bool:
+    """Whether these bytes are a signing key; a client with another could never ask for anything."""
+    try:
+        signatures.check_public_key(algorithm, public_key)
+    except BadKey:
+        return False
+    return True
+
+
+def _takes(suite: Suite | None, public_key: bytes) -> bool:
+    """Whether answers can be sealed to this key; no suite and no key is a client that names one in each request."""
+    if suite is None:
+        return not public_key
+    try:
+        hpke.check_public_key(suite, public_key)
+    except BadKey:
+        return False
+    return True
 
 
 def _find(case: Case, tenant: str, name: str) -> Client | Code:

@@ -24,7 +24,9 @@ from worker.model.outcomes import Commanded, Failed
 from worker.model.replies import ClientListResult, ClientResult
 from worker.model.requests import Request
 from worker.model.rows import FLEET_TENANT, Algorithm, Client, Role, RowRef, Suite, Table
+from worker.seal.hpke import load_keypair
 
+POINT = load_keypair(Suite.P256, b"\x05" * 32).public
 ADD = ClientAddBody(
     tenant="acme",
     client="cards",
@@ -103,8 +105,11 @@ def test_a_service_is_registered_by_the_officer_who_signed() -> None:
         ({"public_key": b"k" * 31}, Code.MALFORMED),
         ({"public_key": b"k" * 65}, Code.MALFORMED),
         ({"algorithm": Algorithm.ES256}, Code.MALFORMED),
+        ({"algorithm": Algorithm.ES256, "public_key": b"\x04" + b"k" * 64}, Code.MALFORMED),  # no point of the curve
         ({"recipient_suite": Suite.X25519}, Code.MALFORMED),
         ({"recipient_key": b"r" * 32}, Code.MALFORMED),
+        ({"recipient_suite": Suite.X25519, "recipient_key": bytes(32)}, Code.MALFORMED),  # opens for anybody
+        ({"recipient_suite": Suite.P256, "recipient_key": b"r" * 32}, Code.MALFORMED),
     ],
 )
 def test_who_can_not_be_registered(changes: dict[str, object], expected: Code) -> None:
@@ -114,7 +119,8 @@ def test_who_can_not_be_registered(changes: dict[str, object], expected: Code) -
 @pytest.mark.parametrize(
     "changes",
     [
-        {"algorithm": Algorithm.ES256, "public_key": b"\x04" + b"k" * 64},
+        {"algorithm": Algorithm.ES256, "public_key": POINT},
+        {"recipient_suite": Suite.P256, "recipient_key": POINT},
         {"recipient_suite": Suite.X25519, "recipient_key": b"r" * 32},
     ],
 )
@@ -145,9 +151,9 @@ def test_a_new_signing_key_and_nothing_else() -> None:
 
 def test_a_rotation_to_another_algorithm() -> None:
     world = World()
-    body = ClientRotateBody(tenant="acme", client="billing", algorithm=Algorithm.ES256, public_key=b"\x04" + b"n" * 64)
+    body = ClientRotateBody(tenant="acme", client="billing", algorithm=Algorithm.ES256, public_key=POINT)
     assert put(world.run(ask(world, body))).algorithm is Algorithm.ES256
-    assert code(world, rotate(key=b"\x04" + b"n" * 64)) is Code.MALFORMED
+    assert code(world, rotate(key=POINT)) is Code.MALFORMED
 
 
 @pytest.mark.parametrize(
