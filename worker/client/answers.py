@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from worker.model.bodies import Body
+from worker.model.fields import Body
 from worker.model.operations import DATA_OPERATIONS, Operation
 from worker.model.replies import (
     ClientListResult,
