@@ -37,7 +37,7 @@ def add(case: Case, body: ClientAddBody) -> Step | Code:
         recipient_key=body.recipient_key,
         not_after_ms=body.not_after_ms,
         revoked=False,
-        enrolled_by=case.client.id,
+        enrolled_by=_principals(case),
         revision=1,
     )
     return _put(client, None, "keyriver.client.added.v1")
@@ -54,7 +54,7 @@ def rotate(case: Case, body: ClientRotateBody) -> Step | Code:
         client,
         algorithm=body.algorithm,
         public_key=body.public_key,
-        enrolled_by=case.client.id,
+        enrolled_by=_principals(case),
         revision=client.revision + 1,
     )
     return _put(changed, client, "keyriver.client.rotated.v1")
@@ -82,6 +82,11 @@ def list_page(case: Case, body: ClientListBody) -> Step | Code:
 def client_paging(body: ClientListBody) -> Paging:
     """The page that this body asks for."""
     return Paging(body.tenant, body.after, body.limit + 1)
+
+
+def _principals(case: Case) -> str:
+    """Who enrols: both officers, for then neither did it alone (S14)."""
+    return case.client.id if case.approval is None else f"{case.approval.asked_by}+{case.client.id}"
 
 
 def _find(case: Case, tenant: str, name: str) -> Client | Code:

@@ -36,7 +36,7 @@ def decide(
     late = None if is_answered(opened) else too_late(request, facts.now_ms, limits, known=opened is not None)  # 4
     if late is not None:
         return Refused(request, late)
-    case = Case(request, client, facts, chains, unsealed, opened, new_ids)  # 5
+    case = Case(request, client, facts, chains, unsealed, opened, new_ids, limits)  # 5
     decision = deks.plan(case) if request.operation in DATA_OPERATIONS else commands.plan(case)
     return _resting_on_client(decision, Seen(client.ref, client.revision))
 

@@ -1,4 +1,4 @@
-"""The bodies of the officers' commands on a key's life: version states, the switch, destruction, and approvals (S14)."""
+"""Bodies of the officers' commands on a key's life: version states, the switch, destruction, and approvals (S14)."""
 
 from uuid import UUID
 

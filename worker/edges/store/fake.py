@@ -48,7 +48,7 @@ class FakeStore:
 
     async def know(self, question: Question) -> Answer:
         """Never waits."""
-        return FakeRows(self.rows, self.deks).answer(question, self.ledger, self.clock())
+        return FakeRows(self.rows, self.deks, self.census).answer(question, self.ledger, self.clock())
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
         """Never waits: nothing can come between."""
