@@ -7,16 +7,17 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from schemas import headers
 from schemas.samples import Sample, samples
+from worker.chain.conclude import HINT
 from worker.model.bodies import BODIES
 from worker.model.codes import MEANINGS, Family
 from worker.model.operations import Operation
-from worker.model.replies import REPLIES, ClientResult, KeyResult, TenantResult
+from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
 from worker.model.topics import Cleanup, Topics, TopicSpec, specs
 from worker.seal.announcements import CertificateBody, IntakeBody
 from worker.seal.identity import IdentityDocument
 
 Json = dict[str, Any]
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 """Of the contract, not of the code: minor for additions, and there is no major one (DESIGN: stable for ever)."""
 DRAFT = "http://json-schema.org/draft-07/schema#"
 FORMAT = "application/schema+json;version=draft-07"
@@ -25,6 +26,23 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.tenant.created.v1": TenantResult,
     "keyriver.key.created.v1": KeyResult,
     "keyriver.key.rotated.v1": KeyResult,
+    "keyriver.key.activation.scheduled.v1": Transition,
+    "keyriver.key.activated.v1": Transition,
+    "keyriver.key.suspended.v1": Transition,
+    "keyriver.key.resumed.v1": Transition,
+    "keyriver.key.deactivated.v1": Transition,
+    "keyriver.key.compromised.v1": Transition,
+    "keyriver.key.disabled.v1": Transition,
+    "keyriver.key.enabled.v1": Transition,
+    "keyriver.key.destruction.scheduled.v1": Transition,
+    "keyriver.key.destruction.cancelled.v1": Transition,
+    "keyriver.key.destroyed.v1": Transition,
+    "keyriver.approval.requested.v1": ApprovalResult,
+    "keyriver.approval.approved.v1": ApprovalResult,
+    "keyriver.approval.rejected.v1": ApprovalResult,
+    "keyriver.approval.voided.v1": ApprovalResult,
+    "keyriver.approval.expired.v1": ApprovalResult,
+    HINT: Hint,
     "keyriver.client.added.v1": ClientResult,
     "keyriver.client.rotated.v1": ClientResult,
     "keyriver.client.revoked.v1": ClientResult,
@@ -154,6 +172,8 @@ def _topic(name: str) -> str:
     for operation in Operation:
         if name == operation.request_type:
             return f"{TOPICS.prefix}.{operation.topic}"
+    if name == HINT:
+        return TOPICS.hints
     if name in EVENTS:
         return TOPICS.events
     return TOPICS.intake if name in ANNOUNCEMENTS else TOPICS.replies
@@ -174,7 +194,7 @@ def _operations() -> Json:
                 "messages": [{"$ref": f"{told}/messages/{operation.reply_type}"}],
             },
         }
-    for name, topic in (("events", TOPICS.events), ("announcements", TOPICS.intake)):
+    for name, topic in (("events", TOPICS.events), ("hints", TOPICS.hints), ("announcements", TOPICS.intake)):
         found[name] = {"action": "send", "channel": {"$ref": f"#/channels/{topic}"}}
     return found
 

@@ -19,6 +19,7 @@ from worker.edges.bus.admin import KafkaAdmin
 from worker.edges.bus.progress import KafkaProgress
 from worker.edges.bus.sink import KafkaSink
 from worker.edges.bus.source import KafkaSource, Timing
+from worker.edges.bus.tail import Tail
 from worker.edges.hsm import HsmConfig, Pin, Token, open_token
 from worker.edges.store.attempts import PostgresAttempts
 from worker.edges.store.chores import fold, prune
@@ -36,6 +37,7 @@ from worker.flow.enrolling import Enrolling
 from worker.flow.executing import Executing
 from worker.flow.failpoints import Failpoints, parse
 from worker.flow.fresh import new_ids, now_ms
+from worker.flow.hints import Hints
 from worker.flow.intake import Bounds, Intake
 from worker.flow.intakekeys import IntakeKeys
 from worker.flow.knowing import Knowing
@@ -49,7 +51,7 @@ from worker.flow.unsealing import Unsealing
 from worker.flow.upkeep import Duty, keep_up
 from worker.flow.uses import Uses
 from worker.flow.voice import RunVoice
-from worker.model.topics import Lane, Topics, limits, specs
+from worker.model.topics import DAY_MS, Lane, Topics, limits, specs
 from worker.seal.identity import Identity
 from worker.settings import Reach, Settings
 from worker.watch.metrics import Metrics
@@ -204,7 +206,7 @@ class Worker:
             publishing=Publishing(parts.sink, self._dead_letters),
             fence=source,
             watch=parts.metrics,
-            limits=Limits(ledger_window_ms=round(settings.ledger_window.total_seconds() * 1000)),
+            limits=_limits(settings),
             new_ids=new_ids,
             failpoints=self._failpoints,
         )
@@ -213,7 +215,23 @@ class Worker:
         """Serve until `stop`, then drain: finish what was begun, commit, leave the groups."""
         await self._voice.renew(now_ms())
         await self._intake_keys.keep(now_ms())
-        upkeep = asyncio.create_task(keep_up(self._duties()))
+        async with self._hints() as hints:
+            await self._run([*self._duties(), hints], stop)
+
+    @asynccontextmanager
+    async def _hints(self) -> AsyncIterator[Duty]:
+        """Follow the broadcast from its present end on: no handle is loaded before."""
+        parts = self._parts
+        async with (
+            Tail(parts.access, parts.topics.hints, from_end=True) as said,
+            Tail(parts.access, parts.topics.intake) as certificates,
+        ):
+            key = parts.token.fleet_keys.signing_key
+            hints = Hints(parts.settings.fleet, key, said, certificates, parts.token.hsm, now_ms)
+            yield Duty("hints", hints.turn, 0.2)
+
+    async def _run(self, duties: Sequence[Duty], stop: asyncio.Event) -> None:
+        upkeep = asyncio.create_task(keep_up(duties))
         try:
             async with AsyncExitStack() as stack:
                 for source in self.sources.values():
@@ -235,7 +253,8 @@ class Worker:
 
     def _duties(self) -> list[Duty]:
         parts = self._parts
-        relay = Relay(parts.settings.fleet, parts.topics.events, PostgresOutbox(parts.pool), parts.sink, self._voice)
+        outbox, topics = PostgresOutbox(parts.pool), parts.topics
+        relay = Relay(parts.settings.fleet, topics.events, topics.hints, outbox, parts.sink, self._voice)
         return [
             Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
@@ -243,6 +262,14 @@ class Worker:
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
             Duty("fold", partial(fold, parts.pool), 30.0),
         ]
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        ledger_window_ms=round(settings.ledger_window.total_seconds() * 1000),
+        shortest_grace_ms=settings.destroy_grace_s * 1000,
+        recoverable_ms=None if settings.recoverable_days is None else settings.recoverable_days * DAY_MS,
+    )
 
 
 async def run_worker(

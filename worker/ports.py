@@ -8,7 +8,7 @@ from uuid import UUID
 from worker.model.effects import Announce, Settlement, Settling
 from worker.model.facts import Answer, Question
 from worker.model.hsm import HsmOp, HsmResult
-from worker.model.records import Catch, Outgoing, Partition, Undeliverable
+from worker.model.records import Catch, Entry, Outgoing, Partition, Undeliverable
 
 
 class Hsm(Protocol):
@@ -108,6 +108,18 @@ class Source(Protocol):
 
     def resume(self, partitions: Iterable[Partition]) -> None:
         """Fetch from these again."""
+        ...
+
+
+class Tail(Protocol):
+    """A topic read without a group. Raises `BusUnavailable` when the broker is away."""
+
+    async def wait(self, seconds: float) -> list[Entry]:
+        """What came next; empty after so many seconds."""
+        ...
+
+    async def catch_up(self) -> list[Entry]:
+        """Everything up to the end as it is now."""
         ...
 
 

@@ -17,6 +17,7 @@ from worker.model.rows import Suite
 CONFIG = "KEYRIVER_CONFIG"
 LOCAL_CONFIG = Path(".keyriver/keyriver.toml")
 DEVELOPMENT = "dev-"
+WEEK_S = 7 * 24 * 3600
 
 
 class Reach(BaseSettings):
@@ -83,6 +84,15 @@ class Settings(Reach):
 
     intake_suites: tuple[Suite, ...] = (Suite.X25519,)
     ledger_window_days: int = Field(default=14, ge=1, le=365)
+    destroy_grace_s: int = Field(
+        default=WEEK_S, ge=0, le=30 * 24 * 3600, description="The shortest grace of a destruction; 7 days at least"
+    )
+    recoverable_days: int | None = Field(
+        default=None,
+        ge=0,
+        le=36_500,
+        description="Longest life of any backup or topic; without it nothing is destroyed",
+    )
     request_bytes: int = Field(default=2 * 1024 * 1024, ge=1024, le=8 * 1024 * 1024)
     request_items: int = Field(default=1000, ge=1, le=1000)
     batch_records: int = Field(default=500, ge=1, le=10_000)
@@ -110,6 +120,8 @@ class Settings(Reach):
         """Production demands what S17 lists; each message names the setting."""
         if self.is_development:
             return self
+        if self.destroy_grace_s < WEEK_S:
+            raise ValueError("destroy_grace_s: a production fleet gives seven days at least")
         if self.failpoints:
             raise ValueError("failpoints: only for a fleet whose id begins with dev-")
         if self.kafka_protocol not in {"SSL", "SASL_SSL"} or (

@@ -23,7 +23,7 @@ from worker.model.effects import (
 from worker.model.hsm import HsmResult
 from worker.model.ids import NO_ID
 from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
-from worker.model.replies import Answer
+from worker.model.replies import Answer, Hint
 from worker.model.requests import Envelope, Request
 from worker.model.rows import Dek, Row, RowRef, Version
 
@@ -130,7 +130,7 @@ def _leaves(plan: Plan, outcomes: Sequence[Outcome], new_ids: NewIds) -> Iterato
 
 def hint(keys: Iterable[UUID]) -> bytes:
     """The body of the broadcast that these keys' handles, and those of all keys below them, must go (D7)."""
-    return json.dumps({"keys": [str(key) for key in keys]}, separators=(",", ":")).encode()
+    return Hint(keys=list(keys)).model_dump_json().encode()
 
 
 def _told(plan: Plan) -> Answer | None:

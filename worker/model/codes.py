@@ -45,6 +45,7 @@ class Code(StrEnum):
     KEY_EXHAUSTED = "KEY_EXHAUSTED"
     EXISTS = "EXISTS"
     CONFLICT = "CONFLICT"
+    PENDING = "PENDING"
     STILL_NEEDED = "STILL_NEEDED"
     GRACE_REFUSED = "GRACE_REFUSED"
     RECOVERY_UNKNOWN = "RECOVERY_UNKNOWN"
@@ -105,6 +106,7 @@ MEANINGS: dict[Code, Meaning] = {
     Code.KEY_EXHAUSTED: _caller("The key version reached its limit of encryptions; rotate the key."),
     Code.EXISTS: _caller("It exists already."),
     Code.CONFLICT: _caller("It changed in the meantime; read it again."),
+    Code.PENDING: _caller("Nothing is done yet: another officer has to approve this command."),
     Code.STILL_NEEDED: _caller(
         "Rows or blobs outside still need this version; move them, or force it by the key's name."
     ),

@@ -3,6 +3,7 @@
 Who reads an answer ignores what it doesn't know, so that workers may be newer than clients.
 """
 
+from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Base64, Reason
 from worker.model.hsm import Purpose
-from worker.model.operations import SECOND_OFFICER, Operation
+from worker.model.operations import Operation
 from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
 
 
@@ -20,12 +21,32 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+class ApprovalView(Answer):
+    """A command that needs, or needed, a second officer. `body` is its JSON as text; `digest` is what he signs."""
+
+    id: UUID
+    tenant: str
+    operation: str
+    body: str
+    asked_by: str
+    asked_ms: int
+    expires_ms: int
+    touched: list[str]
+    digest: Base64
+    state: ApprovalState
+    decided_by: str | None = None
+
+
 class ErrorResult(Answer):
-    """A refusal. `retry`: the identical request may succeed later. Readers take codes that came after them as text."""
+    """A refusal. `retry`: the identical request may succeed later. Readers take codes that came after them as text.
+
+    `pending` is there with the code PENDING: what a second officer has to approve.
+    """
 
     code: Code | str = Field(union_mode="left_to_right")
     message: str
     retry: bool
+    pending: ApprovalView | None = None
 
 
 ERRORS: dict[Code, ErrorResult] = {
@@ -183,25 +204,18 @@ class Transition(Answer):
     destruction: Destruction | None = None
 
 
-class ApprovalView(Answer):
-    """A command that needs, or needed, a second officer. `body` is its JSON as text; `digest` is what he signs."""
+class Hint(Answer):
+    """Broadcast: the handles of these keys, and of all keys below them, must go. No fact, and never needed (D7)."""
 
-    id: UUID
-    tenant: str
-    operation: str
-    body: str
-    asked_by: str
-    asked_ms: int
-    expires_ms: int
-    touched: list[str]
-    digest: Base64
-    state: ApprovalState
-    decided_by: str | None = None
+    keys: list[UUID]
 
 
 class PendingResult(Answer):
-    """Nothing is done yet: a second officer has to approve it."""
+    """What an officer is told whose command needs a second one: an `ErrorResult` with code PENDING, for all readers."""
 
+    code: Literal[Code.PENDING] = Code.PENDING
+    message: str = MEANINGS[Code.PENDING].message
+    retry: bool = False
     pending: ApprovalView
 
 
@@ -302,13 +316,11 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_REVOKE: ClientResult,
     Operation.CLIENT_LIST: ClientListResult,
 }
-"""What an item of each operation's answer is, if it is no `ErrorResult` and nothing pending."""
+"""What an item of each operation's answer is, if it is no `ErrorResult`."""
 
 
 def _reply_of(operation: Operation) -> type[Reply]:
     item: object = RESULTS[operation] | ErrorResult
-    if operation in SECOND_OFFICER:
-        item = RESULTS[operation] | PendingResult | ErrorResult
     name = "".join(word.capitalize() for word in operation.split(".")) + "Reply"
     return create_model(name, __base__=Reply, __doc__=Reply.__doc__, results=(list[item], Field(default=[])))  # type: ignore[valid-type]
 
