@@ -8,6 +8,7 @@ from typing import Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from worker.model.records import Entry, Partition
 
@@ -110,6 +111,8 @@ async def members(bootstrap: str, group: str) -> int:
     await admin.start()
     try:
         (answer,) = await admin.describe_consumer_groups([group])
+    except GroupCoordinatorNotAvailableError:  # on a new broker, until its first group is there
+        return 0
     finally:
         await admin.close()
     ((code, _, state, _, _, found, *_),) = answer.groups

@@ -23,6 +23,7 @@ from worker.edges.bus.tail import Tail
 from worker.edges.hsm import HsmConfig, Pin, Token, open_token
 from worker.edges.store.attempts import PostgresAttempts
 from worker.edges.store.chores import fold, prune
+from worker.edges.store.dues import PostgresDues
 from worker.edges.store.fleet import Fleet, found_fleet, read_fleet, record_backup
 from worker.edges.store.leases import PostgresLeases
 from worker.edges.store.migrate import check_schema, migrate
@@ -33,6 +34,7 @@ from worker.flow.alone import Quiet
 from worker.flow.answering import Answering
 from worker.flow.bodies import BodyLimits
 from worker.flow.deadletters import DeadLetters
+from worker.flow.due import DueWork
 from worker.flow.enrolling import Enrolling
 from worker.flow.executing import Executing
 from worker.flow.failpoints import Failpoints, parse
@@ -169,8 +171,8 @@ class Worker:
             progress=progress,
         )
         self._uses = Uses(PostgresLeases(parts.pool))
-        name = f"{socket.gethostname()}/{os.getpid()}"
-        self._dead_letters = DeadLetters(parts.topics.undelivered, name, parts.metrics)
+        self._name = f"{socket.gethostname()}/{os.getpid()}"
+        self._dead_letters = DeadLetters(parts.topics.undelivered, self._name, parts.metrics)
         timing = Timing(session_s=settings.kafka_session_s, heartbeat_s=settings.kafka_session_s / 4)
         self.sources = {
             lane: KafkaSource(parts.access, parts.topics.group(lane), parts.topics.lane(lane), timing) for lane in lanes
@@ -255,10 +257,21 @@ class Worker:
         parts = self._parts
         outbox, topics = PostgresOutbox(parts.pool), parts.topics
         relay = Relay(parts.settings.fleet, topics.events, topics.hints, outbox, parts.sink, self._voice)
+        due = DueWork(
+            self._name,
+            parts.token.serial,
+            _limits(parts.settings).recoverable_ms,
+            PostgresDues(parts.pool),
+            parts.store,
+            parts.trust,
+            parts.token.fleet_keys,
+            parts.token.hsm,
+        )
         return [
             Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
             Duty("outbox", relay.turn, 0.2),
+            Duty("due", due.turn, 1.0),
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
             Duty("fold", partial(fold, parts.pool), 30.0),
         ]

@@ -161,6 +161,18 @@ class Leases(Protocol):
         ...
 
 
+class Dues(Protocol):
+    """What falls due by the database's clock."""
+
+    async def lead(self, duty: str, holder: str, seconds: float) -> bool:
+        """Whether this holder leads the duty for so long from now: nobody else does, or he does already."""
+        ...
+
+    async def due(self, limit: int) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
+        """Key versions that are due, and pending approvals that are over; the longest due first."""
+        ...
+
+
 class Outbox(Protocol):
     """Facts without a record (D9), relayed until acknowledged."""
 
