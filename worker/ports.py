@@ -189,7 +189,7 @@ class Attempts(Protocol):
     """The memory of how often records killed their worker (D5), in Postgres."""
 
     async def assigned(self, group: str, partition: Partition, offset: int) -> int:
-        """Note an assignment at this offset; how many in a row began there and did not end cleanly, this one included."""
+        """Note an assignment at this offset; how many in a row began there without a clean end, with this one."""
         ...
 
     async def released(self, group: str, partition: Partition) -> None:

@@ -1,7 +1,7 @@
-"""What falls due without a request: activations, destructions and approvals that expire. Pure; the duty carries it out.
+"""What falls due without a request: activations, destructions, approvals that expire. Pure; a duty carries it out.
 
-A destruction takes two steps where a token object is involved. First the row says destroyed, so that no cancellation can
-come between; then the object goes, and only then is it told. Each step may be repeated: ids follow from the row.
+A destruction takes two steps where a token object is involved. First the row says destroyed, so that no cancellation
+can come between; then the object goes, and only then is it told. Each step may be repeated: ids follow from the row.
 """
 
 import json

@@ -32,7 +32,7 @@ def _system_ms() -> int:
 
 @dataclass(slots=True)
 class FakeStore:
-    """Implements `Store`, `Leases`, `Dues`, `Outbox` and `Attempts`. Tests may look into everything and tamper with it."""
+    """Implements `Store`, `Leases`, `Dues`, `Outbox` and `Attempts`. Tests may look into it and tamper."""
 
     clock: Callable[[], int] = _system_ms
     ledger: dict[LedgerKey, LedgerEntry] = field(default_factory=dict)
