@@ -49,7 +49,7 @@ async def test_red_button_at_layer_2(fleet: Fleet, house: House) -> None:
     # and every step stands on the tenant's audit trail, the report included
     told = await told_leaves(fleet, house.tenant, "keyriver.key.disable.v1")
     assert [leaf["now"] for leaf in told] == ["disabled"]
-    assert told[0]["blast"]["layers"][1]["deks"] == 3
+    assert told[0]["blast"] == pressed.blast.model_dump(mode="json")
 
 
 async def enabled_by_two(fleet: Fleet, house: House, pressed: DisableResult) -> None:

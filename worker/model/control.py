@@ -4,7 +4,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from worker.model.fields import MAX_INT, AliasName, Base64, Body, TenantName, Why
+from worker.model.fields import MAX_INT, AliasName, Base64, Body, TenantName, Uuid, Why
 
 
 class VersionBody(Body):
@@ -77,7 +77,7 @@ class ApprovalApproveBody(Body):
     """A second officer carries out a pending command; `digest` is that of the approval as he saw it."""
 
     tenant: TenantName
-    approval: UUID
+    approval: Uuid
     digest: Base64
 
 
@@ -85,7 +85,7 @@ class ApprovalRejectBody(Body):
     """End a pending command; its own officer may do that, too."""
 
     tenant: TenantName
-    approval: UUID
+    approval: Uuid
     why: Why = ""
 
 

@@ -3,6 +3,7 @@
 from base64 import b64decode, b64encode
 from enum import StrEnum
 from typing import Annotated
+from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, StringConstraints, WithJsonSchema
 
@@ -28,6 +29,9 @@ Base64 = Annotated[
 ]
 """Bytes in standard base64, strictly: no other characters, padding as it must be."""
 
+_UUID = "^[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
+Uuid = Annotated[UUID, WithJsonSchema({"type": "string", "format": "uuid", "pattern": _UUID})]
+"""An id that must be there; the pattern says so to readers that don't look at formats."""
 AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._/-]+$", min_length=1)]
 """`a-z0-9._-/`; a UUID also has this form, so one field takes either."""
 TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
