@@ -8,6 +8,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from schemas import headers
 from schemas.samples import Sample, samples
 from worker.chain.conclude import HINT
+from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
 from worker.model.codes import MEANINGS, Family
 from worker.model.operations import Operation
@@ -51,6 +52,7 @@ ANNOUNCEMENTS: dict[str, type[BaseModel]] = {
     "keyriver.certificate.v1": CertificateBody,
     "keyriver.intake-key.v1": IntakeBody,
 }
+CHECKPOINTS: dict[str, type[BaseModel]] = {"keyriver.checkpoint.v1": CheckpointBody}
 
 
 class _Quiet(GenerateJsonSchema):
@@ -74,7 +76,7 @@ def messages() -> dict[str, Json]:
         found[told] = _message("fleet", "reply", schema_of(REPLIES[operation], told))
     for name, model in EVENTS.items():
         found[name] = _message("fleet", "event", schema_of(model, name))
-    for name, model in ANNOUNCEMENTS.items():
+    for name, model in (ANNOUNCEMENTS | CHECKPOINTS).items():
         found[name] = _message("fleet", "announcement", schema_of(model, name))
     return found
 
@@ -176,6 +178,8 @@ def _topic(name: str) -> str:
         return TOPICS.hints
     if name in EVENTS:
         return TOPICS.events
+    if name in CHECKPOINTS:
+        return TOPICS.audit
     return TOPICS.intake if name in ANNOUNCEMENTS else TOPICS.replies
 
 
@@ -194,7 +198,13 @@ def _operations() -> Json:
                 "messages": [{"$ref": f"{told}/messages/{operation.reply_type}"}],
             },
         }
-    for name, topic in (("events", TOPICS.events), ("hints", TOPICS.hints), ("announcements", TOPICS.intake)):
+    sent = (
+        ("events", TOPICS.events),
+        ("hints", TOPICS.hints),
+        ("announcements", TOPICS.intake),
+        ("checkpoints", TOPICS.audit),
+    )
+    for name, topic in sent:
         found[name] = {"action": "send", "channel": {"$ref": f"#/channels/{topic}"}}
     return found
 

@@ -299,6 +299,9 @@ def samples() -> dict[str, Sample]:
     for case in _vectors("announcements")["cases"]:
         name = {"certificate": "keyriver.certificate.v1", "intake": "keyriver.intake-key.v1"}[case["kind"]]
         found[name] = Sample(name, {"content-type": "application/json"}, json.loads(case["value"]))
+    checkpoint = json.loads(_vectors("audit")["checkpoints"][1]["value"])
+    name = "keyriver.checkpoint.v1"
+    found[name] = Sample(name, {"content-type": "application/json"}, checkpoint)
     return found
 
 

@@ -24,7 +24,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
-from tests.processes import Member
+from tests import member
+from tests.processes import Birth, Member
 from tests.stack import CHECKOUT, Services
 from tests.tap import Tap, backlog, members
 from worker.client import KeyriverClient, Pending
@@ -109,13 +110,20 @@ class Fleet:
 
     # Processes.
 
-    def start(self, *, lanes: Sequence[Lane] = tuple(Lane), failpoints: str = "", **settings: object) -> Member:
+    def start(
+        self,
+        *,
+        lanes: Sequence[Lane] = tuple(Lane),
+        failpoints: str = "",
+        born: Birth = member.born,
+        **settings: object,
+    ) -> Member:
         """One more worker. It is at work once `at_work` says so, or once something is answered."""
         more = {f"KEYRIVER_{name.upper()}": str(value) for name, value in settings.items()}
         env = {**self.env, **more, "KEYRIVER_FAILPOINTS": failpoints}
-        member = Member(f"worker-{next(self._numbers)}", self.folder, env, lanes)
-        self.members.append(member)
-        return member
+        made = Member(f"worker-{next(self._numbers)}", self.folder, env, lanes, born)
+        self.members.append(made)
+        return made
 
     async def at_work(self, count: int, lanes: Sequence[Lane] = tuple(Lane), seconds: float = WAIT_S) -> None:
         """Wait until every one of these lanes has so many members that have their partitions."""

@@ -17,6 +17,7 @@ from tests import member
 from worker.model.topics import Lane
 
 POLL_S = 0.02
+Birth = Callable[[Mapping[str, str], str, list[str]], None]
 NURSERY = get_context("forkserver")
 """Forks from a process that has imported everything and done nothing: a worker starts in a tenth of the time."""
 NURSERY.set_forkserver_preload(["tests.member"])
@@ -34,12 +35,15 @@ async def until(holds: Callable[[], bool], what: str, seconds: float = 20.0) -> 
 class Member:
     """One worker process that runs some lanes."""
 
-    def __init__(self, name: str, folder: Path, env: Mapping[str, str], lanes: Sequence[Lane]) -> None:
+    def __init__(
+        self, name: str, folder: Path, env: Mapping[str, str], lanes: Sequence[Lane], born: Birth = member.born
+    ) -> None:
+        """`born`: how its life begins, if not as a worker's usually does; a function that can be imported."""
         self.name = name
         self.log_file = folder / f"{name}.log"
         self._port_file = folder / f"{name}.port"
         words = ["run", str(self._port_file), *lanes]
-        self._process = NURSERY.Process(target=member.born, args=(dict(env), str(self.log_file), words), name=name)
+        self._process = NURSERY.Process(target=born, args=(dict(env), str(self.log_file), words), name=name)
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid

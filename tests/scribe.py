@@ -186,8 +186,12 @@ class Scribe:
 
     async def send(self, draft: Draft, partition: int | None = None) -> None:
         """Sign it and put it on its topic."""
-        self._sent[draft.id].append(draft)
+        self.expect(draft)
         await self._fleet.send(draft.record(partition))
+
+    def expect(self, draft: Draft) -> None:
+        """Read the answers to it, whoever sends it and in whatever form."""
+        self._sent[draft.id].append(draft)
 
     # Reading.
 

@@ -4,6 +4,7 @@ One process has one token, one pool of connections and its lanes.
 """
 
 import asyncio
+import gc
 import os
 import resource
 import socket
@@ -26,6 +27,7 @@ from worker.edges.store.chores import fold, prune
 from worker.edges.store.dues import PostgresDues
 from worker.edges.store.fleet import Fleet, found_fleet, read_fleet, record_backup
 from worker.edges.store.leases import PostgresLeases
+from worker.edges.store.log import PostgresAuditLog
 from worker.edges.store.migrate import check_schema, migrate
 from worker.edges.store.outbox import PostgresOutbox
 from worker.edges.store.pool import Pool, PostgresSettings, connected
@@ -48,6 +50,7 @@ from worker.flow.publishing import Publishing
 from worker.flow.registry import Clients
 from worker.flow.relay import Relay
 from worker.flow.river import River
+from worker.flow.sequencer import TURN_S, Sequencer
 from worker.flow.trust import Trust
 from worker.flow.unsealing import Unsealing
 from worker.flow.upkeep import Duty, keep_up
@@ -62,8 +65,16 @@ SWITCH_INTERVAL_S = 5e-5
 """Short calls that release the GIL crawl beside a busy loop at Python's default of 5 ms (FACTS 2.12)."""
 
 
+GC_THRESHOLDS = (50_000, 20, 50)
+"""A batch makes some ten thousand short-lived objects without cycles; looking for cycles every 700 is a waste."""
+
+
 class WrongFleet(Exception):
     """The database, the token and the settings do not belong together."""
+
+
+class WrongTopics(Exception):
+    """Topics are missing or not set as they have to be; `keyriver topics` shows and creates them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +181,7 @@ class Worker:
             sink=parts.sink,
             progress=progress,
         )
+        self._quiet = Quiet()
         self._uses = Uses(PostgresLeases(parts.pool))
         self._name = f"{socket.gethostname()}/{os.getpid()}"
         self._dead_letters = DeadLetters(parts.topics.undelivered, self._name, parts.metrics)
@@ -215,6 +227,7 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain: finish what was begun, commit, leave the groups."""
+        await self._check_topics()
         await self._voice.renew(now_ms())
         await self._intake_keys.keep(now_ms())
         async with self._hints() as hints:
@@ -244,6 +257,15 @@ class Worker:
             with suppress(asyncio.CancelledError):
                 await upkeep
 
+    async def _check_topics(self) -> None:
+        """Freshness and the ledger rest on the broker's settings (S3, D1): what breaks them is refused at start."""
+        topics = self._parts.topics
+        names = {name for lane in self.sources for name in topics.lane(lane)}
+        async with KafkaAdmin(self._parts.access) as admin:
+            differences = await admin.differences([spec for spec in specs(topics) if spec.name in names])
+        if differences:
+            raise WrongTopics("; ".join(map(str, differences)))
+
     async def _serve(self, stop: asyncio.Event) -> None:
         lanes = [asyncio.create_task(intake.run()) for intake in self.intakes.values()]
         stopping = asyncio.create_task(stop.wait())
@@ -272,9 +294,21 @@ class Worker:
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
             Duty("outbox", relay.turn, 0.2),
             Duty("due", due.turn, 1.0),
+            Duty("audit log", self._sequencer().turn, TURN_S),
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
             Duty("fold", partial(fold, parts.pool), 30.0),
         ]
+
+    def _sequencer(self) -> Sequencer:
+        parts = self._parts
+        return Sequencer(
+            parts.settings.fleet,
+            parts.topics.audit,
+            new_ids(1)[0],
+            PostgresAuditLog(parts.pool),
+            parts.token.fleet_keys,
+            parts.sink,
+        )
 
 
 def _limits(settings: Settings) -> Limits:
@@ -291,6 +325,7 @@ async def run_worker(
     """One worker process, from the first connection to the last commit. `serving` learns of the worker (for health)."""
     harden(settings)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.set_threshold(*GC_THRESHOLDS)
     async with open_parts(settings, Metrics()) as parts:
         worker = Worker(parts, lanes)
         serving(worker, parts)

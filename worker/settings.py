@@ -8,11 +8,13 @@ import stat
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import parse_qs, urlparse
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from worker.model.rows import Suite
+from worker.model.topics import DAY_MS, REQUEST_RETENTION_MS
 
 CONFIG = "KEYRIVER_CONFIG"
 LOCAL_CONFIG = Path(".keyriver/keyriver.toml")
@@ -59,7 +61,23 @@ class Reach(BaseSettings):
         return None if self.kafka_password_file is None else self.kafka_password_file.read_text().strip()
 
 
-class Settings(Reach):
+class Books(Reach):
+    """What an auditor's machine needs besides: a login to Postgres that may read."""
+
+    postgres_dsn_file: Path = Field(description="A file that holds the DSN, password included")
+
+    @field_validator("postgres_dsn_file")
+    @classmethod
+    def _dsn_exists(cls, path: Path) -> Path:
+        _parameters(_existing(path).read_text().strip())
+        return path
+
+    def postgres_dsn(self) -> str:
+        """The DSN, read now. Holds a password: don't print it."""
+        return self.postgres_dsn_file.read_text().strip()
+
+
+class Settings(Books):
     """Everything that a worker and the command line need to know. `keyriver doctor` explains what is wrong."""
 
     model_config = SettingsConfigDict(extra="forbid")
@@ -71,7 +89,6 @@ class Settings(Reach):
     kafka_replicas: int = Field(default=1, ge=1, le=10)
     kafka_partitions: int = Field(default=12, ge=1, le=1000)
 
-    postgres_dsn_file: Path = Field(description="A file that holds the DSN, password included")
     postgres_pool: int = Field(default=6, ge=2, le=64)
 
     hsm_module: Path = Field(description="The PKCS#11 module")
@@ -83,7 +100,8 @@ class Settings(Reach):
     hsm_handles: int = Field(default=4096, ge=16)
 
     intake_suites: tuple[Suite, ...] = (Suite.X25519,)
-    ledger_window_days: int = Field(default=14, ge=1, le=365)
+    ledger_window_days: int = Field(default=14, gt=REQUEST_RETENTION_MS // DAY_MS, le=365)
+    """Longer than any request topic remembers: else a request could come again when its outcome is forgotten (D1)."""
     destroy_grace_s: int = Field(
         default=WEEK_S, ge=0, le=30 * 24 * 3600, description="The shortest grace of a destruction; 7 days at least"
     )
@@ -104,7 +122,7 @@ class Settings(Reach):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     failpoints: str = Field(default="", description="Tests only; refused outside development")
 
-    @field_validator("postgres_dsn_file", "hsm_pin_file", "hsm_module")
+    @field_validator("hsm_pin_file", "hsm_module")
     @classmethod
     def _exists(cls, path: Path) -> Path:
         return _existing(path)
@@ -128,7 +146,7 @@ class Settings(Reach):
             self.kafka_protocol == "SSL" and self.kafka_cert_file is None
         ):
             raise ValueError("kafka_protocol: a production fleet needs SASL_SSL, or SSL with kafka_cert_file")
-        if "sslmode=verify-full" not in self.postgres_dsn():
+        if _parameters(self.postgres_dsn()).get("sslmode") != "verify-full":
             raise ValueError("postgres_dsn_file: a production fleet needs sslmode=verify-full")
         if stat.S_IMODE(self.hsm_pin_file.stat().st_mode) != stat.S_IRUSR:
             raise ValueError("hsm_pin_file: its mode must be 0400")
@@ -143,10 +161,6 @@ class Settings(Reach):
     def ledger_window(self) -> timedelta:
         """How long a request is remembered."""
         return timedelta(days=self.ledger_window_days)
-
-    def postgres_dsn(self) -> str:
-        """The DSN, read now. Holds a password: don't print it."""
-        return self.postgres_dsn_file.read_text().strip()
 
     def hsm_pin(self) -> str:
         """The PIN, read now."""
@@ -165,3 +179,15 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     return path
+
+
+def _parameters(dsn: str) -> dict[str, str]:
+    """The parameters of a DSN as asyncpg reads them: of a repeated one the last counts. Its errors would quote it."""
+    try:
+        address = urlparse(dsn)
+        found = parse_qs(address.query, strict_parsing=True) if address.query else {}
+    except ValueError:
+        raise ValueError("the address can't be read") from None
+    if address.scheme not in {"postgresql", "postgres"}:
+        raise ValueError("an address of the form postgresql://… is needed")
+    return {name: values[-1] for name, values in found.items()}

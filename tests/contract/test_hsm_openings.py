@@ -141,6 +141,13 @@ async def test_a_slow_token_answers_what_it_could_and_the_loop_is_free(token: Lo
         shim.delay(0)
 
 
+async def test_a_start_takes_its_own_time_whatever_the_river_may_wait(token: LocalToken) -> None:
+    async with Closing(await opened(token, fleet_timeout_s=1e-6)) as made:
+        assert len(made.fleet_keys.signing_key) == 65
+        with pytest.raises(TokenUnavailable, match="in time"):
+            await made.fleet_keys.mac([b"row"])
+
+
 async def test_what_is_done_is_told(token: LocalToken) -> None:
     seen = Watcher()
     async with Closing(await opened(token, observer=seen, sessions=1)) as made:

@@ -49,8 +49,8 @@ async def test_997_results_and_three_errors(fleet: Fleet, house: House, repetiti
 
 
 def _flip(blob: bytes, chance: Random) -> bytes:
-    """One bit of nonce, ciphertext or tag; the header (44 bytes) names the key and is another story."""
-    place = chance.randrange(44, len(blob))
+    """One bit of nonce, ciphertext or tag; the header (41 bytes) names the key and is another story."""
+    place = chance.randrange(41, len(blob))
     return blob[:place] + bytes([blob[place] ^ 1 << chance.randrange(8)]) + blob[place + 1 :]
 
 

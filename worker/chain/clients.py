@@ -44,10 +44,12 @@ def add(case: Case, body: ClientAddBody) -> Step | Code:
 
 
 def rotate(case: Case, body: ClientRotateBody) -> Step | Code:
-    """Replace the signing key."""
+    """Replace the signing key. An officer's only by himself: who could replace another's would be two (S14)."""
     client = _find(case, body.tenant, body.client)
     if isinstance(client, Code):
         return client
+    if client.role is Role.OFFICER and client.id != case.client.id:
+        return Code.NOT_FOUND
     if len(body.public_key) != _KEY_BYTES[body.algorithm]:
         return Code.MALFORMED
     changed = replace(

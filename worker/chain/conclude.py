@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeGuard
 from uuid import UUID
+
+from pydantic_core import to_json
 
 from worker.chain.outcomes import encode
 from worker.chain.plan import Conclusion, NewIds, Plan
-from worker.chain.work import ITEM_WORK, Commanding, Replaying, Rewrapping, Step, Wrapping
+from worker.chain.work import ITEM_WORK, Commanding, Rewrapping, Step, Wrapping
 from worker.model.bodies import RewrapBody, WrapBody
 from worker.model.codes import Code
 from worker.model.effects import (
@@ -25,7 +28,7 @@ from worker.model.ids import NO_ID
 from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
 from worker.model.replies import Answer, Hint
 from worker.model.requests import Envelope, Request
-from worker.model.rows import Dek, Row, RowRef, Version
+from worker.model.rows import FLEET_TENANT, Dek, Row, RowRef, Version
 
 _LEAF_FORM = 1
 HINT = "keyriver.hint.v1"
@@ -67,11 +70,16 @@ def _ledger(plan: Plan, outcomes: Iterable[Outcome]) -> LedgerEntry | None:
     request = plan.request
     if not is_ledgered(request):
         return None
-    kept: tuple[bytes | None, ...] = (None,) * len(plan.steps) if plan.opened is None else plan.opened.outcomes
-    encoded = tuple(old if old is not None else encode(new) for old, new in zip(kept, outcomes, strict=True))
+    pairs = zip(_kept(plan), outcomes, strict=True)
+    encoded = tuple(old if old is not None else encode(new) for old, new in pairs)
     if plan.opened is not None and encoded == plan.opened.outcomes:
         return None
     return LedgerEntry(request.key, request.operation, request.body_digest, encoded)
+
+
+def _kept(plan: Plan) -> tuple[bytes | None, ...]:
+    """What the ledger has of each item: those are told again."""
+    return (None,) * len(plan.steps) if plan.opened is None else plan.opened.outcomes
 
 
 def _effects(plan: Plan, outcomes: Sequence[Outcome], rows: tuple[Row, ...]) -> Iterator[Effect]:
@@ -81,7 +89,7 @@ def _effects(plan: Plan, outcomes: Sequence[Outcome], rows: tuple[Row, ...]) -> 
     deks: list[Dek] = []
     moved: dict[UUID, MoveDek] = {}
     census: dict[tuple[UUID, int], list[int]] = {}
-    for step, outcome in zip(plan.steps, outcomes, strict=True):
+    for step, outcome, kept in zip(plan.steps, outcomes, _kept(plan), strict=True):
         if isinstance(outcome, Wrapped) and isinstance(step, Wrapping):
             stored = outcome.id != NO_ID
             if stored:
@@ -94,13 +102,19 @@ def _effects(plan: Plan, outcomes: Sequence[Outcome], rows: tuple[Row, ...]) -> 
             if moves:
                 _add(census, step.op.source.key, step.op.source.version, -1, 0)
             _add(census, outcome.key, outcome.version, int(moves), int(leaves_us or not step.stored))
+        elif leaves_us and kept is None and _is_current_row(outcome):
+            _add(census, outcome.key, outcome.version, 0, 1)
     yield from moved.values()
     if deks:
         yield StoreDeks(tuple(deks))
     for (key, version), (stored_delta, outside) in census.items():
         yield Count(key, version, stored_delta, outside)
-    for row in rows:
-        yield PutRow(row)
+    yield from map(PutRow, rows)
+
+
+def _is_current_row(outcome: Outcome) -> TypeGuard[Rewrapped]:
+    """A stored DEK that a rewrap found current: its blob goes out as it stands."""
+    return isinstance(outcome, Rewrapped) and outcome.unchanged and outcome.id != NO_ID
 
 
 def _add(census: dict[tuple[UUID, int], list[int]], key: UUID, version: int, stored: int, outside: int) -> None:
@@ -112,9 +126,9 @@ def _add(census: dict[tuple[UUID, int], list[int]], key: UUID, version: int, sto
 def _leaves(plan: Plan, outcomes: Sequence[Outcome], new_ids: NewIds) -> Iterator[Effect]:
     """One audit leaf per key version, one for items that touched none (S16), and the command's event."""
     groups: dict[tuple[UUID, int] | None, dict[str, int]] = {}
-    for step, outcome in zip(plan.steps, outcomes, strict=True):
+    for step, outcome, kept in zip(plan.steps, outcomes, _kept(plan), strict=True):
         counts = groups.setdefault(_place(step, outcome), {})
-        word = _word(step, outcome)
+        word = _word(outcome, is_told_again=kept is not None)
         counts[word] = counts.get(word, 0) + 1
     tenant = _tenant(plan.request)
     for place, leaf_id in zip(groups, new_ids(len(groups)), strict=True):
@@ -149,35 +163,38 @@ def leaf_body(
     request: Envelope, tenant: str, place: tuple[UUID, int] | None, counts: dict[str, int], told: Answer | None = None
 ) -> bytes:
     """Who, what, key and version, outcome counts, item digest, algorithm: canonical JSON without secrets."""
-    leaf: dict[str, object] = {
-        "form": _LEAF_FORM,
-        "tenant": tenant,
-        "client": request.key.client,
-        "type": request.type,
-        "source": request.key.source,
-        "request": request.key.id,
-        "time_ms": request.time_ms,
-        "appended_ms": request.record.appended_ms,
-        "key": None if place is None else str(place[0]),
-        "version": None if place is None else place[1],
+    leaf: dict[str, object] = {  # in the order of names, which is the canonical one
         "algorithm": "AES-256-GCM",
-        "counts": counts,
+        "appended_ms": request.record.appended_ms,
+        "client": request.key.client,
+        "correlation": request.route.correlation,
+        "counts": dict(sorted(counts.items())),
+        "form": _LEAF_FORM,
         "items": request.body_digest.hex(),
+        "key": None if place is None else str(place[0]),
+        "request": request.key.id,
         "signed": request.signed_digest.hex(),
+        "source": request.key.source,
+        "tenant": tenant,
+        "time_ms": request.time_ms,
+        "type": request.type,
+        "version": None if place is None else place[1] or None,
     }
     if told is not None:
         leaf["told"] = told.model_dump(mode="json", exclude_none=True)
-    return json.dumps(leaf, sort_keys=True, separators=(",", ":")).encode()
+        return json.dumps(leaf, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return to_json(leaf)
 
 
 def _tenant(request: Envelope) -> str:
-    """Whose log it belongs to: an officer's command stands in the affected tenant's (S14)."""
-    body = getattr(request, "body", None)
-    return getattr(body, "tenant", None) or request.key.tenant
+    """Whose log it belongs to: an officer's command stands in the affected tenant's (S14), a service's in its own."""
+    if request.key.tenant == FLEET_TENANT and isinstance(request, Request):
+        return str(getattr(request.body, "tenant", None) or FLEET_TENANT)
+    return request.key.tenant
 
 
 def _place(step: Step, outcome: Outcome) -> tuple[UUID, int] | None:
-    """The key version that the item used or would have used."""
+    """The key version that the item used or would have used; 0 when it came to no version."""
     if isinstance(outcome, Wrapped | Unwrapped | Rewrapped):
         return outcome.key, outcome.version
     if isinstance(step, Commanding):
@@ -185,12 +202,14 @@ def _place(step: Step, outcome: Outcome) -> tuple[UUID, int] | None:
         return None if version is None else (version.key, version.number)
     if isinstance(step, Rewrapping):
         return step.op.source.key, step.op.source.version
-    return (step.op.kek.key, step.op.kek.version) if isinstance(step, ITEM_WORK) else None
+    if isinstance(step, ITEM_WORK):
+        return step.op.kek.key, step.op.kek.version
+    return (outcome.key, 0) if isinstance(outcome, Failed) and outcome.key is not None else None
 
 
-def _word(step: Step, outcome: Outcome) -> str:
+def _word(outcome: Outcome, *, is_told_again: bool) -> str:
     if isinstance(outcome, Failed):
-        return outcome.code.value
-    if isinstance(outcome, Rewrapped) and outcome.unchanged:
-        return "UNCHANGED"
-    return "REPEATED" if isinstance(step, Replaying) else "OK"
+        return f"{outcome.code.value}: {outcome.why}" if outcome.why else outcome.code.value
+    if is_told_again:
+        return "REPEATED"
+    return "UNCHANGED" if isinstance(outcome, Rewrapped) and outcome.unchanged else "OK"

@@ -1,7 +1,9 @@
 """`decide`: request + facts → plan, or a refusal. The steps are numbered in the order in which they must come."""
 
 from worker.chain import commands, deks, policy
-from worker.chain.plan import Case, Decision, Limits, NewIds, Plan, Refused, Reopen, Unsealed
+from worker.chain.blob import BadBlob
+from worker.chain.outcomes import BadOutcome
+from worker.chain.plan import Case, Decision, Limits, Plan, Refused, Reopen, Unsealed
 from worker.chain.resolve import Chains
 from worker.model.codes import Code
 from worker.model.effects import LedgerEntry, Seen
@@ -11,9 +13,7 @@ from worker.model.requests import Request
 from worker.model.rows import RowRef, Table
 
 
-def decide(
-    request: Request, facts: Facts, chains: Chains, unsealed: Unsealed, limits: Limits, new_ids: NewIds
-) -> Decision:
+def decide(request: Request, facts: Facts, chains: Chains, unsealed: Unsealed, limits: Limits) -> Decision:
     """Decide one request.
 
     1. The client's row must be the one that verified the signature.
@@ -36,8 +36,11 @@ def decide(
     late = None if is_answered(opened) else too_late(request, facts.now_ms, limits, known=opened is not None)  # 4
     if late is not None:
         return Refused(request, late)
-    case = Case(request, client, facts, chains, unsealed, opened, new_ids, limits)  # 5
-    decision = deks.plan(case) if request.operation in DATA_OPERATIONS else commands.plan(case)
+    case = Case(request, client, facts, chains, unsealed, opened, limits)  # 5
+    try:
+        decision = deks.plan(case) if request.operation in DATA_OPERATIONS else commands.plan(case)
+    except (BadOutcome, BadBlob):  # of the ledger's row; callers' blobs are judged item by item
+        return Refused(request, Code.INTEGRITY)
     return _resting_on_client(decision, Seen(client.ref, client.revision))
 
 

@@ -13,10 +13,10 @@ from worker.model.bodies import DekItem, RewrapBody, RewrapItem, UnwrapBody, Wra
 from worker.model.codes import Code
 from worker.model.effects import Seen
 from worker.model.hsm import Purpose, RewrapDek, UnwrapDek, WrapDek
-from worker.model.ids import NO_ID
+from worker.model.ids import NO_ID, derived_ids, moment_of
 from worker.model.operations import Permission
 from worker.model.outcomes import Failed, Rewrapped, Wrapped
-from worker.model.requests import Recipient
+from worker.model.requests import LedgerKey, Recipient, Request
 from worker.seal.errors import BadKey
 from worker.seal.hpke import check_public_key
 
@@ -36,7 +36,7 @@ def plan(case: Case) -> Decision:
     recipient = _recipient(case) if wants_plaintext else None
     if isinstance(recipient, Code):
         return Refused(case.request, recipient)
-    if isinstance(case.unsealed, Code):
+    if isinstance(case.unsealed, Code) and case.opened is None:
         return Refused(case.request, case.unsealed)
     trail = _Trail(case)
     steps = steps_of(case, trail)
@@ -50,20 +50,23 @@ class _Trail:
         self._case = case
         self._seen: dict[Seen, None] = {}
 
-    def usable(self, permission: Permission, key: UUID, version: int | None, use: Use | None = None) -> Usable | Code:
+    def usable(self, permission: Permission, key: UUID, version: int | None, use: Use | None = None) -> Usable | Failed:
         """As `Chains.for_client`, for a key that wraps DEKs; what it rests on is noted."""
         found = self._case.chains.for_client(self._case.client, permission, key, version, use)
         if isinstance(found, Code):
-            return found
+            return Failed(found, self._why(found, key), key)
         if found.key.purpose is not Purpose.WRAPS_DEKS:
-            return Code.WRONG_PURPOSE
+            return Failed(Code.WRONG_PURPOSE, key=key)
         self._seen.update(dict.fromkeys(found.seen))
         return found
 
-    def named(self, permission: Permission, name: str) -> Usable | Code:
+    def named(self, permission: Permission, name: str) -> Usable | Failed:
         """The active version of the key with this alias or id."""
         key = self._case.chains.key_id(self._case.client, name)
-        return key if isinstance(key, Code) else self.usable(permission, key, None)
+        return Failed(key, self._why(key, name)) if isinstance(key, Code) else self.usable(permission, key, None)
+
+    def _why(self, code: Code, name: str | UUID) -> str:
+        return self._case.chains.why_not_found(self._case.client, name) if code is Code.NOT_FOUND else ""
 
     def seen(self) -> tuple[Seen, ...]:
         """Every row once."""
@@ -80,7 +83,7 @@ def _recipient(case: Case) -> Recipient | Code:
         return Code.RECIPIENT_REQUIRED
     tenant = case.facts.tenants.get(client.tenant)
     if tenant is None:
-        return Code.NOT_FOUND
+        return Code.INTEGRITY  # the client's row names it
     if not recipient.suite.at_least(tenant.minimum_suite):
         return Code.SUITE_TOO_WEAK
     try:
@@ -91,13 +94,13 @@ def _recipient(case: Case) -> Recipient | Code:
 
 
 def _resumed(
-    case: Case, count: int, fresh: Callable[[Sequence[int]], Iterable[Step]], again: Callable[[Step], Step]
+    case: Case, count: int, fresh: Callable[[Sequence[int]], Iterable[Step]], again: Callable[[int, Step], Step]
 ) -> list[Step]:
     """Steps for all items: those that the ledger has an outcome for are told again, the open ones are done now."""
     kept = case.opened.outcomes if case.opened is not None else (None,) * count
     todo = [index for index, outcome in enumerate(kept) if outcome is None]
     done = iter(fresh(todo)) if todo else iter(())
-    return [next(done) if raw is None else again(decode(raw)) for raw in kept]
+    return [next(done) if raw is None else again(index, decode(raw)) for index, raw in enumerate(kept)]
 
 
 def _wrap(case: Case, trail: _Trail) -> list[Step]:
@@ -106,40 +109,58 @@ def _wrap(case: Case, trail: _Trail) -> list[Step]:
 
     def fresh(todo: Sequence[int]) -> Iterable[Step]:
         target = trail.named(Permission.WRAP, body.key)
-        if isinstance(target, Code):
-            return [Failed(target) for _ in todo]
+        if isinstance(target, Failed):
+            return [target for _ in todo]
+        if isinstance(case.unsealed, Code):
+            return [Failed(case.unsealed) for _ in todo]
         return _wrappings(case, body, target, todo)
 
-    def again(kept: Step) -> Step:
-        return _replayed(trail, kept) if body.return_dek and isinstance(kept, Wrapped) else kept
+    def again(index: int, kept: Step) -> Step:
+        if not (body.return_dek and isinstance(kept, Wrapped)):
+            return kept
+        return _replayed(case.request, trail, index, kept, context.digest(body.items[index].context))
 
     return _resumed(case, len(body.items), fresh, again)
 
 
-def _wrappings(case: Case, body: WrapBody, target: Usable, todo: Sequence[int]) -> Iterable[Step]:
-    ids = case.new_ids(len(todo)) if body.store else [NO_ID] * len(todo)
+def _wrappings(case: Case, body: WrapBody, target: Usable, todo: Sequence[int]) -> list[Step]:
+    ids = dek_ids(case.request.key, case.request.time_ms, todo) if body.store else [NO_ID] * len(todo)
     brought = case.unsealed
     kek, key, version, tenant = target.kek, target.key.id, target.version.number, target.key.tenant
+    steps: list[Step] = []
     for index, dek_id in zip(todo, ids, strict=True):
         item = body.items[index]
         dek = brought[index] if isinstance(brought, tuple) else b""
         if isinstance(brought, tuple) and len(dek) not in _DEK_BYTES:
-            yield Failed(Code.DEK_LENGTH)
+            steps.append(Failed(Code.DEK_LENGTH))
             continue
         header = blob.header(key, version, dek_id)
         size = len(dek) or item.bits // 8
         op = WrapDek(kek, blob.aad(header, tenant), context.digest(item.context), size, dek)
-        yield Wrapping(op, header, dek_id)
+        steps.append(Wrapping(op, header, dek_id))
+    return steps
 
 
-def _replayed(trail: _Trail, kept: Wrapped) -> Step:
-    """Plaintext of something wrapped before: what is allowed now decides, the DEK is the same."""
+def dek_ids(key: LedgerKey, unix_ms: int, indexes: Iterable[int]) -> list[UUID]:
+    """The ids of the DEKs that a request stores: its own and nobody else's, as the blob's header then says for ever."""
+    return derived_ids(unix_ms, indexes, key.tenant, key.client, key.source, key.id, "dek")
+
+
+def _replayed(request: Request, trail: _Trail, index: int, kept: Wrapped, digest: bytes) -> Step:
+    """Plaintext of something wrapped before: what is allowed now decides, the DEK is the same.
+
+    The ledger carries no MAC, so its blob must prove to be this request's: by the DEK id that only this item of this
+    request has, or, if it was not stored, by the context at least.
+    """
     source = trail.usable(Permission.WRAP, kept.key, kept.version, Use.UNWRAP)
-    if isinstance(source, Code):
-        return Failed(source)
+    if isinstance(source, Failed):
+        return source
     parsed = blob.parse(kept.blob)
+    ids = {NO_ID, *dek_ids(request.key, moment_of(kept.id), (index,))}
+    if (parsed.key, parsed.version, parsed.dek) != (kept.key, kept.version, kept.id) or kept.id not in ids:
+        return Failed(Code.INTEGRITY)
     aad = blob.aad(parsed.header, source.key.tenant)
-    return Replaying(UnwrapDek(source.kek, aad, parsed.nonce, parsed.ciphertext), kept)
+    return Replaying(UnwrapDek(source.kek, aad, parsed.nonce, parsed.ciphertext), kept, digest)
 
 
 def _unwrap(case: Case, trail: _Trail) -> list[Step]:
@@ -150,8 +171,8 @@ def _unwrap(case: Case, trail: _Trail) -> list[Step]:
 
 def _unwrapped(case: Case, trail: _Trail, item: DekItem) -> Step:
     found = _source(case, trail, item, Permission.UNWRAP, None)
-    if isinstance(found, Code):
-        return Failed(found)
+    if isinstance(found, Failed):
+        return found
     parsed, source = found
     aad = blob.aad(parsed.header, source.key.tenant)
     return Unwrapping(UnwrapDek(source.kek, aad, parsed.nonce, parsed.ciphertext), context.digest(item.context))
@@ -159,23 +180,23 @@ def _unwrapped(case: Case, trail: _Trail, item: DekItem) -> Step:
 
 def _source(
     case: Case, trail: _Trail, item: DekItem | RewrapItem, permission: Permission, use: Use | None
-) -> tuple[blob.Blob, Usable] | Code:
+) -> tuple[blob.Blob, Usable] | Failed:
     """The parsed blob behind an item and the version it stands under. A stored row must agree with its own blob."""
     raw, row = item.blob, None
     if item.id is not None:
         row = case.facts.deks.get(item.id)
         if row is None:
-            return Code.NOT_FOUND
+            return Failed(Code.NOT_FOUND, "unknown DEK")
         raw = row.blob
     try:
         parsed = blob.parse(raw or b"")
     except blob.BadBlob:
-        return Code.UNWRAP_FAILED if row is None else Code.INTEGRITY
+        return Failed(Code.UNWRAP_FAILED, "form") if row is None else Failed(Code.INTEGRITY, "stored blob", row.key)
     source = trail.usable(permission, parsed.key, parsed.version, use)
-    if isinstance(source, Code):
+    if isinstance(source, Failed):
         return source
     if row is not None and (parsed.key, parsed.version, parsed.dek) != (row.key, row.version, row.id):
-        return Code.INTEGRITY
+        return Failed(Code.INTEGRITY, "stored row", row.key)
     return parsed, source
 
 
@@ -187,20 +208,20 @@ def _rewrap(case: Case, trail: _Trail) -> list[Step]:
     def fresh(todo: Sequence[int]) -> Iterable[Step]:
         return [_rewrapped(case, trail, body.items[index], to) for index in todo]
 
-    return _resumed(case, len(body.items), fresh, lambda kept: kept)
+    return _resumed(case, len(body.items), fresh, lambda _, kept: kept)
 
 
-def _rewrapped(case: Case, trail: _Trail, item: RewrapItem, to: Usable | Code | None) -> Step:
-    if isinstance(to, Code):
-        return Failed(to)
+def _rewrapped(case: Case, trail: _Trail, item: RewrapItem, to: Usable | Failed | None) -> Step:
+    if isinstance(to, Failed):
+        return to
     from_permission = Permission.REWRAP if to is None else Permission.REWRAP_FROM
     found = _source(case, trail, item, from_permission, Use.REWRAP_FROM)
-    if isinstance(found, Code):
-        return Failed(found)
+    if isinstance(found, Failed):
+        return found
     parsed, source = found
     target = to if to is not None else trail.usable(Permission.REWRAP, source.key.id, None)
-    if isinstance(target, Code):
-        return Failed(target)
+    if isinstance(target, Failed):
+        return target
     raw = parsed.header + parsed.nonce + parsed.ciphertext
     if (target.key.id, target.version.number) == (parsed.key, parsed.version):
         return Rewrapped(parsed.dek if item.id is not None else NO_ID, parsed.key, parsed.version, raw, unchanged=True)

@@ -125,7 +125,7 @@ def _effects(
         effects.append(Announce(derived_id(at_ms, ref.table, ref.key, type_), type_, tenant, body))
         leaf = {"form": 1, "tenant": tenant, "client": ACTOR, "type": type_, "row": f"{ref.table} {ref.key}"}
         leaf |= {"told": told.model_dump(mode="json", exclude_none=True)}
-        text = json.dumps(leaf, sort_keys=True, separators=(",", ":")).encode()
+        text = json.dumps(leaf, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         effects.append(Leaf(derived_id(at_ms, ref.table, ref.key, type_, "leaf"), tenant, text))
     if drops:
         effects.append(Announce(derived_id(at_ms, ref.table, ref.key, HINT), HINT, tenant, hint(drops)))

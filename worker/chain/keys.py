@@ -11,7 +11,7 @@ from worker.model.bodies import KeyCreateBody, KeyListBody, KeyShowBody, TenantC
 from worker.model.codes import Code
 from worker.model.facts import Paging
 from worker.model.hsm import CreateKey, CreateMaster, Purpose, Wrapping
-from worker.model.ids import derived_id
+from worker.model.ids import derived_id, moment_of
 from worker.model.outcomes import Commanded
 from worker.model.replies import KeyListResult, KeyResult, TenantResult
 from worker.model.rows import FLEET_TENANT, Alias, Key, Origin, RowRef, State, Table, Tenant, Version
@@ -24,7 +24,7 @@ def create_tenant(case: Case, body: TenantCreateBody) -> Step | Code:
     tenant = Tenant(body.tenant, body.layers, body.minimum_suite, enabled=True, revision=1)
     key = _new_key(case, tenant, None, "")
     alias = Alias(body.tenant, tenant.id, key.id, 1)
-    material = derived(case, "material")
+    material = material_of(key.id, 1)
     version = new_version(case, key, 1, 0, material)
     view = key_view(key, (alias.name,), (version,))
     return Commanding(
@@ -40,10 +40,12 @@ def create_tenant(case: Case, body: TenantCreateBody) -> Step | Code:
 
 def create(case: Case, body: KeyCreateBody) -> Step | Code:
     """A key below a parent that wraps keys; its layer decides what it wraps (S5)."""
-    tenant = case.facts.tenants.get(body.tenant)
     parent = find(case, body.tenant, body.parent)
-    if tenant is None or isinstance(parent, Code):
-        return parent if isinstance(parent, Code) else Code.NOT_FOUND
+    if isinstance(parent, Code):
+        return parent
+    tenant = case.facts.tenants.get(body.tenant)
+    if tenant is None:
+        return Code.INTEGRITY  # the parent's row names it
     if not body.alias.startswith(f"{tenant.id}/"):
         return Code.MALFORMED
     if body.alias in case.facts.aliases or RowRef(Table.ALIASES, body.alias) in case.facts.tampered:
@@ -95,13 +97,18 @@ def key_paging(body: KeyListBody) -> Paging:
 
 def find(case: Case, tenant: str, name: str) -> Key | Code:
     """A tenant's key by alias or id, for an officer; another tenant's is not found."""
-    alias = case.facts.aliases.get(name)
+    facts = case.facts
+    alias = facts.aliases.get(name)
+    if alias is None and RowRef(Table.ALIASES, name) in facts.tampered:
+        return Code.INTEGRITY
     try:
-        key = case.facts.keys.get(alias.key if alias is not None else UUID(name))
+        id_ = UUID(name) if alias is None else alias.key
     except ValueError:
-        key = None
+        return Code.NOT_FOUND
+    key = facts.keys.get(id_)
     if key is None:
-        return Code.INTEGRITY if RowRef(Table.ALIASES, name) in case.facts.tampered else Code.NOT_FOUND
+        is_lost = alias is not None or RowRef(Table.KEYS, str(id_)) in facts.tampered
+        return Code.INTEGRITY if is_lost else Code.NOT_FOUND
     return key if key.tenant == tenant else Code.NOT_FOUND
 
 
@@ -115,6 +122,11 @@ def derived(case: Case, what: str) -> UUID:
     """An id that a redelivery of the request makes again."""
     key = case.request.key
     return derived_id(case.request.time_ms, key.tenant, key.client, key.source, key.id, what)
+
+
+def material_of(key: UUID, number: int) -> UUID:
+    """The token's label for one version of an L1: whoever makes it finds the same object, so none is left over."""
+    return derived_id(moment_of(key), str(key), str(number), "material")
 
 
 def _new_key(case: Case, tenant: Tenant, parent: Key | None, region: str) -> Key:

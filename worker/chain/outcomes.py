@@ -33,18 +33,29 @@ def encode(outcome: Outcome) -> bytes | None:
     raise TypeError("an unwrap makes nothing and is never ledgered")
 
 
+class BadOutcome(ValueError):
+    """A ledger row holds what no release ever wrote."""
+
+
 def decode(raw: bytes) -> Outcome:
-    """Read what `encode` wrote. Raises `ValueError` for anything else: the ledger is ours alone."""
-    kind, rest = raw[0], raw[1:]
-    if kind == 1:
+    """Read what `encode` wrote. Raises `BadOutcome` for anything else: somebody edited the ledger."""
+    try:
+        return _decode(raw)
+    except (ValueError, IndexError):
+        raise BadOutcome("not an outcome that any release wrote") from None
+
+
+def _decode(raw: bytes) -> Outcome:
+    kind, rest = raw[:1], raw[1:]
+    if kind == b"\x01":
         return Failed(Code(rest.decode()))
-    if kind == 2:  # noqa: PLR2004 - the forms are listed in the module's grammar
+    if kind == b"\x02":
         return Wrapped(*_place(rest), blob=rest[36:])
-    if kind == 3:  # noqa: PLR2004
-        return Rewrapped(*_place(rest[1:]), blob=rest[37:], unchanged=rest[0] == 1)
-    if kind == 4:  # noqa: PLR2004
+    if kind == b"\x03":
+        return Rewrapped(*_place(rest[1:]), blob=rest[37:], unchanged=rest[:1] == b"\x01")
+    if kind == b"\x04":
         return Commanded(_COMMANDED.validate_json(rest))
-    raise ValueError(f"unknown outcome form {kind}")
+    raise ValueError(f"unknown outcome form {kind.hex()}")
 
 
 def _packed(outcome: Wrapped | Rewrapped) -> bytes:

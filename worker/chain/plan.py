@@ -49,7 +49,6 @@ class Case:
     chains: Chains
     unsealed: Unsealed = field(repr=False)
     opened: LedgerEntry | None
-    new_ids: NewIds = field(repr=False)
     limits: Limits = Limits()
     approval: Approval | None = None
 

@@ -43,8 +43,10 @@ class Chains:
     def key_id(self, client: Client, name: str) -> UUID | Code:
         """The id behind an alias or an id in text. `NOT_FOUND` also for what belongs to another tenant."""
         alias = self._facts.aliases.get(name)
+        if alias is not None and alias.tenant != client.tenant:
+            return Code.NOT_FOUND
         if alias is not None:
-            return alias.key if alias.tenant == client.tenant else Code.NOT_FOUND
+            return alias.key if alias.key in self._facts.keys else Code.INTEGRITY
         if RowRef(Table.ALIASES, name) in self._facts.tampered:
             return Code.INTEGRITY
         try:
@@ -63,6 +65,16 @@ class Chains:
             return Code.NOT_FOUND
         number = row.active_version if version is None else version
         return self.usable(row, number, _USES[permission] if use is None else use)
+
+    def why_not_found(self, client: Client, name: str | UUID) -> str:
+        """For the audit trail: whether a key that was not found is unknown, another tenant's, or forbidden."""
+        alias = None if isinstance(name, UUID) else self._facts.aliases.get(name)
+        if alias is not None and alias.tenant != client.tenant:
+            return "foreign"
+        row = self._facts.keys.get(name) if isinstance(name, UUID) else None
+        if row is None:
+            return "unknown"
+        return "forbidden" if row.tenant == client.tenant else "foreign"
 
     def usable(self, key: Key, number: int, use: Use) -> Usable | Code:
         """What anybody who is allowed may use: switches and states of the key and of everything above it."""
@@ -105,8 +117,8 @@ class Chains:
         version = self._facts.versions.get((key.id, number))
         if version is not None:
             return version
-        tampered = RowRef(Table.VERSIONS, f"{key.id}/{number}") in self._facts.tampered
-        return Code.INTEGRITY if tampered else Code.NOT_FOUND
+        # Versions are never deleted: one that the key's row counts and that is not there was tampered with.
+        return Code.INTEGRITY if 0 < number <= key.latest_version else Code.NOT_FOUND
 
     def _parent(self, key: Key, version: Version) -> Usable | Code:
         parent = None if key.parent is None else self._facts.keys.get(key.parent)

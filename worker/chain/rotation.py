@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from worker.chain.keys import derived, find, new_version
+from worker.chain.keys import find, material_of, new_version
 from worker.chain.lifecycle import Change, Use
 from worker.chain.plan import Case
 from worker.chain.told import teller
@@ -71,6 +71,6 @@ def _made(
 ) -> tuple[Version, CreateKey | CreateMaster]:
     number = key.latest_version + 1
     if parent is None:
-        material = derived(case, "material")
+        material = material_of(key.id, number)
         return new_version(case, key, number, 0, material), CreateMaster(key.id, number, material)
     return new_version(case, key, number, parent.version, None), CreateKey(parent, key.id, number, key.purpose)

@@ -63,8 +63,7 @@ class Teller:
 
 def teller(case: Case) -> Teller:
     """Who acts in this case: the officer who asked, and the one who approved."""
-    values = [value.decode(errors="replace") for name, value in case.request.route.echo if "orrelation" in name]
-    correlation = next(iter(values), case.request.key.id)
+    correlation = case.request.route.correlation or case.request.key.id
     if case.approval is None:
         return Teller(case.facts, case.client.id, None, case.request.key.id, correlation)
     return Teller(case.facts, case.approval.asked_by, case.client.id, case.approval.request, correlation)

@@ -34,7 +34,7 @@ _CODES = {
 
 def failed(fault: HsmFault) -> Failed:
     """The code for a fault of the token."""
-    return Failed(_CODES[fault.fault])
+    return Failed(_CODES[fault.fault], fault.fault.value if fault.fault is Fault.BAD_CIPHERTEXT else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Unwrapping:
         """The DEK, or one code for every way in which blob, key and context don't fit."""
         if isinstance(result, UnwrappedDek):
             if not compare_digest(result.context_digest, self.context_digest):
-                return Failed(Code.UNWRAP_FAILED)
+                return Failed(Code.UNWRAP_FAILED, "context")
             return Unwrapped(self.op.kek.key, self.op.kek.version, result.dek)
         return _unexpected(result)
 
@@ -75,10 +75,13 @@ class Replaying:
 
     op: UnwrapDek
     kept: Wrapped
+    context_digest: bytes
 
     def outcome(self, result: HsmResult) -> Outcome:
-        """The kept outcome, with its plaintext again."""
+        """The kept outcome, with its plaintext again; a blob with another context is not what was kept."""
         if isinstance(result, UnwrappedDek):
+            if not compare_digest(result.context_digest, self.context_digest):
+                return Failed(Code.INTEGRITY, "ledger")
             return Wrapped(self.kept.id, self.kept.key, self.kept.version, self.kept.blob, result.dek)
         return _unexpected(result)
 

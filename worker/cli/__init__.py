@@ -1,12 +1,13 @@
 """The `keyriver` command: one file per noun. It asks the fleet by signed messages."""
 
 import logging
+import resource
 import sys
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from worker.cli import approval, client, doctor, init, lifecycle, local, run, tenant, topics
+from worker.cli import approval, audit, client, doctor, init, lifecycle, local, run, tenant, topics
 from worker.cli.errors import Usage, plain
 from worker.cli.output import complain, say
 from worker.client import Pending
@@ -46,6 +47,7 @@ for _place, _noun in enumerate(
         lifecycle.key,
         client.client,
         approval.approval,
+        audit.audit,
     )
 ):
     _noun.sort_key = _place
@@ -57,6 +59,7 @@ FAILED, USAGE, PENDING, INTERRUPTED = 1, 2, 3, 130
 
 def main() -> None:
     """The console entry."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # PINs and keys must not get into a core file (S17)
     sys.exit(obey(sys.argv[1:]))
 
 

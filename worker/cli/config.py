@@ -6,9 +6,9 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from worker.cli.errors import Refused
-from worker.settings import CONFIG, LOCAL_CONFIG, Reach, Settings, config_file
+from worker.settings import CONFIG, LOCAL_CONFIG, Books, Reach, Settings, config_file
 
-S = TypeVar("S", Reach, Settings)
+S = TypeVar("S", Reach, Books, Settings)
 
 
 class BadSettings(Refused):

@@ -1,6 +1,7 @@
 """`keyriver demo`: a file of customer records through the river and back, with a worker killed on the way."""
 
 import asyncio
+import shlex
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -24,7 +25,14 @@ from worker.local.demo import CUSTOMERS, Row, cut, joined, read, written
 from worker.settings import Settings
 
 KEY, CLIENT = "acme/eu/customers", "crm"
-CHAIN = ("tenant create acme", "key create acme/eu", f"key create {KEY}", f"client add acme {CLIENT} --keys acme/eu/*")
+CHAIN = (
+    "tenant create acme",
+    "key create acme/eu",
+    f"key create {KEY}",
+    f"client add acme {CLIENT} --keys 'acme/eu/*'",
+)
+FOLDER = "keyriver-demo"
+"""Beside the checkout's own stack. It is removed at the end, so its name is nobody else's."""
 SHOWN = 70
 """Characters of a record that are shown."""
 
@@ -40,7 +48,7 @@ def demo() -> int:
         "Customer records, each encrypted with a key of its own; and a worker is killed.\nCtrl-C ends it at any time."
     )
     try:
-        with alone(default_folder() / "demo") as fleet:
+        with alone(default_folder() / FOLDER) as fleet:
             try:
                 _build(fleet, story)
                 same = asyncio.run(_play(fleet, story))
@@ -48,9 +56,9 @@ def demo() -> int:
                 story.say(fleet.last_words(), "dim")
                 raise
     except KeyboardInterrupt:
-        story.say("Interrupted; nothing of the demo is left, neither a process nor data.")
+        story.say("Interrupted: nothing of the demo is left, neither a process nor data.")
         raise
-    story.say(f"{monotonic() - begun:.0f} seconds in all. Nothing of the demo is left, neither a process nor data.")
+    story.say(f"{monotonic() - begun:.0f} s in all. Nothing of the demo is left, neither a process nor data.")
     return 0 if same else 1
 
 
@@ -112,16 +120,15 @@ async def _command(line: str) -> str:
     """What the command prints as its result."""
     printed = StringIO()
     with redirect_stdout(printed), redirect_stderr(StringIO()):
-        await app.run_async(line.split(), exit_on_error=False, result_action="return_value")
+        await app.run_async(shlex.split(line), exit_on_error=False, result_action="return_value")
     return printed.getvalue()
 
 
 async def _encrypt(fleet: Fleet, story: Story, rows: list[Row], file: Path) -> Figures:
     story.step(f"Encrypt {len(rows):,} customer records, each with a data key of its own")
-    story.tell(f"{INSTANCES} instances of an application, {AT_ONCE} records each at a time. A signed request goes to")
-    story.tell(
-        "Kafka; the token makes the data keys; they are stored wrapped, and come back sealed to the application."
-    )
+    story.tell(f"{INSTANCES} instances of an application, {AT_ONCE} records at a time each, send signed requests to")
+    story.tell("Kafka. The token makes the keys; they are stored wrapped, and come back sealed to")
+    story.tell("the application, which encrypts with them.")
     clock = Clock(fleet)
     with story.progress("encrypted", len(rows)) as advance:
         blow = Blow(fleet, story, len(rows) // 2)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
+from http.client import HTTPException
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -126,6 +127,8 @@ def alone(folder: Path) -> Iterator[Fleet]:
             raise Refused(
                 f"a demo is running in {folder}: wait for it, or set KEYRIVER_LOCAL to another folder"
             ) from None
+        if folder.exists() and not (folder / "lock").exists():
+            raise Refused(f"{folder} is there and no stack of a demo: move it away")
         fleet = Fleet(folder)
         fleet.clear()
         with _interruptible():
@@ -142,7 +145,8 @@ def _interruptible() -> Iterator[None]:
     """A closed terminal or a SIGTERM end the demo as Ctrl-C does."""
     before = {number: signal.getsignal(number) for number in _ENDINGS}
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        # As a SIGINT, so that in an event loop it cancels the work, instead of hitting some callback that swallows it.
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
     finally:
@@ -155,5 +159,5 @@ def _get(port: int, path: str) -> str | None:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as answer:
             return str(answer.read().decode())
-    except OSError:
+    except (OSError, HTTPException):
         return None

@@ -39,15 +39,13 @@ class Story:
 
     @contextmanager
     def working(self, text: str) -> Iterator[None]:
-        """Something that takes seconds: a spinner, and afterwards how long it took."""
+        """Something that takes seconds: a spinner on a terminal, and afterwards how long it took."""
         begun = monotonic()
-        if self._console.is_terminal:
-            with self._console.status(f"{text} …"):
-                yield
-        else:
+        if not self._console.is_terminal:
             self.tell(f"{text} …")
+        with self._console.status(f"{text} …"):
             yield
-        self.tell(f"{text}: {monotonic() - begun:.1f} s", "dim")
+        self.tell(f"{monotonic() - begun:.1f} s", "dim")
 
     @contextmanager
     def progress(self, text: str, total: int) -> Iterator[Callable[[], None]]:

@@ -1,6 +1,6 @@
 """What ends a command: the table of errors that are a user's or an operator's to mend, and how each is told."""
 
-from worker.app import WrongFleet
+from worker.app import WrongFleet, WrongTopics
 from worker.client import BadIdentityFile, BusDown, ClientError, NoAnswer
 from worker.edges.hsm import FleetKeyMissing, PinRefused, TokenLacks
 from worker.edges.store.pool import SchemaMismatch, StoreRefused
@@ -16,7 +16,7 @@ class Usage(Exception):
     """The command line asks for something that does not exist."""
 
 
-FOR_GOOD = (Refused, WrongFleet, SchemaMismatch, PinRefused, TokenLacks, FleetKeyMissing)
+FOR_GOOD = (Refused, WrongFleet, WrongTopics, SchemaMismatch, PinRefused, TokenLacks, FleetKeyMissing)
 """Trying again changes nothing; of a wrong PIN it would even lock the token (S9)."""
 _CURES: tuple[tuple[type[BaseException], str], ...] = (
     (
@@ -31,6 +31,7 @@ _CURES: tuple[tuple[type[BaseException], str], ...] = (
     (TokenLacks, "use another token, or another version of its module"),
     (SchemaMismatch, ""),
     (WrongFleet, ""),
+    (WrongTopics, "`keyriver topics` shows what is missing and, with `--create`, makes it"),
     (StoreRefused, "`keyriver doctor` says what is wrong with Postgres"),
     (BusUnavailable, ""),
     (StoreUnavailable, "`keyriver doctor` says what is wrong with Postgres"),

@@ -1,16 +1,18 @@
 """`keyriver local`: the one-machine stack, and the settings file with which every other command finds it."""
 
-import json
 import os
 import random
 import socket
 import tomllib
 from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
 
 from cyclopts import App
 
-from worker.cli.output import say, show_table, working
+from worker.cli.officer import Json
+from worker.cli.output import say, show_json, show_table, working
 from worker.local import Stack, default_folder
 from worker.settings import LOCAL_CONFIG
 
@@ -47,13 +49,15 @@ def down() -> None:
 
 
 @local.command
-def status() -> int:
+def status(*, json: Json = False) -> int:
     """Show what is running; exit code 1 if something is not."""
     stack = Stack(default_folder())
-    show_table(
-        ("PART", "STATE", "WHERE"),
-        [(part.name, "ready" if part.ready else "not up", part.where) for part in stack.status()],
-    )
+    parts = stack.status()
+    if json:
+        show_json([asdict(part) for part in parts])
+    else:
+        heads = ("PART", "STATE", "WHERE")
+        show_table(heads, [(part.name, "ready" if part.ready else "not up", part.where) for part in parts])
     return 0 if stack.ready() else 1
 
 
@@ -73,8 +77,8 @@ def write_config(stack: Stack, fleet: str = "dev-local") -> Path:
         "identities": str(stack.folder / "identities"),
         "http_port": _http_port(path),
     }
-    text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in told.items())
-    text += "\n[hsm_env]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in token.env.items())
+    text = "".join(f"{name} = {dumps(value)}\n" for name, value in told.items())
+    text += "\n[hsm_env]\n" + "".join(f"{name} = {dumps(value)}\n" for name, value in token.env.items())
     _write(path, f"# Written by `keyriver local up`.\n{text}", 0o600)
     return path
 

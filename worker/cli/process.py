@@ -11,6 +11,7 @@ from functools import partial
 
 from worker.app import Parts, Worker, run_worker
 from worker.cli.errors import Refused
+from worker.edges.store.log import PostgresAuditLog
 from worker.flow.clock import boottime
 from worker.model.topics import Lane
 from worker.ports import StoreUnavailable
@@ -23,6 +24,8 @@ READY = b"ready\n"
 TURN_S = 60.0
 """A lane that has not turned for so long is stuck: longer than the longest statement, drain and pause together."""
 ASK_S = 1.0
+BEHIND_S = 5.0
+"""So far the audit log may be behind the leaves (S16)."""
 
 
 @dataclass(slots=True)
@@ -33,6 +36,7 @@ class Face:
     worker: Worker | None = None
     parts: Parts | None = None
     store_fault: str = "not asked yet"
+    audit_fault: str = ""
 
     def checks(self) -> Sequence[Check]:
         """The dependencies, from what is known already."""
@@ -40,7 +44,9 @@ class Face:
             return [Check("start", "the worker is still starting")]
         token = self.parts.token
         lanes = [Check(f"lane {lane}", self._lane_fault(self.worker, lane)) for lane in self.worker.intakes]
-        return [Check("token", "" if token.healthy else token.state.value), Check("store", self.store_fault), *lanes]
+        token_fault = "" if token.healthy else token.state.value
+        edges = (("token", token_fault), ("store", self.store_fault), ("audit", self.audit_fault))
+        return [*(Check(name, fault) for name, fault in edges), *lanes]
 
     @staticmethod
     def _lane_fault(worker: Worker, lane: Lane) -> str:
@@ -98,13 +104,16 @@ async def _open(stack: AsyncExitStack, host: str, port: int, health: Health, fac
 
 async def _ask_store(face: Face, parts: Parts) -> None:
     """So that /readyz need not wait for an answer."""
+    audit_log = PostgresAuditLog(parts.pool)
     while True:
         try:
-            await parts.pool.run(lambda connection: connection.fetchval("SELECT 1"))
+            behind_s = await audit_log.behind_s()
         except StoreUnavailable as error:
             face.store_fault = str(error)
         else:
             face.store_fault = ""
+            face.audit_fault = f"{behind_s:.0f} s behind" if behind_s > BEHIND_S else ""
+            parts.metrics.audit_behind(behind_s)
         await asyncio.sleep(ASK_S)
 
 

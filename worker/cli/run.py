@@ -55,7 +55,8 @@ def begin(
     settings = load(Settings)
     set_up_logs(settings.log_level)
     if wanted:
-        return _worker(serve(settings, wanted, index, supervised=supervised))
+        code = _worker(serve(settings, wanted, index, supervised=supervised))
+        return code if supervised else min(code, 1)
     return asyncio.run(_supervise(processes))
 
 

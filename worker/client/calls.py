@@ -10,12 +10,14 @@ from worker.client.errors import BusDown, NoAnswer, RequestRefused
 from worker.client.replies import Accepted, Call, Replies
 from worker.client.transport import Transport
 from worker.client.wire import Letterhead, Prepared, attempt
+from worker.model.codes import Code
 
 Outcome = tuple[Result, bytes]
 """An item's result and its DEK; no bytes where there is none."""
 
-
 _DOUBLINGS = 16
+_KEY_ROTATED = "its intake key rotated away before it was sent again; an earlier attempt may have taken effect"
+"""An attempt is judged by its own time, so a refusal of the second says nothing of what became of the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class _Progress:
         if self.outcomes:
             return self.outcomes
         if self.refusal is not None:
+            if self.refusal.code == Code.INTAKE_KEY_UNKNOWN and len(call.digests) > 1:
+                raise NoAnswer(call.request.id, call.refused, _KEY_ROTATED)
             raise RequestRefused(self.refusal.code, self.refusal.message, retry=self.refusal.retry)
         raise NoAnswer(call.request.id, call.refused, self.trouble)
 

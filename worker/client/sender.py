@@ -31,6 +31,8 @@ from worker.seal.identity import Identity
 _I = TypeVar("_I")
 _R = TypeVar("_R")
 _RANDOM_BITS = 74
+HEADERS_BYTES = 8 * 1024
+"""More than the key and the headers of a request take, the largest recipient key included: the limit counts them."""
 
 
 def now_ms() -> int:
@@ -79,7 +81,7 @@ class Sender:
         return self._replies.refused + self._news.refused
 
     async def send(self, order: Order[_I, _R], items: Sequence[_I]) -> list[Outcome]:
-        """One request for these items; more than one if its body would be over the limit."""
+        """One request for these items; more than one if it would be over the limit."""
         if not order.brings_deks:
             return await self._request(order, items, None)
         intake = await self._news.intake_key(self._recipient.suite)
@@ -88,7 +90,8 @@ class Sender:
         except RequestRefused as refusal:
             if refusal.code != Code.INTAKE_KEY_UNKNOWN:
                 raise
-        # The key rotated away under us, and nothing was done: seal to its successor, as a new request.
+        # The key rotated away under us. It was sent once (else this is `NoAnswer`), so nothing was done: seal to the
+        # successor, as a new request.
         return await self._request(order, items, await self._news.intake_key(self._recipient.suite, intake.sequence))
 
     async def command(self, operation: Operation, body: CommandBody, timeout_s: float) -> Result:
@@ -109,7 +112,7 @@ class Sender:
             return self._seal(order.operation, request_id, intake, deks)
 
         body = _encode(order.body(items, seal))
-        if len(body) > REQUEST_LIMIT_BYTES and len(items) > 1:
+        if len(body) + HEADERS_BYTES > REQUEST_LIMIT_BYTES and len(items) > 1:
             middle = len(items) // 2
             halves = await asyncio.gather(
                 self._request(order, items[:middle], intake), self._request(order, items[middle:], intake)

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from worker.chain import context
-from worker.model.bodies import BODIES, AnyBody, UnwrapBody, WrapBody
+from worker.model.bodies import (
+    BODIES,
+    AnyBody,
+    KeyCreateBody,
+    KeyRotateBody,
+    KeyShowBody,
+    RewrapBody,
+    UnwrapBody,
+    WrapBody,
+)
 from worker.model.codes import Code
 from worker.model.operations import Operation
 
@@ -67,15 +76,26 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _over_limit(body: AnyBody, limits: BodyLimits) -> Code | None:
-    items = getattr(body, "items", ())
-    if len(items) > limits.items:
+    if isinstance(body, WrapBody | UnwrapBody | RewrapBody) and len(body.items) > limits.items:
         return Code.TOO_MANY_ITEMS
-    names = (getattr(body, name, None) for name in ("key", "to", "parent", "alias"))
-    if any(len(name) > limits.alias_bytes for name in names if name is not None):
+    if any(len(name) > limits.alias_bytes for name in _names(body)):
         return Code.ALIAS_TOO_LONG
     if isinstance(body, WrapBody | UnwrapBody) and any(_is_too_large(item.context, limits) for item in body.items):
         return Code.CONTEXT_TOO_LARGE
     return None
+
+
+def _names(body: AnyBody) -> tuple[str, ...]:
+    """The aliases that a body mentions. Asking a pydantic model for a field that it lacks is dear."""
+    match body:
+        case WrapBody() | KeyRotateBody() | KeyShowBody():
+            return (body.key,)
+        case KeyCreateBody():
+            return body.parent, body.alias
+        case RewrapBody():
+            return () if body.to is None else (body.to,)
+        case _:
+            return ()
 
 
 def _is_too_large(entries: dict[str, str], limits: BodyLimits) -> bool:

@@ -4,7 +4,6 @@ Done by hand, for the SDK folds headers into a dictionary and so can't see a dou
 """
 
 import json
-import re
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,14 +18,16 @@ STRUCTURED = "application/cloudevents+json"
 MAX_ATTRIBUTE = 2048
 """Bytes of one attribute; a P-256, X25519 or hybrid recipient key fits."""
 MAX_ECHO = 256
+MAX_STRUCTURED = 3 * 1024 * 1024
+"""Bytes: a request of 2 MiB in base64, and its attributes."""
+MAX_BRACKETS = 4096
+"""A request of 1,000 items with contexts opens little more than 2,000."""
 _TRACE = ("traceparent", "tracestate")
 _REPLY_TOPICS = ("ce_replyto", "kafka_replyTopic", "reply_to")
 _CORRELATIONS = ("ce_correlationid", "kafka_correlationId", "correlation_id")
 _PARTITIONS = ("ce_replypartition", "kafka_replyPartition")
 _ECHOED = frozenset((*_CORRELATIONS, "kafka_replyPartition"))
 _SPRING_PARTITION_BYTES = 4
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What an attribute never holds (CloudEvents 1.0.2, section 3.1.2): no store or signature could take some of it."""
 
 
 class Unreadable(ValueError):
@@ -68,7 +69,7 @@ def decode(record: Record) -> Event:
         attributes = {name[3:]: _text(value) for name, value in headers.items() if name.startswith("ce_")}
         body = record.value
     if not all(text.isprintable() for text in attributes.values()):
-        raise Unreadable("an attribute holds a control character or half a surrogate pair")
+        raise Unreadable("an attribute holds a character that does not print")
     if attributes.get("specversion") != "1.0":
         raise Unreadable("specversion must be 1.0")
     topic = _agreed(_REPLY_TOPICS, headers, attributes)
@@ -90,7 +91,7 @@ def decode(record: Record) -> Event:
         recipient=_recipient(attributes.get("recipient", "")),
         reply_topic=topic,
         reply_partition=partition,
-        route=ReplyRoute(topic, partition, _echo(headers, attributes)),
+        route=_route(topic, partition, _echo(headers, attributes)),
         signature=_text(headers.get(SIGNATURE, b"")),
         body=body,
         trace=tuple((name, headers[name]) for name in _TRACE if name in headers),
@@ -116,9 +117,14 @@ _MEANT = frozenset((SIGNATURE, "content-type", *_TRACE, *_REPLY_TOPICS, *_CORREL
 
 
 def _structured(value: bytes) -> tuple[dict[str, str], bytes]:
-    """The attributes and the data's bytes; JSON data as canonical text, so that its digest is stable."""
+    """The attributes and the data's bytes; JSON data as canonical text, so that its digest is stable.
+
+    Nobody has signed it yet, so what would take long to parse is refused before it is.
+    """
+    if len(value) > MAX_STRUCTURED or value.count(b"{") + value.count(b"[") > MAX_BRACKETS:
+        raise Unreadable("a structured event with too much in it")
     try:
-        event = json.loads(value, object_pairs_hook=_unique)
+        event = json.loads(value.decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError):
         event = None
     if not isinstance(event, dict):
@@ -167,6 +173,11 @@ def _partition(headers: Mapping[str, bytes], attributes: Mapping[str, str]) -> i
     if len(numbers) > 1:
         raise Unreadable("ce_replypartition and kafka_replyPartition contradict each other")
     return numbers.pop() if numbers else None
+
+
+def _route(topic: str, partition: int | None, echo: Headers) -> ReplyRoute:
+    correlations = [value for name, value in echo if name in _CORRELATIONS]
+    return ReplyRoute(topic, partition, echo, correlations[0].decode(errors="replace") if correlations else "")
 
 
 def _echo(headers: Mapping[str, bytes], attributes: Mapping[str, str]) -> Headers:

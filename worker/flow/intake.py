@@ -208,12 +208,16 @@ class Intake:
     async def _alone(self, record: Record) -> list[Verdict]:
         where = (self._group, record.partition, record.offset)
         async with self._quiet.alone():
-            times = await self._attempts.begin_alone(*where)
-            self._observer.suspected(record, times)
             try:
+                times = await self._attempts.begin_alone(*where)
+                self._observer.suspected(record, times)
                 verdict = await self._one(record, times)
             except _PASSING:
                 await self._attempts.end_alone(*where)  # not the record's fault
+                raise
+            except asyncio.CancelledError:  # nor is a shutdown that did not wait for it
+                with suppress(StoreUnavailable):
+                    await asyncio.shield(self._attempts.end_alone(*where))
                 raise
             await self._attempts.end_alone(*where)
             return [verdict]

@@ -199,5 +199,6 @@ def _replayed(requests: Iterable[Request], ledger: Mapping[LedgerKey, LedgerEntr
     for request in requests:
         entry = ledger.get(request.key)
         if entry is not None and isinstance(request.body, WrapBody) and request.body.return_dek:
-            kept = [outcomes.decode(raw) for raw in entry.outcomes if raw is not None]
-            yield from {(outcome.key, outcome.version) for outcome in kept if isinstance(outcome, Wrapped)}
+            with suppress(outcomes.BadOutcome):  # `decide` says so to its requester
+                kept = [outcomes.decode(raw) for raw in entry.outcomes if raw is not None]
+                yield from {(outcome.key, outcome.version) for outcome in kept if isinstance(outcome, Wrapped)}

@@ -24,6 +24,7 @@ from worker.model.operations import BY_TYPE
 from worker.model.records import Record
 from worker.model.requests import Envelope, LedgerKey, Request
 from worker.model.rows import Client
+from worker.ports import TokenUnavailable
 from worker.seal import claims, signatures
 from worker.seal.errors import SealError
 from worker.seal.frames import framed
@@ -46,14 +47,25 @@ class Dead:
     detail: str
 
 
-Opened = Request | Rejected | Dead
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """Nobody can tell yet whether it is authentic, for the token that verifies the client's row is away."""
+
+    record: Record
+
+
+Opened = Request | Rejected | Dead | Unproven
 
 
 class Registry(Protocol):
     """The registered clients, as last seen."""
 
     async def clients(self, ids: frozenset[str], *, fresh: bool) -> Mapping[str, Client]:
-        """The verified rows of these clients; `fresh` reads them again from the store."""
+        """The verified rows of these clients; `fresh` reads them again from the store. Raises `TokenUnavailable`."""
+        ...
+
+    def remembered(self, ids: frozenset[str]) -> Mapping[str, Client]:
+        """Those among them that were verified before."""
         ...
 
 
@@ -68,17 +80,24 @@ class Opening:
 
     async def open(self, records: Sequence[Record]) -> list[Opened]:
         """Open a batch; one result per record. What fails against a remembered client is tried once against its row."""
-        decoded = [self._decode(record) for record in records]
-        names = frozenset(event.client for event in decoded if isinstance(event, Event))
-        known = await self.registry.clients(names, fresh=False)
+        decoded = [self._decode(record) async for record in paced(records)]
+        known, _ = await self._clients(decoded, fresh=False)
         opened = [self._open(event, known) async for event in paced(decoded)]
         doubtful = [index for index, item in enumerate(opened) if _is_doubtful(item)]
         if doubtful:
-            suspects = [event for index in doubtful if isinstance(event := decoded[index], Event)]
-            fresh = await self.registry.clients(frozenset(event.client for event in suspects), fresh=True)
+            fresh, is_sure = await self._clients([decoded[index] for index in doubtful], fresh=True)
             async for index in paced(doubtful):
-                opened[index] = self._open(decoded[index], fresh)
+                again = self._open(decoded[index], fresh)
+                opened[index] = again if is_sure or not _is_doubtful(again) else Unproven(records[index])
         return opened
+
+    async def _clients(self, events: Sequence[Event | Dead], *, fresh: bool) -> tuple[Mapping[str, Client], bool]:
+        """The rows of these events' clients; False without the token: then only those that are remembered."""
+        names = frozenset(event.client for event in events if isinstance(event, Event))
+        try:
+            return await self.registry.clients(names, fresh=fresh), True
+        except TokenUnavailable:
+            return self.registry.remembered(names), False
 
     def _decode(self, record: Record) -> Event | Dead:
         try:

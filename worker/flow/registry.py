@@ -31,6 +31,10 @@ class Clients:
             for name in wanted - facts.clients.keys():
                 self._rows.pop(name, None)
             self._rows.update(facts.clients)
+        return self.remembered(ids)
+
+    def remembered(self, ids: frozenset[str]) -> Mapping[str, Client]:
+        """Those among them that were verified before, without asking anybody."""
         return {name: self._rows[name] for name in ids if name in self._rows}
 
     def forget(self, name: str) -> None:

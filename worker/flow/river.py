@@ -19,13 +19,13 @@ from worker.flow.clock import boottime
 from worker.flow.executing import Executing
 from worker.flow.failpoints import Failpoints
 from worker.flow.knowing import Knowing
-from worker.flow.opening import Dead, Opened, Opening, Rejected
+from worker.flow.opening import Dead, Opened, Opening, Rejected, Unproven
 from worker.flow.pacing import paced
 from worker.flow.publishing import Letter, Publishing
 from worker.flow.registry import Clients
 from worker.flow.unsealing import Unsealing
 from worker.model.codes import Code
-from worker.model.effects import Seen, Settled, Settlement
+from worker.model.effects import PutRow, Seen, Settled, Settlement
 from worker.model.facts import Facts
 from worker.model.records import Partition, Record, Verdict
 from worker.model.requests import Envelope, Request
@@ -86,17 +86,18 @@ class River:
         verdicts: dict[tuple[Partition, int], Verdict] = {}
         todo = list(records)
         self._reach("caught")
-        for _ in range(ROUNDS):
+        for left in reversed(range(ROUNDS)):
             opened = await self._open(todo)
             facts, requests = await self._know(opened)
-            decided = await self._decide(requests, facts)
+            decided = await self._decide(requests, facts) if left else _deferred(requests)
             concluded = await self._execute(decided, opened, facts)
             settled, moved, settled_at = await self._settle(concluded)
-            still, moved_since = await self._recheck(settled, settled_at)
-            await self._publish(still, opened)
+            published, moved_since = await self._publish(settled, settled_at, opened)
             verdicts |= {dead.record.at: Verdict.UNAUTHENTIC for dead in opened if isinstance(dead, Dead)}
-            verdicts |= {_envelope(done).record.at: Verdict.DONE for done in still}
+            verdicts |= {_envelope(done).record.at: Verdict.DONE for done in published}
             todo = [*moved, *moved_since, *self._reopened(decided)]
+            if any(isinstance(item, Unproven) for item in opened):
+                raise TokenUnavailable("who sent some of these records can't be verified now")
             if not todo:
                 return [verdicts[record.at] for record in records]
         raise StoreUnavailable("rows kept moving under the batch")
@@ -117,12 +118,12 @@ class River:
 
     async def _decide(self, requests: list[Request], facts: Facts | None) -> list[Decision]:
         if facts is None:
-            return [Refused(request, Code.DEFERRED) for request in requests]
+            return _deferred(requests)
         unsealed = await self.unsealing.unseal(requests, facts)
         chains = Chains(facts)
         begun = perf_counter()
         decided = [
-            decide(request, facts, chains, unsealed.get(index), self.limits, self.new_ids)
+            decide(request, facts, chains, unsealed.get(index), self.limits)
             async for index, request in paced(enumerate(requests))
         ]
         self.watch.stage("decide", len(requests), perf_counter() - begun)
@@ -154,27 +155,29 @@ class River:
             self.clients.forget(envelope.key.client)  # its row may be what moved
         return settled, [envelope.record for envelope in moved], settled_at
 
-    async def _recheck(self, settled: list[Concluded], settled_at: float) -> tuple[list[Concluded], list[Record]]:
-        """After a freeze between settle and publish, what the answers rest on is compared once more (D3)."""
-        if not settled or boottime() - settled_at < FROZEN_S:
-            return settled, []
-        rests = [item.plan.seen if isinstance(item, Conclusion) else () for item in settled]
-        results = await self.store.settle([Settlement(None, None, seen, (), ()) for seen in rests])
-        pairs = list(zip(settled, results, strict=True))
-        still = [item for item, result in pairs if isinstance(result, Settled)]
-        return still, [_envelope(item).record for item, result in pairs if not isinstance(result, Settled)]
-
-    async def _publish(self, settled: Sequence[Concluded], opened: Sequence[Opened]) -> None:
+    async def _publish(
+        self, settled: Sequence[Concluded], settled_at: float, opened: Sequence[Opened]
+    ) -> tuple[list[Concluded], list[Record]]:
+        """Seal, sign and send. What moved while the process stood still is not sent but decided anew (D3)."""
         begun = perf_counter()
-        letters = [self._letter(item) async for item in paced(settled)]
+        letters = [(item, self._letter(item)) async for item in paced(settled)]
         self.watch.stage("seal", len(letters), perf_counter() - begun)
         self._reach("answered")
-        self._check_fence(settled)
         await self.publishing.bury([item for item in opened if isinstance(item, Dead)])
-        await self._timed("publish", len(letters), self.publishing.publish(letters))
+        moved: list[Record] = []
+        while letters and boottime() - settled_at >= FROZEN_S:
+            settled_at = boottime()
+            results = await self.store.settle([_checking(self._settlement(item)) for item, _ in letters])
+            pairs = list(zip(letters, results, strict=True))
+            moved += [letter.record for (_, letter), result in pairs if not isinstance(result, Settled)]
+            letters = [pair for pair, result in pairs if isinstance(result, Settled)]
+        published = [item for item, _ in letters]
+        self._check_fence(published)
+        await self._timed("publish", len(letters), self.publishing.publish([letter for _, letter in letters]))
         self._reach("published")
-        for item in settled:
+        for item in published:
             self.watch.concluded(_envelope(item), item)
+        return published, moved
 
     async def bury(self, record: Record) -> Verdict:
         """Set aside a record that stopped its worker three times; if its signature held, its requester is told (D5)."""
@@ -182,10 +185,12 @@ class River:
         if isinstance(opened, Dead):
             await self.publishing.bury([opened])
             return Verdict.UNAUTHENTIC
-        envelope = opened.envelope if isinstance(opened, Rejected) else opened
-        await self.store.settle([refuse(envelope, Code.POISON, self.new_ids)])
-        answer = self.answering.refusal(envelope, Code.POISON)
-        await self.publishing.publish([Letter(record, answer)])
+        if isinstance(opened, Unproven):
+            raise TokenUnavailable("who sent this record can't be verified now")
+        rejected = Rejected(opened.envelope if isinstance(opened, Rejected) else opened, Code.POISON)
+        (done,) = await self.store.settle([self._settlement(rejected)])
+        if isinstance(done, Settled):  # a client that was revoked is answered nothing
+            await self.publishing.publish([self._letter(rejected)])
         await self.publishing.set_aside(record, Code.POISON, DEATHS)
         return Verdict.DEAD
 
@@ -228,6 +233,18 @@ class River:
         done = await work
         self.watch.stage(stage, items, perf_counter() - begun)
         return done
+
+
+def _deferred(requests: Sequence[Request]) -> list[Decision]:
+    """Nothing is decided now: without verified rows (D4), or when rows moved too often under a request."""
+    return [Refused(request, Code.DEFERRED) for request in requests]
+
+
+def _checking(settlement: Settlement) -> Settlement:
+    """Compares what a settlement rested on once more, and writes nothing. What it changed itself is left out."""
+    changed = {effect.row.ref for effect in settlement.effects if isinstance(effect, PutRow)}
+    seen = tuple(one for one in settlement.seen if one.ref not in changed)
+    return Settlement(None, None, seen, (), ())
 
 
 def _envelope(item: Concluded) -> Envelope:

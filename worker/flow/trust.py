@@ -23,7 +23,7 @@ class Trust:
 
     async def verified(self, answer: Answer) -> Facts:
         """The facts; rows whose MAC does not hold are only named. Raises `TokenUnavailable`."""
-        doubted = [stored for stored in answer.rows if stored not in self._held]
+        doubted = [stored for stored in answer.rows if self._held.get(stored) is None]
         if doubted:
             macs = [Mac(stored.mac_version, stored.mac) for stored in doubted]
             held = await self._fleet_keys.verify([mac_input(stored.row) for stored in doubted], macs)

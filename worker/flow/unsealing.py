@@ -6,6 +6,7 @@ from typing import Protocol
 
 from worker.chain.decide import is_answered
 from worker.chain.plan import Unsealed
+from worker.flow.pacing import paced
 from worker.model.bodies import WrapBody
 from worker.model.codes import Code
 from worker.model.facts import Facts
@@ -34,7 +35,7 @@ class Unsealing:
     async def unseal(self, requests: list[Request], facts: Facts) -> Mapping[int, Unsealed]:
         """The DEKs of each request that brings some, by its place in the batch."""
         found: dict[int, Unsealed] = {}
-        for index, request in enumerate(requests):
+        async for index, request in paced(enumerate(requests)):
             body = request.body
             if (
                 isinstance(body, WrapBody)
@@ -50,7 +51,9 @@ class Unsealing:
         if key is None or not key.not_before_ms <= request.time_ms <= key.not_after_ms:
             return Code.INTAKE_KEY_UNKNOWN
         tenant = facts.tenants.get(request.key.tenant)
-        if tenant is None or not key.suite.at_least(tenant.minimum_suite):
+        if tenant is None:
+            return Code.INTEGRITY  # the client's row names it
+        if not key.suite.at_least(tenant.minimum_suite):
             return Code.SUITE_TOO_WEAK
         try:
             opener = await self.openers.opener(key)

@@ -9,9 +9,11 @@ from worker.model.replies import CommandResult
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Refused with a code."""
+    """Refused with a code. `why` and `key` are for the audit trail alone: callers learn one code per class (S9)."""
 
     code: Code
+    why: str = field(default="", compare=False)
+    key: UUID | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

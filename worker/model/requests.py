@@ -18,11 +18,15 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class ReplyRoute:
-    """Where the answer goes. `echo` is what came in for correlation, returned as it was (at most 256 bytes each)."""
+    """Where the answer goes. `echo` is what came in for correlation, returned as it was (at most 256 bytes each).
+
+    `correlation` is the caller's correlation id as text, for the audit trail; empty if it sent none.
+    """
 
     topic: str
     partition: int | None
     echo: Headers
+    correlation: str = ""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -9,6 +9,8 @@ from enum import StrEnum
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 LEDGER_WINDOW_MS = 14 * DAY_MS
+REQUEST_RETENTION_MS = 7 * DAY_MS
+"""The longest of any request topic's, as we create them."""
 """How long the ledger remembers a request; request topics must forget sooner."""
 
 REQUEST_LIMIT_BYTES = 2 * 1024 * 1024
@@ -154,13 +156,11 @@ class Topics:
 
     def lane(self, lane: Lane) -> tuple[str, ...]:
         """What a lane consumes."""
-        match lane:
-            case Lane.CONTROL:
-                return (self.control,)
-            case Lane.INTERACTIVE:
-                return (self.wrap, self.unwrap, self.rotate, self.keys)
-            case Lane.BULK:
-                return (self.rewrap,)
+        return {
+            Lane.CONTROL: (self.control,),
+            Lane.INTERACTIVE: (self.wrap, self.unwrap, self.rotate, self.keys),
+            Lane.BULK: (self.rewrap,),
+        }[lane]
 
     def group(self, lane: Lane) -> str:
         """A lane's consumer group."""
@@ -181,7 +181,7 @@ def specs(topics: Topics, partitions: int = 12) -> tuple[TopicSpec, ...]:
             name,
             partitions if name in wide else few,
             Cleanup.DELETE,
-            72 * HOUR_MS if name == topics.wrap else 7 * DAY_MS,
+            72 * HOUR_MS if name == topics.wrap else REQUEST_RETENTION_MS,
             TOPIC_LIMIT_BYTES,
             Writer.CALLERS,
             is_request=True,

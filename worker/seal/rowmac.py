@@ -5,7 +5,6 @@ A column that has a default and still holds it is left out: a row written before
 
 from collections.abc import Callable
 from dataclasses import MISSING, fields
-from hashlib import sha256
 from operator import attrgetter
 from typing import Any, NamedTuple, get_args
 from uuid import UUID
@@ -63,8 +62,3 @@ def mac_input(row: Row) -> bytes:
             encoded = _ENCODERS[type(value)](value)
             pieces += name, len(encoded).to_bytes(4, "big"), encoded
     return b"".join(pieces)
-
-
-def digest(row: Row) -> bytes:
-    """SHA-256 of those bytes: what a verifier remembers of a row that it has checked."""
-    return sha256(mac_input(row)).digest()

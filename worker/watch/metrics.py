@@ -57,6 +57,10 @@ class Metrics:
         """Where a lane's lag is read from."""
         self._lags[lane] = lag
 
+    def audit_behind(self, seconds: float) -> None:
+        """How far the audit log is behind the leaves."""
+        self._table.audit_behind.set(seconds)
+
     # flow.river.Watch
 
     def stage(self, name: str, items: int, seconds: float) -> None:

@@ -27,11 +27,44 @@ def test_an_officers_machine_needs_no_token_and_no_database(configure: Configure
         ({"fleet": "prod", "kafka_protocol": "SSL"}, "kafka_protocol: a production fleet needs"),
         ({"fleet": "prod", "kafka_protocol": "SASL_SSL"}, "postgres_dsn_file: a production fleet needs sslmode"),
         ({"fleet": "prod", "failpoints": "x"}, "failpoints"),
+        ({"ledger_window_days": 7}, "ledger_window_days"),
     ],
 )
 def test_each_fault_has_its_settings_name(configure: Configure, told: dict[str, object], named: str) -> None:
     configure(**told)
     with pytest.raises(BadSettings, match=named) as caught:
+        load(Settings)
+    assert SECRET not in str(caught.value)
+
+
+def test_in_production_the_pin_file_is_read_only(configure: Configure, tmp_path: Path) -> None:
+    dsn = tmp_path / "verified"
+    dsn.write_text(f"postgresql://keyriver:{SECRET}@db/x?sslmode=verify-full")
+    configure(fleet="prod", kafka_protocol="SASL_SSL", postgres_dsn_file=str(dsn))
+    assert not load(Settings).is_development
+    (tmp_path / "pin").chmod(0o600)
+    with pytest.raises(BadSettings, match="hsm_pin_file: its mode must be 0400"):
+        load(Settings)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "said"),
+    [
+        (f"postgresql://u:{SECRET}@h/d?sslmode=disable&application_name=sslmode=verify-full", "needs sslmode"),
+        (f"postgresql://u:{SECRET}@h/d?sslmode=verify-full&sslmode=disable", "needs sslmode"),
+        (f"postgresql://u:{SECRET}@h/sslmode=verify-full", "needs sslmode"),
+        (f"postgresql://u:{SECRET}@h/d?sslmode=disable#sslmode=verify-full", "needs sslmode"),
+        (f"host=h password={SECRET} sslmode=verify-full", "of the form postgresql://"),
+        (f"postgresql://u:{SECRET}@h/d?sslmode=verify-full&{SECRET}", "can't be read"),
+    ],
+)
+def test_production_reads_the_address_of_postgres_as_the_driver_does(
+    configure: Configure, tmp_path: Path, dsn: str, said: str
+) -> None:
+    file = tmp_path / "elsewhere"
+    file.write_text(dsn)
+    configure(fleet="prod", kafka_protocol="SASL_SSL", postgres_dsn_file=str(file))
+    with pytest.raises(BadSettings, match=f"postgres_dsn_file: .*{said}") as caught:
         load(Settings)
     assert SECRET not in str(caught.value)
 

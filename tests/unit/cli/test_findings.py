@@ -87,9 +87,9 @@ def test_secret_files_are_their_owners_alone(configure: Configure) -> None:
 
 
 def test_a_ledger_shorter_than_the_topics_memory_is_refused(configure: Configure) -> None:
-    configure(ledger_window_days=5)
+    configure(ledger_window_days=10)
     (seen,) = failed(findings.of_settings(load(Settings)))
-    assert seen.startswith("5 days")
+    assert seen.startswith("10 days")
 
 
 def test_topics_that_break_a_promise_are_named() -> None:

@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 
-from tests.unit.client.fleet import Asked, Fleet, MemoryTransport
+from tests.unit.client.fleet import KEK, Asked, Fleet, MemoryTransport
 from tests.unit.client.test_client import KEY, the_dek
 from worker.client import ItemError, KeyriverClient, Options, RequestRefused, WrappedDek
-from worker.model.bodies import RewrapItem, WrapBody
+from worker.model.bodies import DekItem, RewrapItem, WrapBody
 from worker.model.codes import Code
 from worker.model.records import Entry
+from worker.model.rows import Suite
 from worker.model.topics import REQUEST_LIMIT_BYTES
 
 ONE_TICK = Options(window_s=0.05)
@@ -123,6 +124,24 @@ async def test_a_body_over_the_limit_is_split_too() -> None:
     assert [one.blob for one in moved if not isinstance(one, ItemError)] == blobs
     assert len(transport.sent) > 1
     assert all(len(record.value or b"") <= REQUEST_LIMIT_BYTES for record in transport.sent)
+
+
+async def test_a_body_just_below_the_limit_leaves_room_for_its_headers() -> None:
+    """The limit is the whole record's: key, value and headers."""
+    fleet = Fleet(Suite.MLKEM768_X25519)
+    transport = MemoryTransport(fleet)
+    context = {"for": "x" * 2000}
+    each = len(DekItem(id=KEK, context=context).model_dump_json(exclude_defaults=True)) + 1
+    count, rest = divmod(REQUEST_LIMIT_BYTES - len('{"items":[]}'), each)
+    items = [DekItem(id=KEK, context=context)] * count + [DekItem(id=KEK, context={"for": "x" * (rest - 100)})]
+    async with KeyriverClient(fleet.identity, transport, Options(most_items=2000)) as keys:
+        assert len(await keys.unwrap(items)) == count + 1
+    sizes = [
+        len(one.key or b"") + len(one.value or b"") + sum(len(name) + len(value) for name, value in one.headers)
+        for one in transport.sent
+    ]
+    assert max(sizes) <= REQUEST_LIMIT_BYTES
+    assert len(sizes) == 2
 
 
 async def test_of_several_requests_a_refused_one_costs_only_its_own_items() -> None:

@@ -271,3 +271,21 @@ async def test_an_intake_key_that_rotated_away_is_replaced_by_its_successor() ->
         (made,) = await keys.wrap(KEY, [bytes(32)])
     assert isinstance(made, WrappedDek)
     assert fleet.asked[0].id != fleet.asked[1].id
+
+
+async def test_what_may_have_been_stored_is_not_sealed_anew() -> None:
+    """The first attempt took effect and its answer was lost; the key rotated away before the second."""
+    fleet = Fleet()
+
+    def rotated(fleet: Fleet, asked: Asked) -> list[Entry]:
+        if len(fleet.asked) == 1:
+            fleet.answer(asked)
+            transport.announce(*fleet.intake_key(2))
+            return []
+        return [fleet.reply(asked, error=Code.INTAKE_KEY_UNKNOWN)]
+
+    transport = MemoryTransport(fleet, rotated)
+    async with KeyriverClient(fleet.identity, transport, QUICK) as keys:
+        with pytest.raises(NoAnswer, match="an earlier attempt may have taken effect"):
+            await keys.wrap(KEY, [bytes(32)])
+    assert len({asked.id for asked in fleet.asked}) == 1

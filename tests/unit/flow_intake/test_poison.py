@@ -1,8 +1,10 @@
 """Dead-letter limits and records that kill (D5), on the fake bus."""
 
+import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
-from tests.unit.flow_intake.lane import TOPIC, Lane, committed, done, fill, until
+from tests.unit.flow_intake.lane import BOUNDS, TOPIC, Lane, committed, done, fill, until
 from worker.flow.intake import Bounds
 from worker.model.records import Partition, Record, Verdict
 from worker.ports import StoreUnavailable
@@ -94,6 +96,24 @@ async def test_an_outage_while_alone_is_not_blamed_on_the_record(lane: Lane) -> 
     async with lane.running():
         await until(lambda: committed(lane.bus) == 3)
     assert lane.river.buried == []
+
+
+async def test_a_shutdown_that_does_not_wait_for_it_is_no_death_of_a_record_alone(lane: Lane) -> None:
+    await fill(lane.bus, 3)
+    for _ in range(3):
+        await lane.die()
+
+    async def outlasts(records: Sequence[Record]) -> list[Verdict]:
+        await asyncio.Event().wait()
+        return await done(records)
+
+    lane.river.work = outlasts
+    for _ in range(4):
+        lane.river.batches.clear()
+        async with lane.running(replace(BOUNDS, drain_s=0.0)):
+            await until(lambda: bool(lane.river.batches))
+        assert not +lane.attempts.markers
+    assert {times for _, times in lane.witness.suspicions} == {1}
 
 
 async def test_a_burial_that_kills_too_ends_in_setting_aside_unopened(lane: Lane) -> None:

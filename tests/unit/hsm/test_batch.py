@@ -9,7 +9,18 @@ import pytest
 from worker.edges.hsm.batch import OPERATIONS, grouped, keks_of
 from worker.edges.hsm.ck import BLAME, CODE_NAMES, Blame, CkError
 from worker.edges.hsm.locks import module_lock
-from worker.model.hsm import CreateKey, CreateMaster, DestroyMaster, HsmOp, Kek, Purpose, RewrapDek, UnwrapDek, WrapDek, Wrapping
+from worker.model.hsm import (
+    CreateKey,
+    CreateMaster,
+    DestroyMaster,
+    HsmOp,
+    Kek,
+    Purpose,
+    RewrapDek,
+    UnwrapDek,
+    WrapDek,
+    Wrapping,
+)
 
 A = Kek(uuid4(), 1, 1, Purpose.WRAPS_DEKS, Wrapping.AES_KWP)
 B = replace(A, version=2)

@@ -31,6 +31,11 @@ def test_a_serial_names_a_token_too() -> None:
     assert HsmConfig(**GOOD | {"label": "", "serial": "77"}).serial == "77"  # type: ignore[arg-type]
 
 
+def test_the_river_waits_for_the_fleets_keys_no_longer_than_for_an_item() -> None:
+    """DELIVERY D4: one second at most."""
+    assert HsmConfig(**GOOD).fleet_timeout_s <= 1.0  # type: ignore[arg-type]
+
+
 def test_the_pin_shows_nowhere() -> None:
     config = HsmConfig(**GOOD)  # type: ignore[arg-type]
     assert config.pin.reveal() == b"1234-secret"

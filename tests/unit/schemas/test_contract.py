@@ -33,6 +33,7 @@ MODELS: dict[str, type[BaseModel]] = {
     **{operation.reply_type: REPLIES[operation] for operation in Operation},
     **contract.EVENTS,
     **contract.ANNOUNCEMENTS,
+    **contract.CHECKPOINTS,
 }
 WRONG: list[object] = [None, [], {}, -1, True, "", "1", 1, [{"surprise": 1}], [{}]]
 each = pytest.mark.parametrize("name", SAMPLES)

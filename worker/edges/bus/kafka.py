@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import Any, Protocol, cast
+from zlib import crc32
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
 
 from worker.edges.bus import lenient
 from worker.edges.bus.access import KafkaAccess
@@ -19,6 +21,9 @@ FETCH_WAIT_MS = 100
 """One fetch at a time is under way per broker: a long wait for quiet partitions would hold back a busy one."""
 FETCH_TOTAL_BYTES = 16 * 1024 * 1024
 """What may wait in memory, unread; a single larger record is delivered all the same (KIP-74)."""
+LONG_KEY = 1024
+"""Bytes. Up to here a key's partition is the one that every Kafka client would choose."""
+_USUAL = DefaultPartitioner()
 
 
 class Spot(Protocol):
@@ -32,12 +37,14 @@ class Spot(Protocol):
 
 
 class Consumed(Protocol):
-    """One record as aiokafka delivers it; `timestamp` in Unix milliseconds."""
+    """One record as aiokafka delivers it; `timestamp` in Unix milliseconds, by the broker's clock if its type is 1."""
 
     @property
     def offset(self) -> int: ...
     @property
     def timestamp(self) -> int: ...
+    @property
+    def timestamp_type(self) -> int: ...
     @property
     def key(self) -> bytes | None: ...
     @property
@@ -125,7 +132,17 @@ def consumer(access: KafkaAccess, **options: object) -> Consumer:
 
 def producer(access: KafkaAccess, **options: object) -> Producer:
     """A producer that is not started; `options` are AIOKafkaProducer's."""
-    return cast(Producer, AIOKafkaProducer(**access.options(), **options))
+    return cast(Producer, AIOKafkaProducer(**access.options(), partitioner=partition_for, **options))
+
+
+def partition_for(key: bytes | None, every: Sequence[int], available: Sequence[int]) -> int:
+    """Kafka's usual choice, save for long keys: its hash is pure Python here, and 5 MB would stop the loop for seconds.
+
+    Answers and dead letters carry the key of a record that anybody may have written.
+    """
+    if key is None or len(key) <= LONG_KEY:
+        return cast(int, _USUAL(key, every, available))
+    return every[crc32(key) % len(every)]
 
 
 async def partitions(client: Consumer, topic: str) -> set[int]:

@@ -7,7 +7,9 @@ for that partition. Answers are delivered at least once anyway, so these go thro
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from types import TracebackType
 from typing import Self
 
@@ -55,7 +57,8 @@ class KafkaSink:
         self._answer_s = answer_s
         self._producers: dict[bool, Producer] = {}
         self._opening = asyncio.Lock()
-        self._shunned: TTLCache[tuple[str, int | None], Undeliverable] = TTLCache(SHUNNED, SHUN_S)
+        self._shunned: TTLCache[str, Undeliverable] = TTLCache(SHUNNED, SHUN_S)
+        self._refreshed: TTLCache[str, bool] = TTLCache(SHUNNED, SHUN_S)
 
     async def __aenter__(self) -> Self:
         """Reach the cluster. Raises `BusUnavailable`, saying the likely causes."""
@@ -92,11 +95,13 @@ class KafkaSink:
             raise BusUnavailable(f"Kafka: publishing failed: {error!r}") from error
 
     async def _deliver(self, client: Producer, records: Sequence[Outgoing], own: bool) -> list[Undeliverable | None]:
-        places = {(each.topic, each.partition) for each in records}
+        wanted: defaultdict[str, set[int | None]] = defaultdict(set)
+        for each in records:
+            wanted[each.topic].add(each.partition)
         async with asyncio.timeout(self._answer_s):
-            found = await asyncio.gather(*(self._look_up(client.client, *place) for place in places))
-            missing = dict(zip(places, found, strict=True))
-            pending = [missing[each.topic, each.partition] or await self._send(client, each) for each in records]
+            found = await asyncio.gather(*(self._look_up(client.client, *each) for each in wanted.items()))
+            missing = dict(zip(wanted, found, strict=True))
+            pending = [missing[each.topic] or await self._send(client, each) for each in records]
         outcomes = [
             sent if isinstance(sent, Undeliverable) else await self._outcome(client, record, sent, own)
             for record, sent in zip(records, pending, strict=True)
@@ -113,6 +118,8 @@ class KafkaSink:
         size = len(record.value or b"") + len(record.key or b"") + sum(len(n) + len(v) for n, v in record.headers)
         if limit is not None and size + FRAME_BYTES > limit:
             return Undeliverable.TOO_LARGE
+        if not _has(client.client, record.topic, {record.partition}):
+            return Undeliverable.NO_TOPIC
         try:
             sent = await client.send(
                 record.topic,
@@ -133,37 +140,49 @@ class KafkaSink:
         while not sent.done() and waited < self._answer_s:
             await asyncio.wait([sent], timeout=CHECK_S)
             waited += CHECK_S
-            if not sent.done() and not own and (missing := await self._look_up(client.client, record.topic, None)):
+            if not sent.done() and not own and (missing := await self._look_up(client.client, record.topic)):
                 return missing
         if not sent.done():
             if own or not await client.client.force_metadata_update():
                 raise BusUnavailable(f"Kafka does not acknowledge records of {record.topic}")
             log.warning("the cluster answers, but %s takes nothing", record.topic)
-            return self._shun(record.topic, None, Undeliverable.REFUSED)
+            return self._shun(record.topic, Undeliverable.REFUSED)
         error = sent.exception()
         return None if error is None else _reason(error, own)
 
-    async def _look_up(self, client: Client, topic: str, partition: int | None) -> Undeliverable | None:
-        """Why nothing can be sent there; None if it can. Without this, aiokafka would wait for a missing topic."""
-        if shunned := self._shunned.get((topic, None)) or self._shunned.get((topic, partition)):
+    async def _look_up(
+        self, client: Client, topic: str, numbers: AbstractSet[int | None] = frozenset()
+    ) -> Undeliverable | None:
+        """Why nothing can be sent there; None if it can. Without this, aiokafka would wait for a missing topic.
+
+        A caller chooses the partition numbers: asking for each that is not there would hold back everybody's answers.
+        So a topic that is known is asked once in a while whether it has grown, and `_send` refuses the rest.
+        """
+        if shunned := self._shunned.get(topic):
             return shunned
         for _ in range(LOOK_UP_TRIES):
-            partitions = client.cluster.partitions_for_topic(topic)
-            if partitions is not None and (partition is None or partition in partitions):
+            if client.cluster.partitions_for_topic(topic) is not None:
+                if not _has(client, topic, numbers) and topic not in self._refreshed:
+                    await self._refresh(client)
+                    self._refreshed[topic] = True
                 return None
             client.add_topic(topic)
-            if not await client.force_metadata_update():
-                raise BusUnavailable("Kafka does not say which topics there are")
+            await self._refresh(client)
             if topic in client.cluster.unauthorized_topics:
-                return self._shun(topic, None, Undeliverable.REFUSED)
+                return self._shun(topic, Undeliverable.REFUSED)
             await asyncio.sleep(LOOK_UP_PAUSE_S)
-        if client.cluster.partitions_for_topic(topic) is None:
-            forget_topic(client, topic)
-        return self._shun(topic, partition, Undeliverable.NO_TOPIC)
+        if client.cluster.partitions_for_topic(topic) is not None:
+            return None
+        forget_topic(client, topic)
+        return self._shun(topic, Undeliverable.NO_TOPIC)
 
-    def _shun(self, topic: str, partition: int | None, reason: Undeliverable) -> Undeliverable:
-        """Ask nothing of this place for a while: a batch with a thousand answers for it asks once."""
-        self._shunned[topic, partition] = reason
+    async def _refresh(self, client: Client) -> None:
+        if not await client.force_metadata_update():
+            raise BusUnavailable("Kafka does not say which topics there are")
+
+    def _shun(self, topic: str, reason: Undeliverable) -> Undeliverable:
+        """Ask nothing of this topic for a while: a batch with a thousand answers for it asks once."""
+        self._shunned[topic] = reason
         return reason
 
     async def _producer(self, own: bool) -> Producer:
@@ -189,6 +208,11 @@ class KafkaSink:
         if self._producers.get(own) is client:  # else a neighbour's failure retired it already
             del self._producers[own]
             await close(client, CLOSE_S)
+
+
+def _has(client: Client, topic: str, numbers: AbstractSet[int | None]) -> bool:
+    """Whether the topic has all these partitions; None is any, and always there."""
+    return numbers - {None} <= (client.cluster.partitions_for_topic(topic) or set())
 
 
 def _reason(error: BaseException, own: bool) -> Undeliverable:

@@ -35,6 +35,9 @@ from worker.ports import BusUnavailable, StaleEpoch
 log = logging.getLogger(__name__)
 
 
+_APPEND_TIME = 1
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Seconds. The drain on revoke must end within `rebalance_s`; who is frozen longer than `session_s` is expelled."""
@@ -326,4 +329,6 @@ class _Listener(RebalanceListener):
 
 def _record(partition: Partition, epoch: int, record: Consumed) -> Record:
     headers = tuple((name, value or b"") for name, value in record.headers)
-    return Record(partition, record.offset, record.key, record.value or b"", headers, record.timestamp, epoch)
+    # A time that the producer chose says nothing about freshness (S3): such a record is as old as can be.
+    appended_ms = record.timestamp if record.timestamp_type == _APPEND_TIME else 0
+    return Record(partition, record.offset, record.key, record.value or b"", headers, appended_ms, epoch)

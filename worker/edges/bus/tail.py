@@ -1,6 +1,7 @@
 """A topic read without a group: from its beginning (compacted topics) or its end (broadcasts). Nothing is committed."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
@@ -50,7 +51,10 @@ class Tail:
 
     async def catch_up(self) -> list[Entry]:
         """Everything up to the end as it is now. Raises `BusUnavailable` when the broker falls silent on the way."""
-        entries: list[Entry] = []
+        return [entry async for batch in self.to_end() for entry in batch]
+
+    async def to_end(self) -> AsyncIterator[list[Entry]]:
+        """The same, batch by batch, for topics that are too long to be held."""
         client = self._client
         try:
             async with asyncio.timeout(ANSWER_S):
@@ -59,10 +63,9 @@ class Tail:
                 async with asyncio.timeout(ANSWER_S):
                     while not (more := await self.wait(CATCH_UP_S)) and not await _reached(client, ends):
                         pass
-                entries += more
+                yield more
         except (TimeoutError, KafkaError) as error:
             raise BusUnavailable(f"Kafka falls silent in the middle of {self._topic}: {error!r}") from error
-        return entries
 
     async def wait(self, seconds: float) -> list[Entry]:
         """What came next, in the order of each partition; empty after so many seconds."""

@@ -48,6 +48,7 @@ class TokenFleetKeys:
 
     def __init__(self, config: HsmConfig, pool: Pool) -> None:
         self._fleet, self._pool, self._timeout = config.fleet, pool, config.fleet_timeout_s
+        self._start_timeout = config.start_timeout_s
         self._newest: dict[str, int] = {}
         self._handles: dict[tuple[str, int], int] = {}
         self._epoch = -1
@@ -59,11 +60,11 @@ class TokenFleetKeys:
 
     async def create(self) -> None:
         """Make version 1 of each key that is not there."""
-        await self._call(self._create)
+        await self._pool.call(self._create, self._start_timeout)
 
     async def load(self) -> None:
         """Find every key's newest version. Raises `FleetKeyMissing`."""
-        await self._call(self._load)
+        await self._pool.call(self._load, self._start_timeout)
 
     @property
     def signing_key(self) -> bytes:
@@ -135,7 +136,7 @@ class TokenFleetKeys:
 
     def _create(self, crew: Crew) -> None:
         restrict, session = crew.device.abilities.restricts, crew.session
-        with module_lock(crew.device.module, self._timeout) as locked:
+        with module_lock(crew.device.module, self._start_timeout) as locked:
             if not locked:
                 raise TokenUnavailable("another process is creating token objects")
             if not self._has(crew, ROW_MAC, 1):

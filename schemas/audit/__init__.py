@@ -1,0 +1,1 @@
+"""What an outsider needs to check a proof of the audit log."""
