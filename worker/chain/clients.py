@@ -48,7 +48,7 @@ def rotate(case: Case, body: ClientRotateBody) -> Step | Code:
     client = _find(case, body.tenant, body.client)
     if isinstance(client, Code):
         return client
-    if client.role is Role.OFFICER and client.id != case.client.id:
+    if client.role is Role.OFFICER and client.id != _asker(case):
         return Code.NOT_FOUND
     if len(body.public_key) != _KEY_BYTES[body.algorithm]:
         return Code.MALFORMED
@@ -84,6 +84,10 @@ def list_page(case: Case, body: ClientListBody) -> Step | Code:
 def client_paging(body: ClientListBody) -> Paging:
     """The page that this body asks for."""
     return Paging(body.tenant, body.after, body.limit + 1)
+
+
+def _asker(case: Case) -> str:
+    return case.client.id if case.approval is None else case.approval.asked_by
 
 
 def _principals(case: Case) -> str:

@@ -210,8 +210,8 @@ class Hint(Answer):
     keys: list[UUID]
 
 
-class PendingResult(Answer):
-    """What an officer is told whose command needs a second one: an `ErrorResult` with code PENDING, for all readers."""
+class PendingResult(ErrorResult):
+    """What an officer is told whose command needs a second one: an error to readers that know no better."""
 
     code: Literal[Code.PENDING] = Code.PENDING
     message: str = MEANINGS[Code.PENDING].message

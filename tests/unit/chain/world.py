@@ -10,13 +10,15 @@ from hashlib import sha256
 from uuid import UUID
 
 from worker.chain import blob
+from worker.chain.approvals import digest
 from worker.chain.conclude import conclude
 from worker.chain.decide import decide
 from worker.chain.plan import Conclusion, Decision, Limits, Plan, Refused, Unsealed
 from worker.chain.resolve import Chains
 from worker.model.bodies import AnyBody
 from worker.model.codes import Code
-from worker.model.effects import LedgerEntry, Seen
+from worker.model.control import ApprovalApproveBody
+from worker.model.effects import LedgerEntry, PutRow, Seen
 from worker.model.facts import Below, Facts, Needs, Paging
 from worker.model.hsm import (
     CreatedKey,
@@ -272,6 +274,16 @@ class World:
         """Decide and conclude, with answers of an HSM that always succeeds."""
         plan = self.plan(request, unsealed)
         return conclude(plan, [answer(op) for op in plan.ops], self.new_ids)
+
+    def approved(self, request: Request) -> Conclusion:
+        """The same, and then approved by another officer: what that approval concludes in."""
+        waiting = self.run(request)
+        (row,) = [effect.row for effect in waiting.settlement.effects if isinstance(effect, PutRow)]
+        assert isinstance(row, Approval), row
+        self.put(row)
+        other = "ben" if request.key.client == "ann" else "ann"
+        body = ApprovalApproveBody(tenant=row.tenant, approval=row.id, digest=digest(row))
+        return self.run(self.request(Operation.APPROVAL_APPROVE, body, other, f"{request.key.id}-second"))
 
     def keep(self, done: Conclusion) -> None:
         """The ledger after this settled."""

@@ -42,12 +42,13 @@ from worker.model.bodies import (
     WrapItem,
 )
 from worker.model.codes import Code
+from worker.model.control import ApprovalApproveBody
 from worker.model.effects import Settlement, Settling
 from worker.model.facts import Answer as Known
 from worker.model.facts import Question
 from worker.model.operations import Operation, Permission
 from worker.model.records import Entry, Outgoing, Partition, Record, Undeliverable, Verdict
-from worker.model.replies import ClientResult, CommandResult, KeyResult, TenantResult
+from worker.model.replies import ApprovalResult, ClientResult, CommandResult, KeyResult, TenantResult
 from worker.model.requests import Envelope, Recipient
 from worker.model.rows import Algorithm, IntakeKey, Suite
 from worker.model.topics import Topics, dead_letter_topic
@@ -193,6 +194,7 @@ class Rig:
         self._offsets = count()
         self.river = self.worker()
         self.ann: Identity
+        self.ben: Identity
         self.billing: Identity
 
     def worker(self) -> River:
@@ -233,7 +235,7 @@ class Rig:
         await rig.voice.renew(rig.clock.ms)
         await rig.intake.keep(rig.clock.ms)
         enrolling = Enrolling(FLEET, TOPICS.replies, rig.memory, rig.token.fleet_keys, lambda _: None)
-        rig.ann, _ = await enrolling.enrol(["ann", "ben"])
+        rig.ann, rig.ben = await enrolling.enrol(["ann", "ben"])
         await rig.command(Operation.TENANT_CREATE, TenantCreateBody(tenant="acme"))
         for parent, alias in (("acme", "acme/eu"), ("acme/eu", PAYMENTS), ("acme/eu", CARDS)):
             await rig.command(Operation.KEY_CREATE, KeyCreateBody(tenant="acme", parent=parent, alias=alias))
@@ -269,6 +271,11 @@ class Rig:
         """Carry out a command of the officer's; it must succeed."""
         told = await self.ask(operation, body, self.ann)
         (result,) = told.results
+        if isinstance(result, Refusal) and result.pending is not None:
+            approve = ApprovalApproveBody(tenant="acme", approval=result.pending.id, digest=result.pending.digest)
+            (approved,) = (await self.ask(Operation.APPROVAL_APPROVE, approve, self.ben)).results
+            assert isinstance(approved, ApprovalResult), approved
+            result = approved.result or approved
         assert isinstance(result, TenantResult | KeyResult | ClientResult), result
         return result
 
