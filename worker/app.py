@@ -23,7 +23,7 @@ from worker.edges.bus.source import KafkaSource, Timing
 from worker.edges.bus.tail import Tail
 from worker.edges.hsm import HsmConfig, Pin, Token, open_token
 from worker.edges.store.attempts import PostgresAttempts
-from worker.edges.store.chores import fold, prune
+from worker.edges.store.chores import fold, private_halves, prune
 from worker.edges.store.dues import PostgresDues
 from worker.edges.store.fleet import Fleet, found_fleet, read_fleet, record_backup
 from worker.edges.store.leases import PostgresLeases
@@ -180,6 +180,7 @@ class Worker:
             fleet_keys=parts.token.fleet_keys,
             sink=parts.sink,
             progress=progress,
+            private_halves=partial(private_halves, parts.pool),
         )
         self._quiet = Quiet()
         self._uses = Uses(PostgresLeases(parts.pool))

@@ -186,6 +186,10 @@ DELETE FROM keyriver.checkpoints WHERE tenant = :log;
 DELETE FROM keyriver.logs WHERE tenant = :log;
 INSERT INTO keyriver.unsequenced (number) SELECT l.number FROM keyriver.leaves AS l WHERE l.tenant = :log;
 
+-- state: its first record is another
+UPDATE keyriver.leaves SET body = '{}'
+WHERE number = (SELECT min(l.number) FROM keyriver.leaves AS l WHERE l.tenant = :log);
+
 -- state: no leaf
 DELETE FROM keyriver.leaves WHERE tenant = :log;
 DELETE FROM keyriver.unsequenced;

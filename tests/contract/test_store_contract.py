@@ -66,6 +66,12 @@ class TestKnow:
         assert {stored.row for stored in answer.rows} == rows
         assert {(stored.mac_version, stored.mac) for stored in answer.rows} == {(1, MAC)}
 
+    async def test_only_private_halves_that_are_stored_below_a_sequence_are_told(self, room: Room) -> None:
+        kept = [(-30, b"w"), (-20, b""), (-10, b"w")]
+        rows = [replace(intake_row(), sequence=number, wrapped_private=half) for number, half in kept]
+        assert await room.store.settle([command(*rows)]) == [Settled()]
+        assert [await room.look.private_halves(below) for below in (-10, -9)] == [[-30], [-30, -10]]
+
     async def test_a_version_leads_to_what_wrapped_it_and_to_the_active_ones(self, room: Room, founded: Chain) -> None:
         parent = bumped(founded.keys[1])
         kek = bumped(founded.kek)

@@ -1,6 +1,7 @@
 """A worker that was frozen between settle and answer looks again at what its answer rests on (D3)."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,7 +12,7 @@ from tests.scribe import Scribe
 from tests.stack import Services
 from worker.client.results import WrappedDek
 from worker.local import Token
-from worker.model.bodies import ClientRevokeBody, DekItem, UnwrapBody
+from worker.model.bodies import ClientRevokeBody, DekItem, UnwrapBody, WrapBody, WrapItem
 from worker.model.operations import Operation
 from worker.model.topics import Lane, dead_letter_topic
 
@@ -41,6 +42,8 @@ async def test_a_client_that_was_revoked_meanwhile_gets_no_dek(fleet: Fleet) -> 
         for partition, draft in enumerate(drafts):
             await scribe.send(draft, partition)
         await until(lambda: frozen.is_frozen, "one of the two is frozen")
+        while not (answered := [draft for draft in drafts if await scribe.so_far(draft.id)]):
+            await asyncio.sleep(0.02)
 
         # When the client is revoked, and the officer has read the answer
         text = ClientRevokeBody(tenant=house.tenant, client=house.identity.client).model_dump_json().encode()
@@ -48,7 +51,6 @@ async def test_a_client_that_was_revoked_meanwhile_gets_no_dek(fleet: Fleet) -> 
         for partition in range(2):
             await officer.send(revoking, partition)
         assert not (await officer.answer(revoking.id)).code
-        answered = [draft for draft in drafts if await scribe.so_far(draft.id)]
         await asyncio.sleep(LONGER_THAN_AN_ANSWER_MAY_WAIT_S)
         frozen.thaw()
 
@@ -60,3 +62,22 @@ async def test_a_client_that_was_revoked_meanwhile_gets_no_dek(fleet: Fleet) -> 
         (letter,) = await graves.to_end()
     unanswered = next(draft for draft in drafts if draft not in answered)
     assert dict(letter.headers)["ce_id"] == unanswered.id.encode()
+
+
+async def test_what_was_settled_is_answered_before_the_end(fleet: Fleet) -> None:
+    # Given a worker that is told to end while one request is settled and not yet answered
+    founder = fleet.start()
+    house = await fleet.tenant()
+    assert await founder.terminated() == 0
+    body = WrapBody(key=house.key, items=[WrapItem()]).model_dump_json().encode()
+    async with Scribe(fleet, house.identity) as scribe:
+        draft = scribe.draft(Operation.WRAP, body)
+        await scribe.send(draft)
+        ending = fleet.start(failpoints="settled=freeze")
+        await until(lambda: ending.is_frozen, "it is frozen")
+        ending.signal(signal.SIGTERM)
+        # When it goes on, Then it answers, commits and ends, and nothing is left to be done again
+        ending.thaw()
+        assert await ending.ended() == 0
+        assert await fleet.backlog() == {}
+        assert len(await scribe.so_far(draft.id)) == 1

@@ -35,14 +35,14 @@ async def test_workers_are_replaced_under_load(fleet: Fleet) -> None:
 
     async def working() -> None:
         while not stop.is_set():
-            made.extend(one for one in await house.client.generate(house.key, 10) if isinstance(one, WrappedDek))
+            made.extend(one for one in await house.client.generate(house.key, 200) if isinstance(one, WrappedDek))
 
     # When both are told to end, each after its successor came
     async with asyncio.TaskGroup() as tasks:
-        for _ in range(6):
+        for _ in range(10):
             tasks.create_task(working())
         for worker in list(fleet.members):
-            goal = len(made) + 300
+            goal = len(made) + 2000
             while len(made) < goal:
                 await asyncio.sleep(0.01)
             fleet.start()

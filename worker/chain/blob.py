@@ -6,7 +6,7 @@
     format       = %x01
     algorithm    = %x01                ; AES-256-GCM, 16-byte tag (NIST SP 800-38D)
     key-id       = 16OCTET             ; UUID of the KEK
-    key-version  = 4OCTET              ; big-endian, 1 to 2^31 - 1
+    key-version  = 4OCTET              ; big-endian, counts from 1
     dek-id       = 16OCTET             ; UUID of the stored DEK, all zero if it is not stored
     nonce-length = OCTET
     nonce        = 1*OCTET             ; nonce-length of them
@@ -26,7 +26,6 @@ FORMAT = 1
 AES_256_GCM = 1
 NONCE_BYTES = 12
 TAG_BYTES = 16
-MAX_VERSION = 2**31 - 1
 HEADER_BYTES = 41
 SHORTEST = HEADER_BYTES + 1 + 1 + TAG_BYTES
 LONGEST = HEADER_BYTES + 255 + 1024
@@ -69,16 +68,13 @@ def parse(raw: bytes) -> Blob:
         raise BadBlob
     if raw[:4] != _PREFIX:
         raise BadBlob
-    version = int.from_bytes(raw[20:24], "big")
-    if not 0 < version <= MAX_VERSION:
-        raise BadBlob
     nonce_end = HEADER_BYTES + raw[40]
     if raw[40] == 0 or len(raw) < nonce_end + 1 + TAG_BYTES:
         raise BadBlob
     return Blob(
         header=raw[:HEADER_BYTES],
         key=UUID(bytes=raw[4:20]),
-        version=version,
+        version=int.from_bytes(raw[20:24], "big"),
         dek=UUID(bytes=raw[24:40]),
         nonce=raw[HEADER_BYTES:nonce_end],
         ciphertext=raw[nonce_end:],

@@ -1,7 +1,7 @@
 """The officers' commands: tenants, keys and clients. Each has one item and one result."""
 
 from worker.chain import approvals, clients, keys, rotation, switch, versions
-from worker.chain.outcomes import decode
+from worker.chain.outcomes import recall
 from worker.chain.plan import Case, Decision, Plan
 from worker.chain.work import Commanding, Step
 from worker.model.bodies import (
@@ -29,16 +29,14 @@ from worker.model.control import (
     VersionBody,
 )
 from worker.model.effects import Seen
-from worker.model.outcomes import Failed
+from worker.model.outcomes import Commanded, Failed
 
 
 def plan(case: Case) -> Decision:
     """Plan a command; one that was answered before is answered with what the ledger kept."""
-    if case.opened is not None and case.opened.outcomes[0] is not None:
-        step: Step = decode(case.opened.outcomes[0])
-    else:
-        decided = _decided(case, case.request.body)
-        step = Failed(decided) if isinstance(decided, Code) else decided
+    (kept,) = recall(case.opened, 1, Commanded)
+    decided = _decided(case, case.request.body) if kept is None else kept
+    step: Step = Failed(decided) if isinstance(decided, Code) else decided
     return Plan(case.request, (step,), _seen(case, step), case.opened)
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from worker.chain import blob, context
 from worker.chain.lifecycle import Use
-from worker.chain.outcomes import decode
+from worker.chain.outcomes import recall
 from worker.chain.plan import Case, Decision, Plan, Refused
 from worker.chain.resolve import Usable
 from worker.chain.work import Replaying, Rewrapping, Step, Unwrapping, Wrapping
@@ -15,7 +15,7 @@ from worker.model.effects import Seen
 from worker.model.hsm import Purpose, RewrapDek, UnwrapDek, WrapDek
 from worker.model.ids import NO_ID, derived_ids, moment_of
 from worker.model.operations import Permission
-from worker.model.outcomes import Failed, Rewrapped, Wrapped
+from worker.model.outcomes import Failed, Outcome, Rewrapped, Wrapped
 from worker.model.requests import LedgerKey, Recipient, Request
 from worker.seal.errors import BadKey
 from worker.seal.hpke import check_public_key
@@ -94,13 +94,14 @@ def _recipient(case: Case) -> Recipient | Code:
 
 
 def _resumed(
-    case: Case, count: int, fresh: Callable[[Sequence[int]], Iterable[Step]], again: Callable[[int, Step], Step]
+    kept: Sequence[Outcome | None],
+    fresh: Callable[[Sequence[int]], Iterable[Step]],
+    again: Callable[[int, Outcome], Step],
 ) -> list[Step]:
     """Steps for all items: those that the ledger has an outcome for are told again, the open ones are done now."""
-    kept = case.opened.outcomes if case.opened is not None else (None,) * count
     todo = [index for index, outcome in enumerate(kept) if outcome is None]
     done = iter(fresh(todo)) if todo else iter(())
-    return [next(done) if raw is None else again(index, decode(raw)) for index, raw in enumerate(kept)]
+    return [next(done) if outcome is None else again(index, outcome) for index, outcome in enumerate(kept)]
 
 
 def _wrap(case: Case, trail: _Trail) -> list[Step]:
@@ -115,12 +116,12 @@ def _wrap(case: Case, trail: _Trail) -> list[Step]:
             return [Failed(case.unsealed) for _ in todo]
         return _wrappings(case, body, target, todo)
 
-    def again(index: int, kept: Step) -> Step:
+    def again(index: int, kept: Outcome) -> Step:
         if not (body.return_dek and isinstance(kept, Wrapped)):
             return kept
         return _replayed(case.request, trail, index, kept, context.digest(body.items[index].context))
 
-    return _resumed(case, len(body.items), fresh, again)
+    return _resumed(recall(case.opened, len(body.items), Wrapped), fresh, again)
 
 
 def _wrappings(case: Case, body: WrapBody, target: Usable, todo: Sequence[int]) -> list[Step]:
@@ -208,7 +209,7 @@ def _rewrap(case: Case, trail: _Trail) -> list[Step]:
     def fresh(todo: Sequence[int]) -> Iterable[Step]:
         return [_rewrapped(case, trail, body.items[index], to) for index in todo]
 
-    return _resumed(case, len(body.items), fresh, lambda _, kept: kept)
+    return _resumed(recall(case.opened, len(body.items), Rewrapped), fresh, lambda _, kept: kept)
 
 
 def _rewrapped(case: Case, trail: _Trail, item: RewrapItem, to: Usable | Failed | None) -> Step:

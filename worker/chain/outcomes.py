@@ -14,6 +14,7 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from worker.model.codes import Code, is_retryable
+from worker.model.effects import LedgerEntry
 from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Wrapped
 from worker.model.replies import CommandResult
 
@@ -43,6 +44,21 @@ def decode(raw: bytes) -> Outcome:
         return _decode(raw)
     except (ValueError, IndexError):
         raise BadOutcome("not an outcome that any release wrote") from None
+
+
+def recall(entry: LedgerEntry | None, count: int, kind: type[Wrapped | Rewrapped | Commanded]) -> list[Outcome | None]:
+    """The kept outcomes of a request of so many items, None for what is open still.
+
+    Raises `BadOutcome` unless there is one place for each item, and in it what such a request may end in.
+    """
+    if entry is None:
+        return [None] * count
+    if len(entry.outcomes) != count:
+        raise BadOutcome("not one outcome for each item")
+    kept = [None if raw is None else decode(raw) for raw in entry.outcomes]
+    if not all(outcome is None or isinstance(outcome, kind | Failed) for outcome in kept):
+        raise BadOutcome("the outcome of another operation")
+    return kept
 
 
 def _decode(raw: bytes) -> Outcome:

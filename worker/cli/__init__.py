@@ -1,6 +1,7 @@
 """The `keyriver` command: one file per noun. It asks the fleet by signed messages."""
 
 import logging
+import os
 import resource
 import sys
 from collections.abc import Sequence
@@ -54,7 +55,7 @@ for _place, _noun in enumerate(
     app.command(_noun)
 app.command("worker.cli.demo:demo", name="demo", help="A file of customer records, and a worker killed on the way.")
 
-FAILED, USAGE, PENDING, INTERRUPTED = 1, 2, 3, 130
+FAILED, USAGE, PENDING, INTERRUPTED, CUT_SHORT = 1, 2, 3, 130, 141
 
 
 def main() -> None:
@@ -68,6 +69,7 @@ def obey(words: Sequence[str]) -> int:
     logging.getLogger().addHandler(logging.NullHandler())  # libraries' complaints; `run` sets up real logs
     try:
         result = app(words, exit_on_error=False, print_error=True, result_action="return_value")
+        sys.stdout.flush()
     except CycloptsError:
         return USAGE
     except Usage as mistake:
@@ -78,6 +80,10 @@ def obey(words: Sequence[str]) -> int:
     except Pending as waiting:
         say(approval.teach(waiting.approval))
         return PENDING
+    except BrokenPipeError:
+        # Who read the output has seen enough (`| head`). What is left goes nowhere, lest Python complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CUT_SHORT
     except Exception as error:
         text = plain(error)
         if text is None:

@@ -12,7 +12,6 @@ from typing import Annotated, TypeVar
 from uuid import UUID
 
 from cyclopts import App, Parameter
-from pydantic_core import to_json
 
 from worker.app import kafka_access
 from worker.cli import accepted, ocsf
@@ -149,7 +148,8 @@ async def _found(trail: PostgresTrail, record: str, tenant: str) -> tuple[str, i
         places = await trail.of_leaf(UUID(record))
     except ValueError:
         places = []
-    places = places or await trail.of_text(to_json({"request": record})[1:-1], tenant)
+    named = f'"request":{text.dumps(record, ensure_ascii=False)},'.encode()
+    places = places or await trail.of_text(named, tenant)
     if not places:
         raise Refused(f"no log has a record of {record}; one of the last second may still come")
     if len(places) > 1:

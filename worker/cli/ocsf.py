@@ -4,6 +4,7 @@ Like it, not of it: there is no source address, and what it has no name for stan
 """
 
 import json
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
 
@@ -52,9 +53,10 @@ _SEVERITIES = {
 }
 
 
-def severity(words: list[str]) -> Severity:
-    """The worst of what became of a request's items."""
-    found = [_SEVERITIES.get(word, Severity.LOW) for word in words if word not in DONE | RETRIED]
+def severity(words: Iterable[str]) -> Severity:
+    """The worst of what became of a request's items; each word is a code, and perhaps why (`NOT_FOUND: foreign`)."""
+    codes = {word.partition(":")[0] for word in words}
+    found = [_SEVERITIES.get(code, Severity.LOW) for code in codes - DONE - RETRIED]
     return max(found, default=Severity.INFORMATIONAL)
 
 
@@ -85,8 +87,8 @@ def event(row: LogRow) -> dict[str, Any]:
 
 def _activity(body: dict[str, Any], at_us: int) -> dict[str, Any]:
     counts = body["counts"]
-    worst = severity(list(counts))
-    failed = [word for word in counts if word not in DONE]
+    worst = severity(counts)
+    failed = sorted(counts.keys() - DONE)
     verb = body["type"].removesuffix(".v1").rpartition(".")[2]
     activity = _VERBS.get(verb, 99)
     return {
@@ -98,7 +100,8 @@ def _activity(body: dict[str, Any], at_us: int) -> dict[str, Any]:
         "severity": worst.name.capitalize(),
         "status_id": 2 if failed else 1,
         "status": "Failure" if failed else "Success",
-        "status_code": ",".join(sorted(failed)) or "OK",
+        "status_code": ",".join(sorted({word.partition(":")[0] for word in failed})) or "OK",
+        "status_detail": ", ".join(failed),
     }
 
 

@@ -5,7 +5,7 @@ freshness window on both sides. Its private half stands in its row under the HSM
 request topic has been read past its end.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from cachetools import LRUCache
 
 from worker.flow.trust import Trust
 from worker.flow.voice import announce
-from worker.model.effects import PutRow, Seen, Settled, Settlement
+from worker.model.effects import PutRow, Seen, Settlement
 from worker.model.facts import Question
 from worker.model.rows import IntakeKey, Suite
 from worker.ports import FleetKeys, Sink, Store, StoreUnavailable
@@ -25,8 +25,6 @@ from worker.seal.rowmac import mac_input
 DAY_MS = 24 * 3_600_000
 SUITES = (Suite.P256, Suite.X25519, Suite.MLKEM768_X25519)
 """A suite's place here is part of sequences for ever; new suites are appended, at most 8."""
-KEPT_DAYS = 8
-"""Request topics keep seven days; what is older can't be asked for any more."""
 OPEN = 32
 
 
@@ -50,6 +48,8 @@ class IntakeKeys:
     fleet_keys: FleetKeys
     sink: Sink
     progress: Progress
+    private_halves: Callable[[int], Awaitable[Sequence[int]]]
+    """The sequences below this one whose private half is still stored: a fleet may have slept for any time."""
     _openers: LRUCache[int, Opener] = field(default_factory=lambda: LRUCache(OPEN), repr=False)
     _announced: set[int] = field(default_factory=set)
 
@@ -70,6 +70,7 @@ class IntakeKeys:
         for key in await self._made(due, now_ms):
             if key.sequence not in self._announced:
                 await self._announce(key)
+        self._drop(now_ms)
         await self._forget(now_ms)
 
     async def _made(self, due: Iterable[int], now_ms: int) -> list[IntakeKey]:
@@ -94,7 +95,7 @@ class IntakeKeys:
         pair = generate_keypair(suite)
         wrapped = await self.fleet_keys.wrap_secret(pair.private, self._aad(sequence))
         begins = day * DAY_MS - SKEW_MS
-        return IntakeKey(sequence, suite, pair.public, wrapped, begins, (day + 1) * DAY_MS + SKEW_MS, 1)
+        return IntakeKey(sequence, suite, pair.public, wrapped, begins, _ends_ms(sequence), 1)
 
     async def _announce(self, key: IntakeKey) -> None:
         said = IntakeAnnouncement(
@@ -104,21 +105,23 @@ class IntakeKeys:
         await announce(self.sink, self.intake_topic, said.record_key, value)
         self._announced.add(key.sequence)
 
+    def _drop(self, now_ms: int) -> None:
+        """Whoever deletes the row's half, no worker keeps its own: who still needs one asks the token again."""
+        for sequence in list(self._openers):
+            if _ends_ms(sequence) < now_ms:
+                del self._openers[sequence]
+
     async def _forget(self, now_ms: int) -> None:
         """Delete private halves whose time is over once every request that may be sealed to them has been read."""
-        today = now_ms // DAY_MS
-        past = frozenset(sequence_of(today - back, suite) for back in range(1, KEPT_DAYS + 1) for suite in self.suites)
+        past = frozenset(await self.private_halves(now_ms // DAY_MS * 8))
         rows = [row for row in (await self._rows(past)).values() if row.wrapped_private and row.not_after_ms < now_ms]
-        for row in rows:
-            if await self.progress.is_read_past(row.not_after_ms + SKEW_MS):
-                bare = replace(row, wrapped_private=b"", revision=row.revision + 1)
-                (mac,) = await self.fleet_keys.mac([mac_input(bare)])
-                put = PutRow(bare, mac.version, mac.value)
-                (done,) = await self.store.settle(
-                    [Settlement(None, None, (Seen(row.ref, row.revision),), (row.ref,), (put,))]
-                )
-                if isinstance(done, Settled):
-                    self._openers.pop(row.sequence, None)
+        for row in sorted(rows, key=lambda row: row.not_after_ms):
+            if not await self.progress.is_read_past(row.not_after_ms + SKEW_MS):
+                return
+            bare = replace(row, wrapped_private=b"", revision=row.revision + 1)
+            (mac,) = await self.fleet_keys.mac([mac_input(bare)])
+            put = PutRow(bare, mac.version, mac.value)
+            await self.store.settle([Settlement(None, None, (Seen(row.ref, row.revision),), (row.ref,), (put,))])
 
     def _aad(self, sequence: int) -> bytes:
         return framed(b"keyriver-intake-private/1", self.fleet.encode(), str(sequence).encode())
@@ -127,3 +130,7 @@ class IntakeKeys:
 def sequence_of(day: int, suite: Suite) -> int:
     """The sequence of the key of this UTC day (days since 1970) and suite."""
     return day * 8 + SUITES.index(suite)
+
+
+def _ends_ms(sequence: int) -> int:
+    return (sequence // 8 + 1) * DAY_MS + SKEW_MS

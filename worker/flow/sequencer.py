@@ -44,6 +44,7 @@ class Sequencer:
     log: AuditLog
     fleet_keys: FleetKeys
     sink: Sink
+    _epoch: int = 0
     _turns: int = 0
     _highest: int = 0
     _refused: set[str] = field(default_factory=set)
@@ -53,6 +54,9 @@ class Sequencer:
         epoch = await self.log.hold(self.holder, LEASE_S)
         if epoch is None:
             return 0
+        if epoch != self._epoch:
+            self._epoch = epoch
+            log.info("this worker is the audit log's sequencer, epoch %d", epoch)
         try:
             appended = await self._append_all(epoch)
             await self._sign_all(epoch)

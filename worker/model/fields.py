@@ -1,11 +1,21 @@
 """What the bodies on the wire are made of: bytes, names, numbers and the one base of all bodies."""
 
+import re
 from base64 import b64decode, b64encode
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 
 def _decode(value: object) -> bytes:
@@ -34,7 +44,24 @@ Uuid = Annotated[UUID, WithJsonSchema({"type": "string", "format": "uuid", "patt
 """An id that must be there; the pattern says so to readers that don't look at formats."""
 AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._/-]+$", min_length=1)]
 """`a-z0-9._-/`; a UUID also has this form, so one field takes either."""
-TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+_UUID_LIKE = r"^(?:-*[0-9a-f]){32}-*$"
+"""What Python reads as a UUID: dashes stand where they like."""
+
+
+def _is_no_uuid(name: str) -> str:
+    if re.match(_UUID_LIKE, name):
+        raise ValueError("a name must not look like a UUID")
+    return name
+
+
+TenantName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"),
+    AfterValidator(_is_no_uuid),
+    Field(json_schema_extra={"not": {"pattern": _UUID_LIKE}}),
+]
+"""Never like a UUID: the tenant's name is an alias, and would stand before the key id that it looks like. Every other
+alias has a slash in it."""
 ClientName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,126}$")]
 TopicName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 AliasPattern = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._/*?\[\]!-]*$", max_length=256)]

@@ -7,6 +7,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from worker.watch.healing import calm
 from worker.watch.redaction import clean_text, redact
 
 _LOUD = ("aiokafka", "asyncio", "asyncpg")
@@ -32,6 +33,7 @@ def set_up_logs(level: str = "info", stream: TextIO | None = None, *, pretty: bo
     root.setLevel(level.upper())
     for name in _LOUD:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    calm()
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

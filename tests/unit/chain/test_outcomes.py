@@ -4,10 +4,13 @@ from uuid import UUID
 
 import pytest
 
-from worker.chain.outcomes import decode, encode
+from worker.chain.outcomes import BadOutcome, decode, encode, recall
 from worker.model.codes import Code
+from worker.model.effects import LedgerEntry
+from worker.model.operations import Operation
 from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
 from worker.model.replies import ClientListResult
+from worker.model.requests import LedgerKey
 
 ID, KEY = UUID(bytes=b"i" * 16), UUID(bytes=b"k" * 16)
 PLACE = b"i" * 16 + b"k" * 16 + b"\x00\x00\x01\x02"
@@ -51,3 +54,25 @@ def test_an_unwrap_is_never_kept() -> None:
 def test_what_encode_never_wrote_is_refused(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         decode(raw)
+
+
+def _entry(*outcomes: bytes | None) -> LedgerEntry:
+    return LedgerEntry(LedgerKey("acme", "billing", "tests", "1"), Operation.WRAP, b"", outcomes)
+
+
+def test_a_request_recalls_one_outcome_for_each_item() -> None:
+    (failed, raw_failed), (wrapped, raw_wrapped) = GOLDEN[:2]
+    assert recall(None, 2, Wrapped) == [None, None]
+    assert recall(_entry(raw_wrapped, None, raw_failed), 3, Wrapped) == [wrapped, None, failed]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_too_few_and_too_many_outcomes_are_refused(count: int) -> None:
+    with pytest.raises(BadOutcome):
+        recall(_entry(*[GOLDEN[1][1]] * 2), count, Wrapped)
+
+
+@pytest.mark.parametrize("kind", [Rewrapped, Commanded])
+def test_the_outcome_of_another_operation_is_refused(kind: type[Rewrapped | Commanded]) -> None:
+    with pytest.raises(BadOutcome):
+        recall(_entry(None, GOLDEN[1][1]), 2, kind)

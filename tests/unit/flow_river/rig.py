@@ -1,6 +1,8 @@
 """One river on fakes: bus, store and token in memory; requests are signed and answers verified as on the wire."""
 # ruff: noqa: ARG002 - ports give more than a test looks at
 
+import json
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -55,8 +57,9 @@ from worker.model.topics import Topics, dead_letter_topic
 from worker.ports import Store
 from worker.seal import hpke
 from worker.seal.claims import ReplyClaims
+from worker.seal.errors import BadSignature
 from worker.seal.identity import Identity, generate_private_key_pem
-from worker.seal.signatures import verify_jws
+from worker.seal.signatures import jws_kid, verify_jws
 
 FLEET = "dev-rig"
 TOPICS = Topics()
@@ -211,6 +214,7 @@ class Rig:
             fleet_keys=self.token.fleet_keys,
             sink=self.sink,
             progress=self.progress,
+            private_halves=self.memory.private_halves,
         )
         return River(
             opening=Opening(FLEET, TOPICS.prefix, BodyLimits(), clients),
@@ -272,7 +276,9 @@ class Rig:
         told = await self.ask(operation, body, self.ann)
         (result,) = told.results
         if isinstance(result, Refusal) and result.pending is not None:
-            approve = ApprovalApproveBody(tenant="acme", approval=result.pending.id, digest=result.pending.digest)
+            approve = ApprovalApproveBody(
+                tenant=result.pending.tenant, approval=result.pending.id, digest=result.pending.digest
+            )
             (approved,) = (await self.ask(Operation.APPROVAL_APPROVE, approve, self.ben)).results
             assert isinstance(approved, ApprovalResult), approved
             result = approved.result or approved
@@ -346,9 +352,10 @@ class Rig:
     def told(self, sent: Sent) -> list[Told]:
         """All answers to a request so far that are signed for this very attempt."""
         entries = [entry for entry in self.bus.entries(TOPICS.replies) if _id(entry) == sent.request.id]
-        return [told for entry in entries if (told := self._verified(sent, entry)) is not None]
+        return [told for entry in entries if (told := self.verified(sent, entry)) is not None]
 
-    def _verified(self, sent: Sent, entry: Entry) -> Told | None:
+    def verified(self, sent: Sent, entry: Entry) -> Told | None:
+        """The answer, if its signature is for this attempt."""
         value, operation = entry.value or b"", sent.request.operation
         claims = ReplyClaims(
             fleet=FLEET,
@@ -358,16 +365,21 @@ class Rig:
             request_sha256=sent.digest,
             body_sha256=sha256(value).digest(),
         )
+        signature = header(entry.headers, "keyriver-signature") or ""
         try:
-            signature = header(entry.headers, "keyriver-signature") or ""
-            verify_jws(signature, claims.payload(), Algorithm.ED25519, self.voice.signer.public_key)
-        except Exception:  # noqa: BLE001 - of another attempt
+            verify_jws(signature, claims.payload(), Algorithm.ED25519, self._keys()[jws_kid(signature)])
+        except BadSignature:  # of another attempt
             return None
         answer = parse(operation, value, sent.request.items)
         deks: list[bytes] = []
         if answer.sealed is not None:
             deks = self._opened(sent, answer.sealed.ciphertext, len(answer.results))
         return Told(list(answer.results), deks, answer.error, entry)
+
+    def _keys(self) -> dict[str, bytes]:
+        """The voices that were ever certified, by their names."""
+        said = [json.loads(entry.value or b"") for entry in self.bus.entries(TOPICS.intake)]
+        return {one["kid"]: b64decode(one["public_key"]) for one in said if one["kind"] == "certificate"}
 
     def _opened(self, sent: Sent, ciphertext: bytes, slots: int) -> list[bytes]:
         own, who = sent.identity.recipient, sent.identity

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from worker.edges.store.attempts import PostgresAttempts
-from worker.edges.store.chores import census
+from worker.edges.store.chores import census, private_halves
 from worker.edges.store.fake import FakeStore
 from worker.edges.store.leases import PostgresLeases
 from worker.edges.store.migrate import migrate
@@ -28,6 +28,8 @@ class Look(Protocol):
         ...
 
     async def leaves(self, tenant: str) -> int: ...
+
+    async def private_halves(self, below: int) -> list[int]: ...
 
     async def tamper(self, tenant: str) -> None:
         """Change a tenant's row behind the store's back."""
@@ -56,6 +58,9 @@ class FakeLook:
     async def leaves(self, tenant: str) -> int:
         return sum(leaf.tenant == tenant for leaf in self.fake.leaves)
 
+    async def private_halves(self, below: int) -> list[int]:
+        return await self.fake.private_halves(below)
+
     async def tamper(self, tenant: str) -> None:
         for ref, stored in self.fake.rows.items():
             if ref.key == tenant:
@@ -75,6 +80,9 @@ class PostgresLook:
         found = await self.pool.run(lambda connection: connection.fetchval(sql, tenant))
         assert isinstance(found, int)
         return found
+
+    async def private_halves(self, below: int) -> list[int]:
+        return await private_halves(self.pool, below)
 
     async def tamper(self, tenant: str) -> None:
         sql = "UPDATE keyriver.tenants SET layers = 9 WHERE id = $1"

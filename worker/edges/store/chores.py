@@ -49,6 +49,12 @@ async def census(pool: Pool, keys: Iterable[UUID]) -> list[Count]:
     return [Count(**row) for row in rows]
 
 
+async def private_halves(pool: Pool, below: int) -> list[int]:
+    """The sequences below this one of the intake keys whose private half is still stored."""
+    rows = await pool.run(lambda connection: connection.fetch(SQL["private_halves"], below))
+    return [row["sequence"] for row in rows]
+
+
 async def _in_chunks(pool: Pool, name: str, window: timedelta, chunk: int) -> int:
     gone = 0
     while True:

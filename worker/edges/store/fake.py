@@ -23,7 +23,7 @@ from worker.model.effects import (
 from worker.model.facts import Answer, Question, StoredRow
 from worker.model.records import Partition
 from worker.model.requests import LedgerKey
-from worker.model.rows import Approval, ApprovalState, Dek, Key, RowRef, Table, Version
+from worker.model.rows import Approval, ApprovalState, Dek, IntakeKey, Key, RowRef, Table, Version
 
 
 def _system_ms() -> int:
@@ -150,6 +150,11 @@ class FakeStore:
     async def acknowledge(self, ids: Sequence[UUID]) -> None:
         """As `Outbox.acknowledge`."""
         self.acknowledged.update(ids)
+
+    async def private_halves(self, below: int) -> list[int]:
+        """As `chores.private_halves`."""
+        keys = (stored.row for stored in self.rows.values() if isinstance(stored.row, IntakeKey))
+        return sorted(key.sequence for key in keys if key.sequence < below and key.wrapped_private)
 
     async def assigned(self, group: str, partition: Partition, offset: int) -> int:
         """As `Attempts.assigned`."""

@@ -20,6 +20,9 @@ from worker.model.operations import Operation
 from worker.model.requests import LedgerKey
 from worker.model.rows import Dek
 
+_MAX_INT = 2**31 - 1
+"""Of a column; a blob's header has room for twice as many versions."""
+
 
 class PostgresStore:
     """The port `Store`."""
@@ -62,7 +65,8 @@ class PostgresStore:
 def _arguments(
     question: Question, keys: frozenset[UUID], clients: frozenset[str], approvals: frozenset[UUID]
 ) -> Sequence[object]:
-    versions = [*((key, 0) for key in keys), *question.versions]
+    possible = [(key, number) for key, number in question.versions if number <= _MAX_INT]
+    versions = [*((key, 0) for key in keys), *possible]
     ledger = [key for key in question.ledger if _possible(key.tenant, key.client, key.source, key.id)]
     return (
         question.deks,

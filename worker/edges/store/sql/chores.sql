@@ -27,6 +27,9 @@ SELECT g.key, g.version, sum(g.stored), sum(g.issued_outside) FROM gone AS g GRO
 -- name: census
 SELECT t.key, t.version, t.stored, t.issued_outside FROM keyriver.census_totals AS t WHERE t.key = ANY ($1::uuid[]);
 
+-- name: private_halves
+SELECT i.sequence FROM keyriver.intake_keys AS i WHERE i.sequence < $1 AND i.wrapped_private <> '' ORDER BY i.sequence;
+
 -- name: inspect
 SELECT
     current_setting('server_version') AS version,
