@@ -183,7 +183,7 @@ class Rig:
         self.clock = Clock()
         self.bus = FakeBus(self.clock)
         names = (*TOPICS.requests, *map(dead_letter_topic, TOPICS.requests))
-        for topic in (*names, TOPICS.replies, TOPICS.undelivered, TOPICS.intake, TOPICS.events):
+        for topic in (*names, TOPICS.replies, TOPICS.undelivered, TOPICS.intake, TOPICS.events, TOPICS.hints):
             self.bus.create(topic)
         self.memory = FakeStore(self.clock)
         self.store = Between(self.memory)
