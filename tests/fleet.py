@@ -6,6 +6,7 @@ async with Fleet.founded(services, folder, token) as fleet:
     (made,) = await acme.client.generate(acme.key)
 """
 
+import asyncio
 import itertools
 import os
 import subprocess
@@ -25,9 +26,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from tests import member
-from tests.processes import Birth, Member
+from tests.processes import POLL_S, Birth, Member
 from tests.stack import CHECKOUT, Services
-from tests.tap import Tap, backlog, members
+from tests.tap import Gauge, Tap
 from worker.client import KeyriverClient, Pending
 from worker.client.calls import Pace
 from worker.client.identity_file import load_identity
@@ -77,6 +78,7 @@ class Fleet:
     members: list[Member]
     pool: asyncpg.Pool
     producer: AIOKafkaProducer
+    gauge: Gauge
     _open: AsyncExitStack
     _numbers: Iterator[int]
     _officers: dict[str, KeyriverClient] = field(default_factory=dict)
@@ -96,10 +98,11 @@ class Fleet:
             pool = await stack.enter_async_context(asyncpg.create_pool(dsn, min_size=1, max_size=4))
             producer = AIOKafkaProducer(bootstrap_servers=services.kafka, acks="all", max_request_size=16 * 1024 * 1024)
             await stack.enter_async_context(producer)
+            gauge = await stack.enter_async_context(Gauge(services.kafka))
             officers = [load_identity(folder / f"{name}.json") for name in OFFICERS]
             clients = await stack.enter_async_context(AsyncExitStack())
             numbers = itertools.count(1)
-            fleet = cls(services, folder, prefix, officers, env, token, [], pool, producer, clients, numbers)
+            fleet = cls(services, folder, prefix, officers, env, token, [], pool, producer, gauge, clients, numbers)
             cls.living.append(fleet)
             try:
                 yield fleet
@@ -129,7 +132,8 @@ class Fleet:
         """Wait until every one of these lanes has so many members that have their partitions."""
         deadline = time.monotonic() + seconds
         for lane in lanes:
-            while await members(self.services.kafka, self.topics.group(lane)) != count:
+            while await self.gauge.members(self.topics.group(lane)) != count:
+                await asyncio.sleep(POLL_S)
                 assert time.monotonic() < deadline, f"the {lane} lane has not {count} members"
 
     # Clients.
@@ -230,7 +234,7 @@ class Fleet:
         """What the lanes have not committed; empty when all that came was finished."""
         found: dict[Partition, int] = {}
         for lane in lanes:
-            found |= await backlog(self.services.kafka, self.topics.group(lane), self.topics.lane(lane))
+            found |= await self.gauge.backlog(self.topics.group(lane), self.topics.lane(lane))
         return found
 
     async def caught_up(self, lanes: Sequence[Lane] = tuple(Lane), seconds: float = WAIT_S) -> None:
@@ -238,6 +242,7 @@ class Fleet:
         deadline = time.monotonic() + seconds
         while behind := await self.backlog(lanes):
             assert time.monotonic() < deadline, f"offsets are not committed: {behind}"
+            await asyncio.sleep(POLL_S)
 
 
 async def _delete_topics(kafka: str, prefix: str) -> None:

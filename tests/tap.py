@@ -80,40 +80,42 @@ async def until_known(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> None
             await asyncio.sleep(0.01)
 
 
-async def backlog(bootstrap: str, group: str, topics: Sequence[str]) -> dict[Partition, int]:
-    """Records of each partition that the group has not committed; partitions without any are left out."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
-    await admin.start()
-    await consumer.start()
-    try:
-        told = await admin.describe_topics(list(topics))
-        spots = [
-            TopicPartition(topic["topic"], partition["partition"])
-            for topic in told
-            for partition in topic["partitions"]
-        ]
-        ends = await consumer.end_offsets(spots)
-        committed = await admin.list_consumer_group_offsets(group, partitions=spots)
-    finally:
-        await consumer.stop()
-        await admin.close()
-    behind = {
-        Partition(spot.topic, spot.partition): ends[spot] - max(0, committed[spot].offset if spot in committed else 0)
-        for spot in spots
-    }
-    return {partition: count for partition, count in behind.items() if count}
+class Gauge:
+    """How far consumer groups are. Its connections stay open: learning of topics takes aiokafka half a second."""
 
+    def __init__(self, bootstrap: str) -> None:
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+        self._spots: dict[str, list[TopicPartition]] = {}
 
-async def members(bootstrap: str, group: str) -> int:
-    """How many members a consumer group has while it is stable; 0 while it rebalances."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        (answer,) = await admin.describe_consumer_groups([group])
-    except GroupCoordinatorNotAvailableError:  # on a new broker, until its first group is there
-        return 0
-    finally:
-        await admin.close()
-    ((code, _, state, _, _, found, *_),) = answer.groups
-    return len(found) if code == 0 and state == "Stable" else 0
+    async def __aenter__(self) -> Self:
+        await self._admin.start()
+        await self._consumer.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._consumer.stop()
+        await self._admin.close()
+
+    async def backlog(self, group: str, topics: Sequence[str]) -> dict[Partition, int]:
+        """Records of each partition that the group has not committed; partitions without any are left out."""
+        if unknown := [topic for topic in topics if topic not in self._spots]:
+            for told in await self._admin.describe_topics(unknown):
+                numbers = [each["partition"] for each in told["partitions"]]
+                self._spots[told["topic"]] = [TopicPartition(told["topic"], number) for number in numbers]
+        spots = [spot for topic in topics for spot in self._spots[topic]]
+        ends = await self._consumer.end_offsets(spots)
+        committed = await self._admin.list_consumer_group_offsets(group, partitions=spots)
+        behind = {spot: ends[spot] - max(0, committed[spot].offset if spot in committed else 0) for spot in spots}
+        return {Partition(spot.topic, spot.partition): count for spot, count in behind.items() if count}
+
+    async def members(self, group: str) -> int:
+        """How many members a group has while it is stable; 0 while it rebalances."""
+        try:
+            (answer,) = await self._admin.describe_consumer_groups([group])
+        except GroupCoordinatorNotAvailableError:  # on a new broker, until its first group is there
+            return 0
+        ((code, _, state, _, _, found, *_),) = answer.groups
+        return len(found) if code == 0 and state == "Stable" else 0

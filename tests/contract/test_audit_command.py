@@ -1,6 +1,9 @@
 """`keyriver audit` as a command, and a worker that is not ready while the log is behind."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -102,3 +105,14 @@ def _exports_and_proves(fleet: Place) -> None:
         assert (proof["leaf"]["tenant"], proof["leaf"]["index"], proof["path"]) == ("acme", 0, [])
     assert "no log has a record" in fleet.keyriver("audit prove 00000000-0000-0000-0000-000000000000", code=1)
     assert "no log has a record" in fleet.keyriver("audit prove nothing", code=1)
+    _ends_with_its_reader(fleet)
+
+
+def _ends_with_its_reader(fleet: Place) -> None:
+    """`keyriver audit export | head`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-u", "-m", "worker", "audit", "export"]
+    with os.fdopen(writer, "wb") as output:
+        done = subprocess.run(command, env=fleet.env, stdout=output, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (141, b"")

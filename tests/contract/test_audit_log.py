@@ -1,11 +1,13 @@
 """The sequencer on real Postgres: nothing is lost or appended twice, whoever writes late, dies or loses the lease."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
+from tests.contract.test_store_postgres import telling
 from tests.unit.audit.book import FLEET, MemoryKeys, Shelf
 from tests.unit.store import fixtures
 from tests.unit.store.builders import fresh_id, fresh_name
@@ -244,6 +246,51 @@ async def test_the_fleet_never_signs_what_does_not_continue_what_it_signed(
     assert await log.behind_s() > 0
     everything = "DELETE FROM keyriver.logs; DELETE FROM keyriver.checkpoints; DELETE FROM keyriver.log_entries"
     await pool.run(lambda connection: connection.execute(everything))
+
+
+async def test_a_log_that_refuses_its_leaves_holds_no_other_back(
+    pool: Pool, store: PostgresStore, sequencer: Sequencer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody queued a leaf that was appended long ago; its tenant's log stands still until that is mended."""
+    bad, honest = fresh_name("bad"), fresh_name("honest")
+    await settle(store, bad)
+    await sequencer.turn()
+    again = "INSERT INTO keyriver.unsequenced SELECT number FROM keyriver.log_entries WHERE tenant = $1"
+    await pool.run(lambda connection: connection.execute(again, bad))
+    await settle(store, honest, bad)
+    for count in (1, 0, 0):
+        assert await sequencer.turn() == count
+    assert (await size(pool, bad), await size(pool, honest)) == (1, 1)
+    assert [record.levelname for record in caplog.records if bad in record.message] == ["CRITICAL"]
+    mended = "DELETE FROM keyriver.unsequenced WHERE number IN (SELECT number FROM keyriver.log_entries)"
+    await pool.run(lambda connection: connection.execute(mended))
+    await sequencer.turn()
+    assert await size(pool, bad) == 2
+
+
+async def test_every_turn_reads_by_index(database: str, pool: Pool, store: PostgresStore, keys: MemoryKeys) -> None:
+    """Leaves are millions: nothing that is done twice a second may walk over them."""
+    for _ in range(3):
+        await settle(store, *[fresh_name("acme") for _ in range(300)])
+        await pool.run(lambda connection: connection.execute("ANALYZE"))
+    async with telling(database) as (told, plans):
+        log = PostgresAuditLog(told)
+        sequencer = another(log, keys, Shelf())
+        await pool.run(lambda connection: connection.execute("UPDATE keyriver.sequencer SET until = now()"))
+        assert await sequencer.turn() == 900
+        await settle(store, *[fresh_name("acme") for _ in range(5)])
+        assert await log.behind_s() > 0
+        assert await sequencer.turn() == 5
+        await log.release(sequencer.holder)
+        assert await log.nodes([Span("nobody", 0, 0, 9), Span("nobody", 8, 0, 9)]) == {}
+    seen = plans.scans()
+    names = {scan.get("Relation Name", "") for scan in seen}
+    assert names >= {"unsequenced", "leaves", "logs", "checkpoints", "log_entries", "log_nodes"}
+    for scan in seen:
+        name = scan.get("Relation Name", "")
+        assert scan["Node Type"] != "Seq Scan" or name == "sequencer", json.dumps(scan)
+        if name in ("leaves", "log_entries", "log_nodes"):
+            assert scan["Node Type"] == "ModifyTable" or "Index Cond" in scan, json.dumps(scan)
 
 
 async def test_proofs_of_a_log_need_few_hashes(pool: Pool, store: PostgresStore, sequencer: Sequencer) -> None:

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.unit.flow_river.rig import CARDS, PAYMENTS, TOPICS, Rig, Sent, Told
+from tests.unit.flow_river.parts import Sent, Told
+from tests.unit.flow_river.rig import CARDS, PAYMENTS, TOPICS, Rig
 from worker.chain.outcomes import decode
 from worker.client.answers import Refusal, Wrap
 from worker.client.wire import header

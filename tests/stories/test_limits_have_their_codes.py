@@ -19,7 +19,13 @@ from worker.model.rows import Suite
 MEGABYTE = 1024 * 1024
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+async def house(fleet: Fleet) -> House:
+    """One tenant for all: whatever is refused changes nothing."""
+    return await fleet.tenant()
+
+
+@pytest.fixture(scope="module")
 async def scribe(fleet: Fleet, house: House) -> AsyncIterator[Scribe]:
     async with Scribe(fleet, house.identity) as opened:
         yield opened

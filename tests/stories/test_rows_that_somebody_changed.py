@@ -34,8 +34,16 @@ class Scene:
         return self.deks[0].key, self.deks[1].key
 
 
-@pytest.fixture
-async def scene(fleet: Fleet, house: House) -> Scene:
+@pytest.fixture(scope="module")
+async def neighbour(fleet: Fleet) -> House:
+    """Another tenant, whose rows nobody touches."""
+    return await fleet.tenant()
+
+
+@pytest.fixture(scope="module")
+async def scene(fleet: Fleet) -> Scene:
+    """One for all attacks: after each the rows are as they were."""
+    house = await fleet.tenant()
     officer = await fleet.officer()
     second = f"{house.upper}/second"
     body = KeyCreateBody(tenant=house.tenant, parent=house.upper, alias=second)
@@ -90,13 +98,12 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("what", ATTACKS)
-async def test_a_changed_row_is_refused(scene: Scene, what: str) -> None:
+async def test_a_changed_row_is_refused(scene: Scene, neighbour: House, what: str) -> None:
     # Given a row that somebody changed in the database
     async with _changed(scene, ATTACKS[what]):
         # When what rests on it is asked for, Then it is refused, and other tenants are served
         assert await _code(scene.house.client, scene.house.key) == "INTEGRITY"
-        other = await scene.fleet.tenant()
-        assert await _code(other.client, other.key) == ""
+        assert await _code(neighbour.client, neighbour.key) == ""
     # And when the row is as it was, it serves again
     assert await _code(scene.house.client, scene.house.key) == ""
     assert await _code(scene.house.client, scene.second) == ""

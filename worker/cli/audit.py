@@ -32,6 +32,7 @@ from worker.settings import Books
 T = TypeVar("T")
 PATIENCE_S = 3600.0
 """One statement may walk over a whole table."""
+EVER = ("1970-01-01", "9999-12-31")
 audit = App(
     name="audit", help="The audit log: is it whole, what does it say, and proofs of it.", help_format="markdown"
 )
@@ -96,16 +97,22 @@ async def export(
     keyriver audit export --tenant acme --from 2026-11-01 | jq 'select(.severity_id >= 3)'
     ```
     """
-    begin, end = _moment("--from", since), _moment("--to", until)
+    begin, end = _moment("--from", since or EVER[0]), _moment("--to", until or EVER[1])
 
-    async def work(trail: PostgresTrail) -> None:
-        for name in await trail.tenants(tenant):
-            async for row in trail.rows(name):
-                at_us = None if row.leaf is None else row.leaf.at_us
-                if at_us is None or ((begin is None or at_us >= begin) and (end is None or at_us < end)):
-                    show(text.dumps(ocsf.event(row), separators=(",", ":")))
+    async def work(trail: PostgresTrail) -> BrokenPipeError | None:
+        try:
+            for name in await trail.tenants(tenant):
+                async for row in trail.rows(name):
+                    at_us = begin if row.leaf is None else row.leaf.at_us
+                    if begin <= at_us < end:
+                        show(text.dumps(ocsf.event(row), separators=(",", ":")))
+        except BrokenPipeError as closed:  # the reader's end, not the store's
+            return closed
+        return None
 
-    await _reading(load(Books), work)
+    closed = await _reading(load(Books), work)
+    if closed is not None:
+        raise closed
 
 
 @audit.command(name="prove")
@@ -205,9 +212,8 @@ async def _reading(books: Books, work: Callable[[PostgresTrail], Awaitable[T]]) 
         return await read_trail(pool, work)
 
 
-def _moment(name: str, told: str) -> int | None:
-    if not told:
-        return None
+def _moment(name: str, told: str) -> int:
+    """Microseconds."""
     try:
         moment = datetime.fromisoformat(told)
     except ValueError:

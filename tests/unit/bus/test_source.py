@@ -11,7 +11,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectio
 
 from worker.edges.bus.access import KafkaAccess
 from worker.edges.bus.kafka import Consumed, Consumer, Spot, spot
-from worker.edges.bus.source import KafkaSource, Timing
+from worker.edges.bus.source import KafkaSource, Timing, _record
 from worker.model.records import Partition
 from worker.ports import BusUnavailable, StaleEpoch
 
@@ -73,8 +73,9 @@ class Scripted:
     def resume(self, *_: Spot) -> None: ...
 
 
-def record(offset: int) -> Consumed:
-    return cast(Consumed, SimpleNamespace(offset=offset, timestamp=0, key=None, value=b"v", headers=[("h", None)]))
+def record(offset: int, timestamp_type: int = 1) -> Consumed:
+    told = {"timestamp": 7, "timestamp_type": timestamp_type, "key": None, "value": b"v", "headers": [("h", None)]}
+    return cast(Consumed, SimpleNamespace(offset=offset, **told))
 
 
 def source_on(client: Scripted, timing: Timing | None = None) -> KafkaSource:
@@ -257,3 +258,8 @@ async def test_a_rewind_of_what_is_gone_gives_it_up() -> None:
     assert HERE not in source._epochs
     with pytest.raises(StaleEpoch):
         await source.commit({HERE: 1})
+
+
+def test_a_time_that_the_producer_chose_counts_as_none() -> None:
+    appended, created = _record(HERE, 1, record(3)), _record(HERE, 1, record(3, timestamp_type=0))
+    assert (appended.appended_ms, created.appended_ms) == (7, 0)

@@ -41,13 +41,16 @@ class Rows:
     """A registry whose memory may be older than its rows."""
 
     rows: dict[str, Client]
-    remembered: dict[str, Client] = field(default_factory=dict)
+    memory: dict[str, Client] = field(default_factory=dict)
     asked: list[bool] = field(default_factory=list)
 
     async def clients(self, ids: frozenset[str], *, fresh: bool) -> Mapping[str, Client]:
         self.asked.append(fresh)
-        known = self.rows if fresh else {**self.rows, **self.remembered}
+        known = self.rows if fresh else {**self.rows, **self.memory}
         return {name: known[name] for name in ids if name in known}
+
+    def remembered(self, ids: frozenset[str]) -> Mapping[str, Client]:
+        return {name: self.memory[name] for name in ids if name in self.memory}
 
 
 async def opened(record: Record, *rows: Client) -> Opened:

@@ -2,7 +2,8 @@
 
 import json
 
-from tests.unit.flow_river.rig import CARDS, PAYMENTS, TOPICS, Rig, Told
+from tests.unit.flow_river.parts import Told
+from tests.unit.flow_river.rig import CARDS, PAYMENTS, TOPICS, Rig
 from worker.chain import blob
 from worker.client.answers import Rewrap, Unwrap, Wrap
 from worker.model.bodies import (

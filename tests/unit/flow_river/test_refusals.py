@@ -1,4 +1,4 @@
-"""The token away, keys used up, suites too weak, answers that nobody takes, records that kill: each has its end."""
+"""The token away, keys used up, suites too weak, requests too late: each has its answer."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.flow_river.rig import CARDS, NOW, PAYMENTS, TOPICS, Rig, Sent
+from tests.unit.flow_river.parts import NOW, Sent
+from tests.unit.flow_river.rig import CARDS, PAYMENTS, TOPICS, Rig
 from worker.client.answers import Wrap
-from worker.client.wire import header
 from worker.edges.store.leases import ROTATION_STARTS
 from worker.flow.uses import CHUNK, LIMIT
 from worker.model.bodies import (
     ClientAddBody,
-    ClientRevokeBody,
     DekItem,
     KeyRotateBody,
     RewrapBody,
@@ -23,10 +22,9 @@ from worker.model.bodies import (
     WrapBody,
     WrapItem,
 )
-from worker.model.codes import Code
 from worker.model.hsm import HsmOp, HsmResult
 from worker.model.operations import Operation
-from worker.model.records import Undeliverable, Verdict
+from worker.model.records import Verdict
 from worker.model.requests import Recipient
 from worker.model.rows import Suite
 from worker.ports import TokenUnavailable
@@ -266,78 +264,6 @@ async def test_the_lease_that_crosses_half_of_it_is_an_event_once() -> None:
         await rig.ask(Operation.WRAP, WRAP)
     due = [event for event in rig.memory.outbox.values() if event.type == "keyriver.key.rotation-due.v1"]
     assert [(event.tenant, json.loads(event.body)["key"]) for event in due] == [("acme", str(place[0]))]
-
-
-# Answers that nobody takes.
-
-
-@pytest.mark.parametrize("reason", [Undeliverable.NO_TOPIC, Undeliverable.TOO_LARGE, Undeliverable.REFUSED])
-async def test_an_answer_that_can_not_be_delivered_is_set_aside_and_the_others_go(reason: Undeliverable) -> None:
-    rig = await Rig.made()
-    lost = await rig.add("lost", reply_topics=["their.replies"])
-    if reason is not Undeliverable.NO_TOPIC:
-        rig.bus.create("their.replies", limit_bytes=100, refuses=reason is Undeliverable.REFUSED)
-    orphan = rig.draft(Operation.WRAP, WRAP, replace(lost, reply_topic="their.replies"))
-    sent = wrap(rig)
-    assert await rig.run(orphan, sent) == [Verdict.DONE] * 2
-    assert rig.told(sent)[0].codes == ["", ""]
-    (kept,) = rig.bus.entries(TOPICS.undelivered)
-    assert header(kept.headers, "keyriver-undelivered-reason") == reason
-    assert header(kept.headers, "keyriver-undelivered-origin-topic") == TOPICS.wrap
-    assert header(kept.headers, "ce_id") == orphan.request.id
-    assert rig.watch.undelivered_ == [reason]
-    assert len(rig.memory.deks) == 4, "the effect stands, and a retry is answered from the ledger"
-
-
-# Records that kill their worker.
-
-
-async def test_a_record_that_kills_is_buried_and_its_requester_told() -> None:
-    rig = await Rig.made()
-    sent = wrap(rig)
-    assert await rig.river.bury(sent.record) is Verdict.DEAD
-    assert rig.told(sent)[0].code == "POISON"
-    (dead,) = rig.bus.entries(f"{TOPICS.wrap}.dlq")
-    assert (dead.value, header(dead.headers, "keyriver-dlq-code")) == (sent.record.value, "POISON")
-    assert json.loads(rig.memory.leaves[-1].body)["counts"] == {"POISON": 1}
-    assert rig.memory.deks == {}
-
-
-async def test_a_body_that_kills_while_it_is_read_is_buried_too() -> None:
-    rig = await Rig.made()
-    prepared = replace(wrap(rig).request, body=b"[" * 50)
-    sent = rig.signed(prepared, rig.billing)
-    assert await rig.river.bury(sent.record) is Verdict.DEAD
-    assert rig.told(sent)[0].code == "POISON"
-
-
-async def test_a_forged_record_that_kills_is_buried_and_nobody_is_told() -> None:
-    rig = await Rig.made()
-    sent = wrap(rig)
-    forged = replace(sent.record, value=sent.record.value + b" ")
-    assert await rig.river.bury(forged) is Verdict.UNAUTHENTIC
-    assert rig.told(sent) == []
-    assert rig.watch.dead == {Code.UNAUTHENTICATED: 1}
-
-
-async def test_a_client_that_was_revoked_meanwhile_is_told_nothing() -> None:
-    rig = await Rig.made()
-    await rig.ask(Operation.WRAP, WRAP)
-    sent = wrap(rig)
-    rig.river, other = rig.worker(), rig.river
-    await rig.command(Operation.CLIENT_REVOKE, ClientRevokeBody(tenant="acme", client="billing"))
-    assert await other.bury(sent.record) is Verdict.DEAD
-    assert rig.told(sent) == []
-    assert len(rig.bus.entries(f"{TOPICS.wrap}.dlq")) == 1
-
-
-async def test_a_record_that_kills_whoever_opens_it_is_set_aside_unread() -> None:
-    rig = await Rig.made()
-    sent = wrap(rig)
-    assert await rig.river.set_aside(sent.record) is Verdict.UNAUTHENTIC
-    (dead,) = rig.bus.entries(f"{TOPICS.wrap}.dlq")
-    assert header(dead.headers, "keyriver-dlq-attempts") == "6"
-    assert rig.watch.stages[-1] != "open"
 
 
 # Late requests.

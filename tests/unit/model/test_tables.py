@@ -86,6 +86,13 @@ def test_a_record_knows_its_place_and_what_it_will_take() -> None:
     assert Record(Partition("t", 3), 17, None, b"", (), 5, 1).weight == 0
 
 
+def test_what_is_in_base64_weighs_as_much_as_it_may_hold() -> None:
+    value = b'{"data_base64":"' + b"A" * 400 + b'"}'
+    assert Record(Partition("t", 3), 1, None, value, (), 5, 1).weight == len(value) + len(value) // 4 * ITEM_BYTES
+    value = b'{"data_base64":"' + b"A" * 8000 + b'"}'
+    assert Record(Partition("t", 3), 1, None, value, (), 5, 1).weight == len(value) + 1000 * ITEM_BYTES
+
+
 @pytest.mark.parametrize("module", [effects, facts, hsm, outcomes, records, requests, rows, topics])
 def test_all_that_passes_between_stages_is_frozen_and_prints_no_secret(module: ModuleType) -> None:
     kinds = [

@@ -12,7 +12,8 @@ UPDATE keyriver.sequencer SET until = '-infinity' WHERE holder = $1;
 
 -- name: unsequenced
 SELECT l.number, l.id, l.tenant, (extract(epoch FROM l.at) * 1000000)::bigint AS at_us, l.body
-FROM keyriver.unsequenced AS u JOIN keyriver.leaves AS l ON l.number = u.number
+FROM keyriver.unsequenced AS u
+JOIN LATERAL (SELECT * FROM keyriver.leaves AS k WHERE k.number = u.number OFFSET 0) AS l ON true
 WHERE u.number > $1 ORDER BY u.number LIMIT $2;
 
 -- name: log_heads
@@ -40,6 +41,7 @@ JOIN LATERAL (
     UNION ALL
     SELECT e.tenant, 0, e.index, e.hash FROM keyriver.log_entries AS e
     WHERE s.level = 0 AND e.tenant = s.tenant AND e.index >= s.first AND e.index < s.first + s.count
+    OFFSET 0
 ) AS n ON true;
 
 -- name: log_checkpoint
@@ -57,8 +59,9 @@ WHERE c.tenant = p.tenant AND c.size = p.size;
 -- name: log_behind
 -- Seconds since the oldest leaf that is in no log, growth that is not signed, or checkpoint that is not published.
 SELECT greatest(
-    (SELECT extract(epoch FROM clock_timestamp() - l.at)
-        FROM keyriver.unsequenced AS u JOIN keyriver.leaves AS l ON l.number = u.number ORDER BY u.number LIMIT 1),
+    (SELECT extract(epoch FROM clock_timestamp() - l.at) FROM keyriver.unsequenced AS u
+        JOIN LATERAL (SELECT * FROM keyriver.leaves AS k WHERE k.number = u.number OFFSET 0) AS l ON true
+        ORDER BY u.number LIMIT 1),
     (SELECT extract(epoch FROM clock_timestamp() - min(l.grown)) FROM keyriver.logs AS l WHERE l.signed < l.size),
     (SELECT extract(epoch FROM clock_timestamp()) - min(c.time_ms) / 1000.0
         FROM keyriver.checkpoints AS c WHERE c.published IS NULL),
@@ -68,7 +71,8 @@ SELECT greatest(
 -- name: trail
 SELECT e.tenant, e.index, e.number, e.leaf, e.hash, l.id, l.tenant AS leaf_tenant,
     (extract(epoch FROM l.at) * 1000000)::bigint AS at_us, l.body
-FROM keyriver.log_entries AS e LEFT JOIN keyriver.leaves AS l ON l.number = e.number
+FROM keyriver.log_entries AS e
+LEFT JOIN LATERAL (SELECT * FROM keyriver.leaves AS k WHERE k.number = e.number OFFSET 0) AS l ON true
 WHERE e.tenant = $1 AND e.index >= $2 ORDER BY e.index;
 
 -- name: trail_tenants
@@ -108,6 +112,7 @@ SELECT e.tenant, e.index FROM keyriver.log_entries AS e WHERE e.leaf = $1 ORDER 
 
 -- name: trail_of_a_request
 -- No index: whoever looks for a proof may wait for a scan. What was found is read and compared afterwards.
-SELECT e.tenant, e.index FROM keyriver.leaves AS l JOIN keyriver.log_entries AS e ON e.number = l.number
+SELECT e.tenant, e.index FROM keyriver.leaves AS l
+JOIN LATERAL (SELECT * FROM keyriver.log_entries AS k WHERE k.number = l.number OFFSET 0) AS e ON true
 WHERE position($1::bytea IN l.body) > 0 AND ($2 = '' OR l.tenant = $2)
 ORDER BY l.number LIMIT 10;

@@ -1,0 +1,129 @@
+"""What stands around a river in tests: a clock, a fence, who counts, a store that can be told what to do."""
+# ruff: noqa: ARG002 - ports give more than a test looks at
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from inspect import isawaitable
+
+from worker.client.answers import Refusal, Result
+from worker.client.wire import Prepared
+from worker.flow.river import Concluded
+from worker.model.codes import Code
+from worker.model.effects import Settlement, Settling
+from worker.model.facts import Answer as Known
+from worker.model.facts import Question
+from worker.model.records import Entry, Partition, Record, Undeliverable
+from worker.model.requests import Envelope
+from worker.ports import Store
+from worker.seal.identity import Identity
+
+NOW = 1_750_000_000_000
+
+
+class Clock:
+    """Unix milliseconds, moved by hand."""
+
+    def __init__(self) -> None:
+        self.ms = NOW
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@dataclass
+class Fence:
+    """Every assignment is current but those that a test gives back."""
+
+    stale: set[tuple[Partition, int]] = field(default_factory=set)
+
+    def is_current(self, partition: Partition, epoch: int) -> bool:
+        return (partition, epoch) not in self.stale
+
+
+@dataclass
+class Watch:
+    """Who counts."""
+
+    stages: list[str] = field(default_factory=list)
+    answered: list[tuple[str, Concluded]] = field(default_factory=list)
+    dead: Counter[Code] = field(default_factory=Counter)
+    undelivered_: list[Undeliverable] = field(default_factory=list)
+
+    def stage(self, name: str, items: int, seconds: float) -> None:
+        self.stages.append(name)
+
+    def concluded(self, request: Envelope, item: Concluded) -> None:
+        self.answered.append((request.key.id, item))
+
+    def buried(self, record: Record, code: Code) -> None:
+        self.dead[code] += 1
+
+    def noted(self, record: Record, code: Code) -> None:
+        raise AssertionError("no test of the river floods")
+
+    def undelivered(self, topic: str, reason: Undeliverable) -> None:
+        self.undelivered_.append(reason)
+
+
+class Between:
+    """A store with something between it and the river: `script` may answer a settle in its place."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.script: list[object] = []
+        """What the next calls of `settle` do: None passes; an exception is raised; a function gets the settlements."""
+        self.settled: list[list[Settlement]] = []
+
+    async def know(self, question: Question) -> Known:
+        return await self._store.know(question)
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
+        self.settled.append(list(settlements))
+        step = self.script.pop(0) if self.script else None
+        if isinstance(step, Exception):
+            raise step
+        if callable(step) and isawaitable(waits := step()):
+            await waits
+        if isinstance(step, list):
+            return step
+        return await self._store.settle(settlements)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A signed request as a record, and what its answer must be bound to."""
+
+    record: Record
+    identity: Identity
+    request: Prepared
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An answer whose signature held, its DEKs opened."""
+
+    results: list[Result]
+    deks: list[bytes]
+    error: Refusal | None
+    entry: Entry
+
+    @property
+    def code(self) -> str:
+        """Why the whole request was refused."""
+        return "" if self.error is None else self.error.code
+
+    @property
+    def codes(self) -> list[str]:
+        """Why each item was refused."""
+        return [result.code if isinstance(result, Refusal) else "" for result in self.results]
+
+
+class Progress:
+    """How far request topics were read."""
+
+    is_past = False
+
+    async def is_read_past(self, moment_ms: int) -> bool:
+        return self.is_past
