@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from worker.chain.approvals import digest_of
+from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
 from worker.model.replies import ERRORS, REPLIES
@@ -105,68 +105,7 @@ CLIENT_VIEW: Json = {
     "not_after_ms": 1_827_093_600_000,
     "revoked": False,
 }
-APPROVAL = "01936120-0000-7000-8000-00000000ab01"
-_WAITS: Json = {
-    "id": APPROVAL,
-    "tenant": "acme",
-    "operation": "key.enable",
-    "body": '{"tenant":"acme","key":"acme/eu","revision":7,"why":"false alarm"}',
-    "asked_by": "alice",
-    "asked_ms": 1_795_557_600_000,
-    "expires_ms": 1_795_644_000_000,
-    "touched": [f"keys {L2} 7"],
-}
-DIGEST = b64encode(
-    digest_of(
-        _WAITS["operation"],
-        _WAITS["tenant"],
-        _WAITS["body"].encode(),
-        _WAITS["asked_by"],
-        _WAITS["expires_ms"],
-        tuple(_WAITS["touched"]),
-    )
-).decode()
-PENDING: Json = _WAITS | {"digest": DIGEST, "state": "pending"}
-DONE: Json = PENDING | {"state": "approved", "decided_by": "bob"}
 L2_VIEW = L1_VIEW | {"id": L2, "alias": "acme/eu", "parent": L1, "layer": 2}
-_COUNTS = {"deks": 1200, "issued_outside": 3}
-BLAST: Json = {
-    "tenant": "acme",
-    "layers": [
-        {"layer": 2, "region": "eu", "keys": 1, "versions": 1, "deks": 0, "issued_outside": 0},
-        {"layer": 3, "region": "eu", "keys": 1, "versions": 2, **_COUNTS},
-    ],
-    "services": [{"key": KEY, "alias": "acme/eu/payments", "region": "eu", **_COUNTS}],
-    "more": 0,
-}
-DESTRUCTION: Json = {
-    "version": 1,
-    "due_ms": 1_796_162_400_000,
-    "recoverable_until_ms": 1_798_754_400_000,
-    "deks": 0,
-    "issued_outside": 0,
-    "children": 0,
-    "forced": False,
-}
-
-
-def _became(was: str, now: str, **more: object) -> Json:
-    return {
-        "tenant": "acme",
-        "key": KEY,
-        "alias": "acme/eu/payments",
-        "version": 1,
-        "was": was,
-        "now": now,
-        "who": "alice",
-        "why": "",
-        "request": ID,
-        "correlation": ID,
-        "revision": 2,
-        **more,
-    }
-
-
 _PUBLIC = _base64(KEYS["signers"]["client"]["public"])
 
 ASKED: dict[Operation, Json] = {
@@ -260,19 +199,19 @@ STATED: dict[str, Json] = {
     "keyriver.tenant.created.v1": ANSWERED[Operation.TENANT_CREATE][0],
     "keyriver.key.created.v1": {"key": KEY_VIEW},
     "keyriver.key.rotated.v1": {"key": KEY_VIEW},
-    "keyriver.key.activation.scheduled.v1": _became("pre-active", "pre-active, due"),
-    "keyriver.key.activated.v1": _became("pre-active", "active"),
-    "keyriver.key.suspended.v1": _became("active", "suspended"),
-    "keyriver.key.resumed.v1": _became("suspended", "active"),
-    "keyriver.key.deactivated.v1": _became("active", "deactivated"),
-    "keyriver.key.compromised.v1": _became("active", "compromised", reason="compromise", why="seen in a log"),
-    "keyriver.key.disabled.v1": _became("enabled", "disabled", blast=BLAST),
-    "keyriver.key.enabled.v1": _became("disabled", "enabled", approved_by="bob"),
-    "keyriver.key.destruction.scheduled.v1": _became(
+    "keyriver.key.activation.scheduled.v1": became("pre-active", "pre-active, due"),
+    "keyriver.key.activated.v1": became("pre-active", "active"),
+    "keyriver.key.suspended.v1": became("active", "suspended"),
+    "keyriver.key.resumed.v1": became("suspended", "active"),
+    "keyriver.key.deactivated.v1": became("active", "deactivated"),
+    "keyriver.key.compromised.v1": became("active", "compromised", reason="compromise", why="seen in a log"),
+    "keyriver.key.disabled.v1": became("enabled", "disabled", blast=BLAST),
+    "keyriver.key.enabled.v1": became("disabled", "enabled", approved_by="bob"),
+    "keyriver.key.destruction.scheduled.v1": became(
         "deactivated", "destroy-scheduled", approved_by="bob", destruction=DESTRUCTION
     ),
-    "keyriver.key.destruction.cancelled.v1": _became("destroy-scheduled", "deactivated", approved_by="bob"),
-    "keyriver.key.destroyed.v1": _became("destroy-scheduled", "destroyed", destruction=DESTRUCTION),
+    "keyriver.key.destruction.cancelled.v1": became("destroy-scheduled", "deactivated", approved_by="bob"),
+    "keyriver.key.destroyed.v1": became("destroy-scheduled", "destroyed", destruction=DESTRUCTION),
     "keyriver.approval.requested.v1": {"approval": PENDING},
     "keyriver.approval.approved.v1": {"approval": DONE},
     "keyriver.approval.rejected.v1": {"approval": PENDING | {"state": "rejected", "decided_by": "bob"}},

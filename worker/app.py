@@ -14,7 +14,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
-from worker.chain.plan import Limits
 from worker.edges.bus.access import KafkaAccess, Mechanism, Protocol
 from worker.edges.bus.admin import KafkaAdmin
 from worker.edges.bus.progress import KafkaProgress
@@ -56,7 +55,7 @@ from worker.flow.unsealing import Unsealing
 from worker.flow.upkeep import Duty, keep_up
 from worker.flow.uses import Uses
 from worker.flow.voice import RunVoice
-from worker.model.topics import DAY_MS, Lane, Topics, limits, specs
+from worker.model.topics import Lane, Topics, limits, specs
 from worker.seal.identity import Identity
 from worker.settings import Reach, Settings
 from worker.watch.metrics import Metrics
@@ -221,7 +220,7 @@ class Worker:
             publishing=Publishing(parts.sink, self._dead_letters),
             fence=source,
             watch=parts.metrics,
-            limits=_limits(settings),
+            limits=settings.limits,
             new_ids=new_ids,
             failpoints=self._failpoints,
         )
@@ -280,16 +279,8 @@ class Worker:
         parts = self._parts
         outbox, topics = PostgresOutbox(parts.pool), parts.topics
         relay = Relay(parts.settings.fleet, topics.events, topics.hints, outbox, parts.sink, self._voice)
-        due = DueWork(
-            self._name,
-            parts.token.serial,
-            _limits(parts.settings).recoverable_ms,
-            PostgresDues(parts.pool),
-            parts.store,
-            parts.trust,
-            parts.token.fleet_keys,
-            parts.token.hsm,
-        )
+        token, dues, ms = parts.token, PostgresDues(parts.pool), parts.settings.limits.recoverable_ms
+        due = DueWork(self._name, token.serial, ms, dues, parts.store, parts.trust, token.fleet_keys, token.hsm)
         return [
             Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
@@ -310,14 +301,6 @@ class Worker:
             parts.token.fleet_keys,
             parts.sink,
         )
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        ledger_window_ms=round(settings.ledger_window.total_seconds() * 1000),
-        shortest_grace_ms=settings.destroy_grace_s * 1000,
-        recoverable_ms=None if settings.recoverable_days is None else settings.recoverable_days * DAY_MS,
-    )
 
 
 async def run_worker(

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlparse
 from pydantic import Field, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from worker.chain.plan import Limits
 from worker.model.rows import Suite
 from worker.model.topics import DAY_MS, REQUEST_RETENTION_MS
 
@@ -71,6 +72,15 @@ class Books(Reach):
     def _dsn_exists(cls, path: Path) -> Path:
         _parameters(_existing(path).read_text().strip())
         return path
+
+    @property
+    def limits(self) -> Limits:
+        """What `decide` is bound by."""
+        return Limits(
+            ledger_window_ms=round(self.ledger_window.total_seconds() * 1000),
+            shortest_grace_ms=self.destroy_grace_s * 1000,
+            recoverable_ms=None if self.recoverable_days is None else self.recoverable_days * DAY_MS,
+        )
 
     def postgres_dsn(self) -> str:
         """The DSN, read now. Holds a password: don't print it."""
