@@ -73,15 +73,6 @@ class Books(Reach):
         _parameters(_existing(path).read_text().strip())
         return path
 
-    @property
-    def limits(self) -> Limits:
-        """What `decide` is bound by."""
-        return Limits(
-            ledger_window_ms=round(self.ledger_window.total_seconds() * 1000),
-            shortest_grace_ms=self.destroy_grace_s * 1000,
-            recoverable_ms=None if self.recoverable_days is None else self.recoverable_days * DAY_MS,
-        )
-
     def postgres_dsn(self) -> str:
         """The DSN, read now. Holds a password: don't print it."""
         return self.postgres_dsn_file.read_text().strip()
@@ -171,6 +162,15 @@ class Settings(Books):
     def ledger_window(self) -> timedelta:
         """How long a request is remembered."""
         return timedelta(days=self.ledger_window_days)
+
+    @property
+    def limits(self) -> Limits:
+        """What `decide` is bound by."""
+        return Limits(
+            ledger_window_ms=round(self.ledger_window.total_seconds() * 1000),
+            shortest_grace_ms=self.destroy_grace_s * 1000,
+            recoverable_ms=None if self.recoverable_days is None else self.recoverable_days * DAY_MS,
+        )
 
     def hsm_pin(self) -> str:
         """The PIN, read now."""
