@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 from tests.stack import KAFKA_VARIABLE, POSTGRES_VARIABLE, Services, services
 from worker.local import Stack, Token
@@ -117,6 +118,8 @@ def _environment(told: Mapping[str, str]) -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("steady")  # timing never decides a test
     config.stash[LEFT_OUT] = []
 
 

@@ -184,8 +184,9 @@ class Fleet:
         permissions: Sequence[Permission] = tuple(Permission),
         pattern: str = "",
         algorithm: Algorithm = Algorithm.ED25519,
+        reply_topics: Sequence[str] = (),
     ) -> Identity:
-        """Register a service of this tenant."""
+        """Register a service of this tenant; the first of its reply topics is its own."""
         made = replace(
             self.officers[0],
             client=f"c{uuid.uuid4().hex[:10]}",
@@ -193,6 +194,7 @@ class Fleet:
             algorithm=algorithm,
             private_key=generate_private_key_pem(algorithm),
             recipient=generate_keypair(Suite.X25519),
+            reply_topic=(*reply_topics, self.topics.replies)[0],
         )
         body = ClientAddBody(
             tenant=tenant,
@@ -201,7 +203,7 @@ class Fleet:
             public_key=made.signer().public_key,
             permissions=list(permissions),
             pattern=pattern or f"{tenant}/*",
-            reply_topics=[made.reply_topic],
+            reply_topics=[made.reply_topic, *reply_topics],
             recipient_suite=made.recipient.suite,
             recipient_key=made.recipient.public,
             not_after_ms=time.time_ns() // 1_000_000 + YEAR_MS,

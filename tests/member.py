@@ -11,7 +11,10 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 
 import uvloop
 
@@ -27,11 +30,20 @@ from worker.watch.http import serve_http
 def born(env: Mapping[str, str], log_file: str, words: list[str]) -> None:
     """The life of a forked process: settings and log of its own, a session of its own, then `main`."""
     os.setsid()
+    Thread(target=_die_with_the_tests, daemon=True).start()
     os.environ.update(env)
     log = os.open(log_file, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     main(words)
+
+
+def _die_with_the_tests() -> None:
+    """Whatever ends the tests, even a SIGKILL, leaves no worker behind."""
+    tests = parent_process()
+    assert tests is not None
+    wait([tests.sentinel])
+    os._exit(1)
 
 
 def main(words: list[str]) -> None:

@@ -12,6 +12,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from tests.stack import Services
 from worker.edges.bus.access import KafkaAccess, Protocol
 from worker.edges.bus.admin import KafkaAdmin
+from worker.edges.bus.lenient import MAX_HEADERS
 from worker.edges.bus.sink import KafkaSink
 from worker.edges.bus.source import KafkaSource, Timing
 from worker.model.records import Outgoing, Record, Undeliverable
@@ -133,3 +134,30 @@ async def test_the_wrong_protocol_and_no_broker_name_the_likely_causes(stack: Se
         await KafkaSink(KafkaAccess("127.0.0.1:1"), {"t": 1}.get).__aenter__()
     with pytest.raises(BusUnavailable, match="no broker listens there"):
         await KafkaSource(KafkaAccess("127.0.0.1:1"), "g", ["t"]).__aenter__()
+
+
+async def test_a_million_headers_stop_no_partition(stack: Services, topic: str) -> None:
+    """In both readers: of a record with too many headers their number is kept, and its neighbours are whole."""
+    many = 200_000
+    async with AIOKafkaProducer(bootstrap_servers=stack.kafka, max_request_size=1 << 24) as producer:
+        await producer.send_and_wait(topic, b"0", headers=[("x", b"")] * 1_000_000)
+        await producer.send_and_wait(topic, b"1", headers=[("x", b"")] * MAX_HEADERS)
+        batch = producer.create_batch()
+        batch._builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, 0, 1 << 23)
+        crowds = ([("n", None)], [("x", b"")] * many, [(Mangled("x"), b"v")], *[[("x", b"")] * MAX_HEADERS] * 17, [])
+        for number, headers in enumerate(crowds, 2):
+            batch.append(key=b"k", value=b"%d" % number, timestamp=None, headers=headers)
+        await producer.send_batch(batch, topic, partition=0)
+    records = await caught(stack, topic, 2 + len(crowds))
+    assert [record.value for record in records] == [b"%d" % number for number in range(2 + len(crowds))]
+    assert [record.offset for record in records] == list(range(2 + len(crowds)))
+    assert records[0].headers == (("keyriver-headers-left-out", b"1000000"),)
+    assert len(records[1].headers) == MAX_HEADERS
+    assert [record.headers for record in records[2:5]] == [
+        (("n", b""),),
+        (("keyriver-headers-left-out", b"%d" % many),),
+        (("\\xff\\xfe", b"v"),),
+    ]
+    assert records[-2].headers == (("keyriver-headers-left-out", b"%d" % MAX_HEADERS),)
+    assert records[-1].headers == ()
+    assert len({record.appended_ms for record in records[2:]}) == 1

@@ -87,19 +87,19 @@ BROKEN: dict[str, Callable[[Outcomes], Outcomes]] = {
 }
 
 
-@pytest.mark.parametrize("what", BROKEN)
-async def test_a_broken_entry_is_refused_and_harms_no_neighbour(
-    fleet: Fleet, house: House, scribe: Scribe, what: str
-) -> None:
-    draft = _asking(scribe, house)
-    await scribe.ask(draft)
-    await _rewrite(fleet, draft.id, BROKEN[what](await _outcomes(fleet, draft.id)))
-    neighbour, said = _asking(scribe, house), len(fleet.members[0].log)
-    await scribe.send(draft, partition=0)
-    await scribe.send(neighbour, partition=0)
+async def test_a_broken_entry_is_refused_and_harms_no_neighbour(fleet: Fleet, house: House, scribe: Scribe) -> None:
+    said, drafts = len(fleet.members[0].log), {what: _asking(scribe, house) for what in BROKEN}
+    for what, draft in drafts.items():
+        await scribe.ask(draft)
+        await _rewrite(fleet, draft.id, BROKEN[what](await _outcomes(fleet, draft.id)))
+    neighbour = _asking(scribe, house)
+    for draft in (*drafts.values(), neighbour):
+        await scribe.send(draft, partition=0)
     assert (await scribe.answer(neighbour.id)).codes == ["", ""]
-    refused = (await scribe.answers(draft.id, 2))[-1]
-    assert refused.code == "INTEGRITY" or refused.codes[0] == "INTEGRITY"
+    refused = {what: (await scribe.answers(draft.id, 2))[-1] for what, draft in drafts.items()}
+    assert {what: answer.code or answer.codes[0] for what, answer in refused.items()} == dict.fromkeys(
+        BROKEN, "INTEGRITY"
+    )
     assert "comes again" not in fleet.members[0].log[said:]
 
 

@@ -82,7 +82,10 @@ async def test_a_record_that_kills_its_worker_is_buried_and_its_neighbours_are_s
             await fleet.caught_up(seconds=PATIENCE_S)
             assert not await scribe.so_far(bulk_killer.id)
         deaths_before = list(deaths)
-        assert deaths_before == [2 * DEATHS, 3 * DEATHS]
+        # Three until it is suspected and three alone; more when the first three did not begin at its own offset.
+        assert 2 * DEATHS <= deaths_before[0] <= 3 * DEATHS
+        # And three more alone, for reading it killed whoever was to bury it.
+        assert 3 * DEATHS <= deaths_before[1] <= 4 * DEATHS
         made = await house.client.generate(house.key, 3)
         assert len(made) == 3
         assert deaths == deaths_before

@@ -188,6 +188,15 @@ class RiverMachine(RuleBasedStateMachine):
         self.rig.token.away = self.rig.bus.is_away = False
         self.rig.store.script = []
 
+    @precondition(lambda self: self.waiting)
+    @rule(count=st.integers(1, 4), skipped=st.lists(st.booleans(), min_size=1, max_size=8))
+    def hiccup(self, count: int, skipped: list[bool]) -> None:
+        """The token does some operations of the batch and not others: those items stay open."""
+        batch, self.waiting = self.waiting[:count], self.waiting[count:]
+        self.rig.hiccups.skipped = skipped
+        self.batch(batch)
+        self.rig.hiccups.skipped = []
+
     def batch(self, batch: Sequence[Sent]) -> None:
         """One batch; when it fails it comes again, as the bus would have it."""
         records = {sent.record.at: sent for sent in batch}

@@ -2,9 +2,10 @@
 # ruff: noqa: ARG002 - ports give more than a test looks at
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from inspect import isawaitable
+from uuid import UUID
 
 from worker.client.answers import Refusal, Result
 from worker.client.wire import Prepared
@@ -13,9 +14,10 @@ from worker.model.codes import Code
 from worker.model.effects import Settlement, Settling
 from worker.model.facts import Answer as Known
 from worker.model.facts import Question
+from worker.model.hsm import Fault, HsmFault, HsmOp, HsmResult
 from worker.model.records import Entry, Partition, Record, Undeliverable
 from worker.model.requests import Envelope
-from worker.ports import Store
+from worker.ports import Hsm, Store
 from worker.seal.identity import Identity
 
 NOW = 1_750_000_000_000
@@ -88,6 +90,23 @@ class Between:
         if isinstance(step, list):
             return step
         return await self._store.settle(settlements)
+
+
+class Hiccups:
+    """A token that does not do some operations of the next runs: `skipped` says so for each in turn."""
+
+    def __init__(self, hsm: Hsm) -> None:
+        self._hsm = hsm
+        self.skipped: list[bool] = []
+
+    async def run(self, ops: Sequence[HsmOp], timeout_s: float) -> list[HsmResult]:
+        results = await self._hsm.run(ops, timeout_s)
+        skips = [self.skipped.pop(0) if self.skipped else False for _ in ops]
+        away = HsmFault(Fault.UNAVAILABLE)
+        return [away if skip else result for skip, result in zip(skips, results, strict=True)]
+
+    def drop(self, keys: Iterable[UUID]) -> None:
+        self._hsm.drop(keys)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from hashlib import sha256
 from itertools import count
 from uuid import UUID, uuid4
 
-from tests.unit.flow_river.parts import NOW, Between, Clock, Fence, Progress, Sent, Told, Watch
+from tests.unit.flow_river.parts import NOW, Between, Clock, Fence, Hiccups, Progress, Sent, Told, Watch
 from worker.chain.plan import Limits
 from worker.client.answers import Refusal, parse
 from worker.client.wire import Letterhead, Prepared, attempt, header
@@ -73,6 +73,7 @@ class Rig:
         self.memory = FakeStore(self.clock)
         self.store = Between(self.memory)
         self.token = FakeToken()
+        self.hiccups = Hiccups(self.token.hsm)
         self.fence = Fence()
         self.watch = Watch()
         self.progress = Progress()
@@ -106,7 +107,7 @@ class Rig:
             clients=clients,
             knowing=Knowing(self.store, trust),
             unsealing=Unsealing(FLEET, self.intake),
-            executing=Executing(self.token.hsm, self.token.fleet_keys, self.uses, new_ids),
+            executing=Executing(self.hiccups, self.token.fleet_keys, self.uses, new_ids),
             store=self.store,
             answering=Answering(FLEET, self.voice),
             publishing=Publishing(self.sink, DeadLetters(TOPICS.undelivered, "rig", self.watch)),

@@ -1,35 +1,69 @@
-"""Records whose header names are not UTF-8: brokers take them, aiokafka raises at them, at every fetch, for ever.
+"""Records that stop aiokafka: header names that are not UTF-8, and headers by the hundred thousand.
 
-Anybody who may write a topic could stop a partition with one such record (S9). So a batch that aiokafka can't decode
-is read again by its pure Python reader, with names escaped instead of refused; what it is worth is `open`'s to say.
+Anybody who may write a topic could stop a partition with one such record (S9): aiokafka raises at such a name at every
+fetch, for ever, and a few million headers take longer than a session lasts. So a batch that aiokafka can't decode is
+read again here, with names escaped instead of refused, and of a record with too many headers only their number is
+kept. What it is worth is `open`'s to say.
 """
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import SupportsIndex, cast, overload
+from typing import Any, cast
 
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
-from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import _MemoryRecordsPy
+from aiokafka.record.util import decode_varint
+
+Pairs = list[tuple[str, bytes | None]]
 
 _NEW_FORMAT = 2
+MAX_HEADERS = 1024
+"""Of one record. Clients send some twenty."""
+_BY_HAND = 16 * MAX_HEADERS
+"""Headers of one batch that are read in Python, at 2 µs each."""
 
 
-class _Escaping(bytearray):
-    """Bytes whose slices decode to text whatever they hold."""
+def crowd(count: int) -> Pairs:
+    """What stands for too many headers; they stay in their topic until retention."""
+    return [("keyriver-headers-left-out", str(count).encode())]
 
-    @overload
-    def __getitem__(self, key: SupportsIndex) -> int: ...
-    @overload
-    def __getitem__(self, key: slice) -> "_Escaping": ...
-    def __getitem__(self, key: SupportsIndex | slice) -> "int | _Escaping":
-        if isinstance(key, slice):
-            return _Escaping(super().__getitem__(key))
-        return super().__getitem__(key)
 
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - never strict
-        return bytes(self).decode(encoding, "backslashreplace")
+def _read_again(raw: memoryview) -> Iterator[object]:
+    """The records of a batch that aiokafka refuses (KIP-98, "Message Format")."""
+    batch = _DefaultRecordBatchPy(raw)
+    batch._maybe_uncompress()  # noqa: SLF001 - aiokafka is pinned, and a test holds this
+    buffer, pos, left = bytes(batch._buffer), batch._pos, _BY_HAND  # noqa: SLF001
+    appended = batch.timestamp_type == batch.LOG_APPEND_TIME
+    for _ in range(batch._num_records):  # noqa: SLF001
+        length, pos = decode_varint(buffer, pos)
+        end = pos + length
+        _, pos = decode_varint(buffer, pos)
+        later, pos = decode_varint(buffer, pos)
+        further, pos = decode_varint(buffer, pos)
+        key, pos = _bytes(buffer, pos)
+        value, pos = _bytes(buffer, pos)
+        count, pos = decode_varint(buffer, pos)
+        headers = crowd(count) if count > min(MAX_HEADERS, left) else _headers(buffer, pos, count)
+        left -= len(headers)
+        timestamp = batch.max_timestamp if appended else batch.first_timestamp + later
+        yield _DefaultRecordPy(batch.base_offset + further, timestamp, batch.timestamp_type, key, value, headers)
+        pos = end
+
+
+def _bytes(buffer: bytes, pos: int) -> tuple[bytes | None, int]:
+    length, pos = decode_varint(buffer, pos)
+    return (None, pos) if length < 0 else (buffer[pos : pos + length], pos + length)
+
+
+def _headers(buffer: bytes, pos: int, count: int) -> Pairs:
+    headers: Pairs = []
+    for _ in range(count):
+        name, pos = _bytes(buffer, pos)
+        value, pos = _bytes(buffer, pos)
+        headers.append(((name or b"").decode("utf-8", "backslashreplace"), value))
+    return headers
 
 
 class _Batch:
@@ -45,17 +79,11 @@ class _Batch:
     def __iter__(self) -> Iterator[object]:
         read = 0
         try:
-            for record in cast(Iterator[object], self._batch):
+            for record in cast(Iterator[Any], self._batch):
                 yield record
                 read += 1
         except (UnicodeDecodeError, CorruptRecordException):
-            yield from islice(self._again(), read, None)
-
-    def _again(self) -> Iterator[object]:
-        batch = _DefaultRecordBatchPy(self._raw)
-        batch._maybe_uncompress()  # noqa: SLF001 - aiokafka is pinned, and a test holds this
-        batch._buffer = _Escaping(batch._buffer)  # noqa: SLF001
-        return cast(Iterator[object], iter(batch))
+            yield from islice(_read_again(self._raw), read, None)
 
 
 class LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]  # aiokafka is untyped

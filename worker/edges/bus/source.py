@@ -15,6 +15,7 @@ from typing import Self
 
 from aiokafka.errors import CommitFailedError, IllegalStateError
 
+from worker.edges.bus import lenient
 from worker.edges.bus.access import KafkaAccess
 from worker.edges.bus.kafka import (
     Consumed,
@@ -328,7 +329,8 @@ class _Listener(RebalanceListener):
 
 
 def _record(partition: Partition, epoch: int, record: Consumed) -> Record:
-    headers = tuple((name, value or b"") for name, value in record.headers)
+    sent = record.headers if len(record.headers) <= lenient.MAX_HEADERS else lenient.crowd(len(record.headers))
+    headers = tuple((name, value or b"") for name, value in sent)
     # A time that the producer chose says nothing about freshness (S3): such a record is as old as can be.
     appended_ms = record.timestamp if record.timestamp_type == _APPEND_TIME else 0
     return Record(partition, record.offset, record.key, record.value or b"", headers, appended_ms, epoch)
