@@ -7,11 +7,12 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from schemas import headers
 from schemas.samples import Sample, samples
+from worker.chain.conclude import HINT
 from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
 from worker.model.codes import MEANINGS, Family
 from worker.model.operations import Operation
-from worker.model.replies import REPLIES, ClientResult, KeyResult, TenantResult
+from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
 from worker.model.topics import Cleanup, Topics, TopicSpec, specs
 from worker.seal.announcements import CertificateBody, IntakeBody
 from worker.seal.identity import IdentityDocument
@@ -26,6 +27,23 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.tenant.created.v1": TenantResult,
     "keyriver.key.created.v1": KeyResult,
     "keyriver.key.rotated.v1": KeyResult,
+    "keyriver.key.activation.scheduled.v1": Transition,
+    "keyriver.key.activated.v1": Transition,
+    "keyriver.key.suspended.v1": Transition,
+    "keyriver.key.resumed.v1": Transition,
+    "keyriver.key.deactivated.v1": Transition,
+    "keyriver.key.compromised.v1": Transition,
+    "keyriver.key.disabled.v1": Transition,
+    "keyriver.key.enabled.v1": Transition,
+    "keyriver.key.destruction.scheduled.v1": Transition,
+    "keyriver.key.destruction.cancelled.v1": Transition,
+    "keyriver.key.destroyed.v1": Transition,
+    "keyriver.approval.requested.v1": ApprovalResult,
+    "keyriver.approval.approved.v1": ApprovalResult,
+    "keyriver.approval.rejected.v1": ApprovalResult,
+    "keyriver.approval.voided.v1": ApprovalResult,
+    "keyriver.approval.expired.v1": ApprovalResult,
+    HINT: Hint,
     "keyriver.client.added.v1": ClientResult,
     "keyriver.client.rotated.v1": ClientResult,
     "keyriver.client.revoked.v1": ClientResult,
@@ -156,6 +174,8 @@ def _topic(name: str) -> str:
     for operation in Operation:
         if name == operation.request_type:
             return f"{TOPICS.prefix}.{operation.topic}"
+    if name == HINT:
+        return TOPICS.hints
     if name in EVENTS:
         return TOPICS.events
     if name in CHECKPOINTS:
@@ -178,7 +198,12 @@ def _operations() -> Json:
                 "messages": [{"$ref": f"{told}/messages/{operation.reply_type}"}],
             },
         }
-    sent = (("events", TOPICS.events), ("announcements", TOPICS.intake), ("checkpoints", TOPICS.audit))
+    sent = (
+        ("events", TOPICS.events),
+        ("hints", TOPICS.hints),
+        ("announcements", TOPICS.intake),
+        ("checkpoints", TOPICS.audit),
+    )
     for name, topic in sent:
         found[name] = {"action": "send", "channel": {"$ref": f"#/channels/{topic}"}}
     return found

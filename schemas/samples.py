@@ -12,6 +12,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
+from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
 from worker.model.replies import ERRORS, REPLIES
 from worker.model.requests import Recipient
@@ -103,6 +105,7 @@ CLIENT_VIEW: Json = {
     "not_after_ms": 1_827_093_600_000,
     "revoked": False,
 }
+L2_VIEW = L1_VIEW | {"id": L2, "alias": "acme/eu", "parent": L1, "layer": 2}
 _PUBLIC = _base64(KEYS["signers"]["client"]["public"])
 
 ASKED: dict[Operation, Json] = {
@@ -124,6 +127,18 @@ ASKED: dict[Operation, Json] = {
     Operation.KEY_ROTATE: {"tenant": "acme", "key": "acme/eu/payments"},
     Operation.KEY_SHOW: {"tenant": "acme", "key": "acme/eu/payments"},
     Operation.KEY_LIST: {"tenant": "acme", "limit": 2},
+    Operation.KEY_ACTIVATE: {"tenant": "acme", "key": "acme/eu/payments", "version": 2, "at_ms": 1_795_557_600_000},
+    Operation.KEY_SUSPEND: {"tenant": "acme", "key": "acme/eu/payments", "why": "an audit"},
+    Operation.KEY_RESUME: {"tenant": "acme", "key": "acme/eu/payments", "version": 2},
+    Operation.KEY_DEACTIVATE: {"tenant": "acme", "key": "acme/eu/payments", "version": 2},
+    Operation.KEY_COMPROMISE: {"tenant": "acme", "key": "acme/eu/payments", "version": 1, "why": "seen in a log"},
+    Operation.KEY_DISABLE: {"tenant": "acme", "key": "acme/eu", "dry_run": True},
+    Operation.KEY_ENABLE: {"tenant": "acme", "key": "acme/eu", "revision": 7, "why": "false alarm"},
+    Operation.KEY_DESTROY: {"tenant": "acme", "key": "acme/eu/payments", "version": 1, "grace_s": 604_800},
+    Operation.KEY_CANCEL_DESTROY: {"tenant": "acme", "key": "acme/eu/payments", "version": 1},
+    Operation.APPROVAL_APPROVE: {"tenant": "acme", "approval": APPROVAL, "digest": DIGEST},
+    Operation.APPROVAL_REJECT: {"tenant": "acme", "approval": APPROVAL, "why": "not now"},
+    Operation.APPROVAL_LIST: {"tenant": "acme"},
     Operation.CLIENT_ADD: {
         "tenant": "acme",
         "client": "payments",
@@ -161,6 +176,20 @@ ANSWERED: dict[Operation, list[Json]] = {
     Operation.KEY_ROTATE: [{"key": KEY_VIEW}],
     Operation.KEY_SHOW: [{"key": KEY_VIEW}],
     Operation.KEY_LIST: [{"keys": [L1_VIEW, KEY_VIEW], "more": True}],
+    Operation.KEY_ACTIVATE: [{"key": KEY_VIEW}],
+    Operation.KEY_SUSPEND: [{"key": KEY_VIEW}],
+    Operation.KEY_RESUME: [{"key": KEY_VIEW}],
+    Operation.KEY_DEACTIVATE: [{"key": KEY_VIEW}],
+    Operation.KEY_COMPROMISE: [{"key": KEY_VIEW}],
+    Operation.KEY_DISABLE: [
+        {"key": L2_VIEW, "blast": BLAST, "press": "keyriver key disable acme/eu --tenant acme"},
+    ],
+    Operation.KEY_ENABLE: [{"code": "PENDING", "pending": PENDING}],
+    Operation.KEY_DESTROY: [{"key": KEY_VIEW, "destruction": DESTRUCTION}],
+    Operation.KEY_CANCEL_DESTROY: [{"key": KEY_VIEW}],
+    Operation.APPROVAL_APPROVE: [{"approval": DONE, "result": {"key": L2_VIEW}}],
+    Operation.APPROVAL_REJECT: [{"approval": PENDING | {"state": "rejected", "decided_by": "bob"}}],
+    Operation.APPROVAL_LIST: [{"approvals": [PENDING], "more": False}],
     Operation.CLIENT_ADD: [{"client": CLIENT_VIEW}],
     Operation.CLIENT_ROTATE: [{"client": CLIENT_VIEW}],
     Operation.CLIENT_REVOKE: [{"client": CLIENT_VIEW | {"revoked": True}}],
@@ -170,6 +199,25 @@ STATED: dict[str, Json] = {
     "keyriver.tenant.created.v1": ANSWERED[Operation.TENANT_CREATE][0],
     "keyriver.key.created.v1": {"key": KEY_VIEW},
     "keyriver.key.rotated.v1": {"key": KEY_VIEW},
+    "keyriver.key.activation.scheduled.v1": became("pre-active", "pre-active, due"),
+    "keyriver.key.activated.v1": became("pre-active", "active"),
+    "keyriver.key.suspended.v1": became("active", "suspended"),
+    "keyriver.key.resumed.v1": became("suspended", "active"),
+    "keyriver.key.deactivated.v1": became("active", "deactivated"),
+    "keyriver.key.compromised.v1": became("active", "compromised", reason="compromise", why="seen in a log"),
+    "keyriver.key.disabled.v1": became("enabled", "disabled", blast=BLAST),
+    "keyriver.key.enabled.v1": became("disabled", "enabled", approved_by="bob"),
+    "keyriver.key.destruction.scheduled.v1": became(
+        "deactivated", "destroy-scheduled", approved_by="bob", destruction=DESTRUCTION
+    ),
+    "keyriver.key.destruction.cancelled.v1": became("destroy-scheduled", "deactivated", approved_by="bob"),
+    "keyriver.key.destroyed.v1": became("destroy-scheduled", "destroyed", destruction=DESTRUCTION),
+    "keyriver.approval.requested.v1": {"approval": PENDING},
+    "keyriver.approval.approved.v1": {"approval": DONE},
+    "keyriver.approval.rejected.v1": {"approval": PENDING | {"state": "rejected", "decided_by": "bob"}},
+    "keyriver.approval.voided.v1": {"approval": PENDING | {"state": "voided", "decided_by": "bob"}},
+    "keyriver.approval.expired.v1": {"approval": PENDING | {"state": "expired"}},
+    "keyriver.hint.v1": {"keys": [KEY]},
     "keyriver.client.added.v1": {"client": CLIENT_VIEW},
     "keyriver.client.rotated.v1": {"client": CLIENT_VIEW},
     "keyriver.client.revoked.v1": {"client": CLIENT_VIEW | {"revoked": True}},
@@ -238,7 +286,9 @@ def request(operation: Operation, payload: Json) -> tuple[Sample, bytes]:
 
 def reply(operation: Operation, request_sha256: bytes) -> Sample:
     """The signed answer to that operation's example."""
-    results = [ERRORS[one["code"]].model_dump(mode="json") if "code" in one else one for one in ANSWERED[operation]]
+    results = [
+        ERRORS[one["code"]].model_dump(mode="json") | one if "code" in one else one for one in ANSWERED[operation]
+    ]
     sealed = SEALED.get(f"{operation} reply, x25519")
     told = REPLIES[operation].model_validate(
         {"results": results, "sealed": sealed and {"suite": "x25519", "ciphertext": sealed}}
@@ -256,8 +306,9 @@ def reply(operation: Operation, request_sha256: bytes) -> Sample:
 
 
 def event(type_: str, payload: Json) -> Sample:
-    """A signed fact."""
-    claims = EventClaims(FLEET, "acme", "keyriver.events.v1", ID, type_, TIME, sha256(compact(payload)).digest())
+    """A signed fact, or a hint."""
+    topic = "keyriver.hints.v1" if type_ == HINT else "keyriver.events.v1"
+    claims = EventClaims(FLEET, "acme", topic, ID, type_, TIME, sha256(compact(payload)).digest())
     sample = _said(type_, ID, claims.payload(), payload)
     return Sample(type_, sample.headers | {"ce_time": TIME, "ce_tenant": "acme"}, payload)
 

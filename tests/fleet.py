@@ -29,15 +29,17 @@ from tests import member
 from tests.processes import POLL_S, Birth, Member
 from tests.stack import CHECKOUT, Services
 from tests.tap import Gauge, Tap
-from worker.client import KeyriverClient
+from worker.client import KeyriverClient, Pending
 from worker.client.calls import Pace
 from worker.client.identity_file import load_identity
 from worker.client.kafka import KafkaTransport
 from worker.client.options import Options
 from worker.local import Token
-from worker.model.bodies import ClientAddBody, KeyCreateBody, TenantCreateBody
+from worker.model.bodies import ClientAddBody, CommandBody, KeyCreateBody, TenantCreateBody
+from worker.model.control import ApprovalApproveBody
 from worker.model.operations import Operation, Permission
 from worker.model.records import Outgoing, Partition
+from worker.model.replies import ApprovalResult, ApprovalView, CommandResult
 from worker.model.rows import Algorithm, Suite
 from worker.model.topics import Lane, Topics
 from worker.seal.hpke import generate_keypair
@@ -149,14 +151,29 @@ class Fleet:
             self._officers[name] = await self.client(self.officers[number], timeout_s)
         return self._officers[name]
 
+    async def command(self, operation: Operation, body: CommandBody) -> CommandResult:
+        """What the first officer commands; where a second one has to agree, he does."""
+        try:
+            return await (await self.officer()).command(operation, body)
+        except Pending as waiting:
+            approved = await self.approve(waiting.approval)
+            assert approved.result is not None, f"not approved: {approved.approval.state}"
+            return approved.result
+
+    async def approve(self, approval: ApprovalView, number: int = 1) -> ApprovalResult:
+        """Another officer approves what he is shown."""
+        body = ApprovalApproveBody(tenant=approval.tenant, approval=approval.id, digest=approval.digest)
+        done = await (await self.officer(number)).command(Operation.APPROVAL_APPROVE, body)
+        assert isinstance(done, ApprovalResult)
+        return done
+
     async def tenant(self, timeout_s: float = WAIT_S) -> House:
         """A tenant with its chain and a client for it. Needs a worker."""
         name = f"t{uuid.uuid4().hex[:10]}"
         upper, key = f"{name}/eu", f"{name}/eu/payments"
-        officer = await self.officer()
-        await officer.command(Operation.TENANT_CREATE, TenantCreateBody(tenant=name))
+        await self.command(Operation.TENANT_CREATE, TenantCreateBody(tenant=name))
         for parent, alias in ((name, upper), (upper, key)):
-            await officer.command(Operation.KEY_CREATE, KeyCreateBody(tenant=name, parent=parent, alias=alias))
+            await self.command(Operation.KEY_CREATE, KeyCreateBody(tenant=name, parent=parent, alias=alias))
         identity = await self.service(name)
         return House(name, upper, key, identity, await self.client(identity, timeout_s))
 
@@ -191,7 +208,7 @@ class Fleet:
             recipient_key=made.recipient.public,
             not_after_ms=time.time_ns() // 1_000_000 + YEAR_MS,
         )
-        await (await self.officer()).command(Operation.CLIENT_ADD, body)
+        await self.command(Operation.CLIENT_ADD, body)
         return made
 
     # Eyes and hands.

@@ -8,6 +8,7 @@ from typing import Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from worker.model.records import Entry, Partition
 
@@ -112,6 +113,9 @@ class Gauge:
 
     async def members(self, group: str) -> int:
         """How many members a group has while it is stable; 0 while it rebalances."""
-        (answer,) = await self._admin.describe_consumer_groups([group])
+        try:
+            (answer,) = await self._admin.describe_consumer_groups([group])
+        except GroupCoordinatorNotAvailableError:  # on a new broker, until its first group is there
+            return 0
         ((code, _, state, _, _, found, *_),) = answer.groups
         return len(found) if code == 0 and state == "Stable" else 0

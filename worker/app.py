@@ -14,15 +14,16 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
-from worker.chain.plan import Limits
 from worker.edges.bus.access import KafkaAccess, Mechanism, Protocol
 from worker.edges.bus.admin import KafkaAdmin
 from worker.edges.bus.progress import KafkaProgress
 from worker.edges.bus.sink import KafkaSink
 from worker.edges.bus.source import KafkaSource, Timing
+from worker.edges.bus.tail import Tail
 from worker.edges.hsm import HsmConfig, Pin, Token, open_token
 from worker.edges.store.attempts import PostgresAttempts
 from worker.edges.store.chores import fold, private_halves, prune
+from worker.edges.store.dues import PostgresDues
 from worker.edges.store.fleet import Fleet, found_fleet, read_fleet, record_backup
 from worker.edges.store.leases import PostgresLeases
 from worker.edges.store.log import PostgresAuditLog
@@ -34,10 +35,12 @@ from worker.flow.alone import Quiet
 from worker.flow.answering import Answering
 from worker.flow.bodies import BodyLimits
 from worker.flow.deadletters import DeadLetters
+from worker.flow.due import DueWork
 from worker.flow.enrolling import Enrolling
 from worker.flow.executing import Executing
 from worker.flow.failpoints import Failpoints, parse
 from worker.flow.fresh import new_ids, now_ms
+from worker.flow.hints import Hints
 from worker.flow.intake import Bounds, Intake
 from worker.flow.intakekeys import IntakeKeys
 from worker.flow.knowing import Knowing
@@ -180,8 +183,8 @@ class Worker:
         )
         self._quiet = Quiet()
         self._uses = Uses(PostgresLeases(parts.pool))
-        name = f"{socket.gethostname()}/{os.getpid()}"
-        self._dead_letters = DeadLetters(parts.topics.undelivered, name, parts.metrics)
+        self._name = f"{socket.gethostname()}/{os.getpid()}"
+        self._dead_letters = DeadLetters(parts.topics.undelivered, self._name, parts.metrics)
         timing = Timing(session_s=settings.kafka_session_s, heartbeat_s=settings.kafka_session_s / 4)
         self.sources = {
             lane: KafkaSource(parts.access, parts.topics.group(lane), parts.topics.lane(lane), timing) for lane in lanes
@@ -217,7 +220,7 @@ class Worker:
             publishing=Publishing(parts.sink, self._dead_letters),
             fence=source,
             watch=parts.metrics,
-            limits=Limits(ledger_window_ms=round(settings.ledger_window.total_seconds() * 1000)),
+            limits=settings.limits,
             new_ids=new_ids,
             failpoints=self._failpoints,
         )
@@ -227,7 +230,23 @@ class Worker:
         await self._check_topics()
         await self._voice.renew(now_ms())
         await self._intake_keys.keep(now_ms())
-        upkeep = asyncio.create_task(keep_up(self._duties()))
+        async with self._hints() as hints:
+            await self._run([*self._duties(), hints], stop)
+
+    @asynccontextmanager
+    async def _hints(self) -> AsyncIterator[Duty]:
+        """Follow the broadcast from its present end on: no handle is loaded before."""
+        parts = self._parts
+        async with (
+            Tail(parts.access, parts.topics.hints, from_end=True) as said,
+            Tail(parts.access, parts.topics.intake) as certificates,
+        ):
+            key = parts.token.fleet_keys.signing_key
+            hints = Hints(parts.settings.fleet, key, said, certificates, parts.token.hsm, now_ms)
+            yield Duty("hints", hints.turn, 0.2)
+
+    async def _run(self, duties: Sequence[Duty], stop: asyncio.Event) -> None:
+        upkeep = asyncio.create_task(keep_up(duties))
         try:
             async with AsyncExitStack() as stack:
                 for source in self.sources.values():
@@ -258,11 +277,15 @@ class Worker:
 
     def _duties(self) -> list[Duty]:
         parts = self._parts
-        relay = Relay(parts.settings.fleet, parts.topics.events, PostgresOutbox(parts.pool), parts.sink, self._voice)
+        outbox, topics = PostgresOutbox(parts.pool), parts.topics
+        relay = Relay(parts.settings.fleet, topics.events, topics.hints, outbox, parts.sink, self._voice)
+        token, dues, ms = parts.token, PostgresDues(parts.pool), parts.settings.limits.recoverable_ms
+        due = DueWork(self._name, token.serial, ms, dues, parts.store, parts.trust, token.fleet_keys, token.hsm)
         return [
             Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
             Duty("outbox", relay.turn, 0.2),
+            Duty("due", due.turn, 1.0),
             Duty("audit log", self._sequencer().turn, TURN_S),
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
             Duty("fold", partial(fold, parts.pool), 30.0),

@@ -9,7 +9,7 @@ from worker.model.audit import AuditLeaf, Checkpoint, Due, Growth, Head, LogRow,
 from worker.model.effects import Announce, Settlement, Settling
 from worker.model.facts import Answer, Question
 from worker.model.hsm import HsmOp, HsmResult
-from worker.model.records import Catch, Outgoing, Partition, Undeliverable
+from worker.model.records import Catch, Entry, Outgoing, Partition, Undeliverable
 
 
 class Hsm(Protocol):
@@ -112,6 +112,18 @@ class Source(Protocol):
         ...
 
 
+class Tail(Protocol):
+    """A topic read without a group. Raises `BusUnavailable` when the broker is away."""
+
+    async def wait(self, seconds: float) -> list[Entry]:
+        """What came next; empty after so many seconds."""
+        ...
+
+    async def catch_up(self) -> list[Entry]:
+        """Everything up to the end as it is now."""
+        ...
+
+
 class Sink(Protocol):
     """Where records are published."""
 
@@ -147,6 +159,18 @@ class Leases(Protocol):
 
     async def lease(self, key: UUID, version: int, count: int) -> int:
         """Add `count` to what was ever leased for this version, durably, and return the new sum."""
+        ...
+
+
+class Dues(Protocol):
+    """What falls due by the database's clock."""
+
+    async def lead(self, duty: str, holder: str, seconds: float) -> bool:
+        """Whether this holder leads the duty for so long from now: nobody else does, or he does already."""
+        ...
+
+    async def due(self, limit: int) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
+        """Key versions that are due, and pending approvals that are over; the longest due first."""
         ...
 
 

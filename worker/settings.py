@@ -13,12 +13,14 @@ from urllib.parse import parse_qs, urlparse
 from pydantic import Field, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from worker.chain.plan import Limits
 from worker.model.rows import Suite
 from worker.model.topics import DAY_MS, REQUEST_RETENTION_MS
 
 CONFIG = "KEYRIVER_CONFIG"
 LOCAL_CONFIG = Path(".keyriver/keyriver.toml")
 DEVELOPMENT = "dev-"
+WEEK_S = 7 * 24 * 3600
 
 
 class Reach(BaseSettings):
@@ -101,6 +103,15 @@ class Settings(Books):
     intake_suites: tuple[Suite, ...] = (Suite.X25519,)
     ledger_window_days: int = Field(default=14, gt=REQUEST_RETENTION_MS // DAY_MS, le=365)
     """Longer than any request topic remembers: else a request could come again when its outcome is forgotten (D1)."""
+    destroy_grace_s: int = Field(
+        default=WEEK_S, ge=0, le=30 * 24 * 3600, description="The shortest grace of a destruction; 7 days at least"
+    )
+    recoverable_days: int | None = Field(
+        default=None,
+        ge=0,
+        le=36_500,
+        description="Longest life of any backup or topic; without it nothing is destroyed",
+    )
     request_bytes: int = Field(default=2 * 1024 * 1024, ge=1024, le=8 * 1024 * 1024)
     request_items: int = Field(default=1000, ge=1, le=1000)
     batch_records: int = Field(default=500, ge=1, le=10_000)
@@ -128,6 +139,8 @@ class Settings(Books):
         """Production demands what S17 lists; each message names the setting."""
         if self.is_development:
             return self
+        if self.destroy_grace_s < WEEK_S:
+            raise ValueError("destroy_grace_s: a production fleet gives seven days at least")
         if self.failpoints:
             raise ValueError("failpoints: only for a fleet whose id begins with dev-")
         if self.kafka_protocol not in {"SSL", "SASL_SSL"} or (
@@ -149,6 +162,15 @@ class Settings(Books):
     def ledger_window(self) -> timedelta:
         """How long a request is remembered."""
         return timedelta(days=self.ledger_window_days)
+
+    @property
+    def limits(self) -> Limits:
+        """What `decide` is bound by."""
+        return Limits(
+            ledger_window_ms=round(self.ledger_window.total_seconds() * 1000),
+            shortest_grace_ms=self.destroy_grace_s * 1000,
+            recoverable_ms=None if self.recoverable_days is None else self.recoverable_days * DAY_MS,
+        )
 
     def hsm_pin(self) -> str:
         """The PIN, read now."""

@@ -66,6 +66,7 @@ def _clients(fleet: Place) -> None:
     fleet.keyriver("client add acme billing --identity-file other.json", code=1)
     assert not Path("other.json").exists(), "a refused client leaves no file"
     fleet.keyriver("client rotate acme billing")
+    file.with_name("billing.new.json").replace(file)
     assert load_identity(file).private_key != first.private_key
     assert load_identity(file).recipient == first.recipient
     assert "NOT_FOUND" in fleet.keyriver(f"tenant create evil --as {file}", code=1), "a service is no officer"

@@ -30,6 +30,8 @@ from worker.model.hsm import (
     CreatedMaster,
     CreateKey,
     CreateMaster,
+    DestroyedMaster,
+    DestroyMaster,
     Fault,
     HsmOp,
     Kek,
@@ -140,6 +142,19 @@ async def test_a_master_is_made_once_for_its_label(token: AnyToken) -> None:
     assert deks(await token.hsm.run([unwrap(leaf, one) for one in wrapped], 20)) == [one.dek for one in wrapped]
 
 
+async def test_a_destroyed_master_opens_nothing_any_more(token: AnyToken) -> None:
+    key, material = uuid4(), uuid4()
+    await token.hsm.run([CreateMaster(key, 1, material)], 20)
+    l1 = Kek(key, 1, 1, Purpose.WRAPS_KEYS, Wrapping.TOKEN, material=material, serial=token.serial)
+    leaf = await child(token.hsm, l1, Purpose.WRAPS_DEKS)
+    wrapped = await generated(token.hsm, leaf, 1)
+    assert faults(await token.hsm.run([DestroyMaster(uuid4(), 1, material)], 20)) == {0: Fault.INTEGRITY}
+    token.hsm.drop([key])
+    gone = await token.hsm.run([DestroyMaster(key, 1, material)] * 2, 20)
+    assert gone == [DestroyedMaster(1), DestroyedMaster(0)]
+    assert set(faults(await token.hsm.run([unwrap(leaf, one) for one in wrapped], 20))) == {0}
+
+
 async def test_a_label_that_is_another_keys_is_refused(token: AnyToken) -> None:
     material = uuid4()
     ops = [CreateMaster(uuid4(), 1, material), CreateMaster(uuid4(), 1, material)]
@@ -218,6 +233,7 @@ async def test_a_mixed_batch_answers_in_order(token: AnyToken, tenant: Chain) ->
         WrapDek(tenant.l3, AAD, DIGEST, 16),
         RewrapDek(tenant.l3, AAD, one.nonce, one.ciphertext, tenant.l3, AAD),
         unwrap(tenant.l3, one),
+        DestroyMaster(uuid4(), 1, uuid4()),
     ]
     results = await token.hsm.run(ops, 20)
     assert [type(result) for result in results] == [
@@ -227,6 +243,7 @@ async def test_a_mixed_batch_answers_in_order(token: AnyToken, tenant: Chain) ->
         WrappedDek,
         WrappedDek,
         UnwrappedDek,
+        DestroyedMaster,
     ]
     assert {type(op) for op in ops} == set(get_args(HsmOp)), "every operation stands in this batch"
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from datetime import timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -35,7 +35,7 @@ from worker.edges.store.pool import PLANS, Connection, Pool, PostgresSettings, S
 from worker.edges.store.store import PostgresStore
 from worker.model.effects import Announce, Count, Lost, Moved, MoveDek, Seen, Settled, Settlement
 from worker.model.facts import Paging, Question
-from worker.model.rows import Alias, Client, IntakeKey, Key, Tenant, Version
+from worker.model.rows import Alias, Approval, Client, IntakeKey, Key, Tenant, Version
 from worker.ports import StoreUnavailable
 
 acme = fixtures.acme
@@ -186,10 +186,12 @@ class TestSchema:
             "SELECT attname FROM pg_attribute WHERE attrelid = ('keyriver.' || $1)::regclass AND attnum > 0"
             " AND NOT attisdropped ORDER BY attnum"
         )
-        for kind in (Tenant, Key, Version, Alias, Client, IntakeKey):
+        for kind in (Tenant, Key, Version, Alias, Client, IntakeKey, Approval):
             table = kind.TABLE.value
             rows = await pool.run(lambda connection, table=table: connection.fetch(sql, table))  # type: ignore[misc]
-            assert [row["attname"] for row in rows] == [*(one.name for one in fields(kind)), "mac_version", "mac"]
+            first = [one.name for one in fields(kind) if one.default is MISSING]
+            later = [one.name for one in fields(kind) if one.default is not MISSING]
+            assert [row["attname"] for row in rows] == [*first, "mac_version", "mac", *later]
 
     async def test_the_fleet_is_founded_once(self, pool: Pool) -> None:
         fleet = Fleet("dev-one", b"\x04" * 65, "0001", 5)

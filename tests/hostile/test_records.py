@@ -13,7 +13,8 @@ from tests.hostile.docket import Docket, rows
 from tests.hostile.forging import added, anew, header, structured
 from tests.scribe import SIGNATURE, Draft, Scribe
 from worker.client.results import Unwrapped, WrappedDek
-from worker.model.bodies import MAX_INT, DekItem, RewrapBody, RewrapItem, UnwrapBody, WrapBody, WrapItem
+from worker.model.bodies import DekItem, RewrapBody, RewrapItem, UnwrapBody, WrapBody, WrapItem
+from worker.model.fields import MAX_INT
 from worker.model.operations import Operation
 from worker.model.records import Outgoing
 from worker.model.topics import REQUEST_LIMIT_BYTES, TOPIC_LIMIT_BYTES

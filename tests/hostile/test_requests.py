@@ -200,7 +200,7 @@ async def test_who_was_revoked_or_rotated_hears_nothing_more(docket: Docket, fle
         await officer.command(Operation.CLIENT_REVOKE, ClientRevokeBody(tenant=house.tenant, client=revoked.client))
         renewed = replace(rotated, private_key=generate_private_key_pem(rotated.algorithm))
         body = ClientRotateBody(tenant=house.tenant, client=rotated.client, public_key=renewed.signer().public_key)
-        await officer.command(Operation.CLIENT_ROTATE, body)
+        await fleet.command(Operation.CLIENT_ROTATE, body)
         before = await rows(fleet)
         for name, scribe in (("revoked", first), ("rotated", second)):
             malformed = scribe.draft(Operation.WRAP, b"{")
@@ -212,7 +212,6 @@ async def test_who_was_revoked_or_rotated_hears_nothing_more(docket: Docket, fle
 
 
 async def test_an_expired_client_hears_nothing(docket: Docket, fleet: Fleet, house: House) -> None:
-    officer = await fleet.officer()
     brief = replace(house.identity, client=f"{house.tenant}-brief")
     body = ClientAddBody(
         tenant=house.tenant,
@@ -222,7 +221,7 @@ async def test_an_expired_client_hears_nothing(docket: Docket, fleet: Fleet, hou
         reply_topics=[brief.reply_topic],
         not_after_ms=now_ms() + 500,
     )
-    await officer.command(Operation.CLIENT_ADD, body)
+    await fleet.command(Operation.CLIENT_ADD, body)
     await asyncio.sleep(max(0.0, (body.not_after_ms - now_ms()) / 1000) + 0.1)
     async with Scribe(fleet, brief) as scribe:
         await docket.bury("expired", DEAD, honest(scribe, house).record())

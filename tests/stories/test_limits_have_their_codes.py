@@ -10,8 +10,9 @@ import pytest
 from tests.fleet import Fleet, House
 from tests.scribe import MINUTE_MS, Answer, Draft, Scribe, now_ms
 from worker.client.answers import Wrap
-from worker.model.bodies import Body, KeyCreateBody, SealedDeks, TenantCreateBody, WrapBody, WrapItem
+from worker.model.bodies import KeyCreateBody, SealedDeks, TenantCreateBody, WrapBody, WrapItem
 from worker.model.codes import MEANINGS, Code
+from worker.model.fields import Body
 from worker.model.operations import Operation
 from worker.model.rows import Suite
 

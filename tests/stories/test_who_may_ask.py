@@ -47,7 +47,7 @@ async def test_a_client_with_a_new_key(fleet: Fleet, house: House, scribe: Scrib
         algorithm=algorithm,
         public_key=renewed.signer().public_key,
     )
-    await (await fleet.officer()).command(Operation.CLIENT_ROTATE, body)
+    await fleet.command(Operation.CLIENT_ROTATE, body)
     # When it signs with the new key it is served, and with the old one it is not
     assert await _is_served(await fleet.client(renewed), house.key)
     await _is_dead_lettered(fleet, scribe, _honest(scribe, house).record(), "UNAUTHENTICATED")

@@ -37,7 +37,7 @@ def add(case: Case, body: ClientAddBody) -> Step | Code:
         recipient_key=body.recipient_key,
         not_after_ms=body.not_after_ms,
         revoked=False,
-        enrolled_by=case.client.id,
+        enrolled_by=_principals(case),
         revision=1,
     )
     return _put(client, None, "keyriver.client.added.v1")
@@ -48,7 +48,7 @@ def rotate(case: Case, body: ClientRotateBody) -> Step | Code:
     client = _find(case, body.tenant, body.client)
     if isinstance(client, Code):
         return client
-    if client.role is Role.OFFICER and client.id != case.client.id:
+    if client.role is Role.OFFICER and client.id != _asker(case):
         return Code.NOT_FOUND
     if not _verifies(body.algorithm, body.public_key):
         return Code.MALFORMED
@@ -56,7 +56,7 @@ def rotate(case: Case, body: ClientRotateBody) -> Step | Code:
         client,
         algorithm=body.algorithm,
         public_key=body.public_key,
-        enrolled_by=case.client.id,
+        enrolled_by=_principals(case),
         revision=client.revision + 1,
     )
     return _put(changed, client, "keyriver.client.rotated.v1")
@@ -104,6 +104,15 @@ def _takes(suite: Suite | None, public_key: bytes) -> bool:
     except BadKey:
         return False
     return True
+
+
+def _asker(case: Case) -> str:
+    return case.client.id if case.approval is None else case.approval.asked_by
+
+
+def _principals(case: Case) -> str:
+    """Who enrols: both officers, for then neither did it alone (S14)."""
+    return case.client.id if case.approval is None else f"{case.approval.asked_by}+{case.client.id}"
 
 
 def _find(case: Case, tenant: str, name: str) -> Client | Code:

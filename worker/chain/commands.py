@@ -1,6 +1,6 @@
 """The officers' commands: tenants, keys and clients. Each has one item and one result."""
 
-from worker.chain import clients, keys
+from worker.chain import approvals, clients, keys, rotation, switch, versions
 from worker.chain.outcomes import recall
 from worker.chain.plan import Case, Decision, Plan
 from worker.chain.work import Commanding, Step
@@ -17,6 +17,17 @@ from worker.model.bodies import (
     TenantCreateBody,
 )
 from worker.model.codes import Code
+from worker.model.control import (
+    ApprovalApproveBody,
+    ApprovalListBody,
+    ApprovalRejectBody,
+    KeyActivateBody,
+    KeyCancelDestroyBody,
+    KeyDestroyBody,
+    KeyDisableBody,
+    KeyEnableBody,
+    VersionBody,
+)
 from worker.model.effects import Seen
 from worker.model.outcomes import Commanded, Failed
 
@@ -24,21 +35,47 @@ from worker.model.outcomes import Commanded, Failed
 def plan(case: Case) -> Decision:
     """Plan a command; one that was answered before is answered with what the ledger kept."""
     (kept,) = recall(case.opened, 1, Commanded)
-    decided = _step(case, case.request.body) if kept is None else kept
+    decided = _decided(case, case.request.body) if kept is None else kept
     step: Step = Failed(decided) if isinstance(decided, Code) else decided
     return Plan(case.request, (step,), _seen(case, step), case.opened)
 
 
-def _step(case: Case, body: AnyBody) -> Step | Code:
+def _decided(case: Case, body: AnyBody) -> Step | Code:
+    """The command itself, or, where one officer is not enough, the row that waits for a second one (S14)."""
+    step = _step(case, body)
+    if isinstance(step, Commanding) and approvals.needs_second(body, step):
+        return approvals.asked(case, body, step)
+    return step
+
+
+def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR0912 - one table of all commands
     match body:
         case TenantCreateBody():
             return keys.create_tenant(case, body)
         case KeyCreateBody():
             return keys.create(case, body)
         case KeyRotateBody():
-            return keys.rotate(case, body)
+            return rotation.rotate(case, body)
         case KeyShowBody():
             return keys.show(case, body)
+        case KeyActivateBody():
+            return versions.activate(case, body)
+        case KeyDestroyBody():
+            return versions.destroy(case, body)
+        case KeyCancelDestroyBody():
+            return versions.cancel_destroy(case, body)
+        case VersionBody():
+            return versions.change(case, body)
+        case KeyDisableBody():
+            return switch.disable(case, body)
+        case KeyEnableBody():
+            return switch.enable(case, body)
+        case ApprovalApproveBody():
+            return approvals.approve(case, body, _step)
+        case ApprovalRejectBody():
+            return approvals.reject(case, body)
+        case ApprovalListBody():
+            return approvals.list_page(case, body)
         case KeyListBody():
             return keys.list_page(case, body)
         case ClientAddBody():

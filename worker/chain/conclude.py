@@ -1,5 +1,6 @@
 """`conclude`: plan + HSM results → outcomes, and everything that must be settled with them."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeGuard
 from uuid import UUID
@@ -25,10 +26,13 @@ from worker.model.effects import (
 from worker.model.hsm import HsmResult
 from worker.model.ids import NO_ID
 from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
+from worker.model.replies import Answer, Hint
 from worker.model.requests import Envelope, Request
-from worker.model.rows import FLEET_TENANT, Dek, Row, RowRef
+from worker.model.rows import FLEET_TENANT, Dek, Row, RowRef, Version
 
 _LEAF_FORM = 1
+HINT = "keyriver.hint.v1"
+"""Goes through the outbox like every fact, and to a topic of its own."""
 
 
 def conclude(plan: Plan, results: Sequence[HsmResult], new_ids: NewIds) -> Conclusion:
@@ -128,11 +132,24 @@ def _leaves(plan: Plan, outcomes: Sequence[Outcome], new_ids: NewIds) -> Iterato
         counts[word] = counts.get(word, 0) + 1
     tenant = _tenant(plan.request)
     for place, leaf_id in zip(groups, new_ids(len(groups)), strict=True):
-        yield Leaf(leaf_id, tenant, leaf_body(plan.request, tenant, place, groups[place]))
+        yield Leaf(leaf_id, tenant, leaf_body(plan.request, tenant, place, groups[place], _told(plan)))
     for step, outcome in zip(plan.steps, outcomes, strict=True):
         if isinstance(step, Commanding) and isinstance(outcome, Commanded):
-            body = step.result.model_dump_json(exclude_none=True).encode()
-            yield Announce(new_ids(1)[0], step.event, tenant, body)
+            facts = ((step.event, step.told or step.result), *step.also)
+            for type_, said in facts:
+                yield Announce(new_ids(1)[0], type_, tenant, said.model_dump_json(exclude_none=True).encode())
+            if step.drops:
+                yield Announce(new_ids(1)[0], HINT, tenant, hint(step.drops))
+
+
+def hint(keys: Iterable[UUID]) -> bytes:
+    """The body of the broadcast that these keys' handles, and those of all keys below them, must go (D7)."""
+    return Hint(keys=list(keys)).model_dump_json().encode()
+
+
+def _told(plan: Plan) -> Answer | None:
+    """What a command's leaf tells besides the counts: the transition, or the approval."""
+    return next((step.told for step in plan.steps if isinstance(step, Commanding)), None)
 
 
 def refuse(envelope: Envelope, code: Code, new_ids: NewIds) -> Settlement:
@@ -142,9 +159,11 @@ def refuse(envelope: Envelope, code: Code, new_ids: NewIds) -> Settlement:
     return Settlement(None, None, (), (), (leaf,))
 
 
-def leaf_body(request: Envelope, tenant: str, place: tuple[UUID, int] | None, counts: dict[str, int]) -> bytes:
+def leaf_body(
+    request: Envelope, tenant: str, place: tuple[UUID, int] | None, counts: dict[str, int], told: Answer | None = None
+) -> bytes:
     """Who, what, key and version, outcome counts, item digest, algorithm: canonical JSON without secrets."""
-    leaf = {  # in the order of names, which is the canonical one
+    leaf: dict[str, object] = {  # in the order of names, which is the canonical one
         "algorithm": "AES-256-GCM",
         "appended_ms": request.record.appended_ms,
         "client": request.key.client,
@@ -161,13 +180,16 @@ def leaf_body(request: Envelope, tenant: str, place: tuple[UUID, int] | None, co
         "type": request.type,
         "version": None if place is None else place[1] or None,
     }
+    if told is not None:
+        leaf["told"] = told.model_dump(mode="json", exclude_none=True)
+        return json.dumps(leaf, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     return to_json(leaf)
 
 
 def _tenant(request: Envelope) -> str:
     """Whose log it belongs to: an officer's command stands in the affected tenant's (S14), a service's in its own."""
     if request.key.tenant == FLEET_TENANT and isinstance(request, Request):
-        return str(getattr(request.body, "tenant", FLEET_TENANT))
+        return str(getattr(request.body, "tenant", None) or FLEET_TENANT)
     return request.key.tenant
 
 
@@ -176,7 +198,8 @@ def _place(step: Step, outcome: Outcome) -> tuple[UUID, int] | None:
     if isinstance(outcome, Wrapped | Unwrapped | Rewrapped):
         return outcome.key, outcome.version
     if isinstance(step, Commanding):
-        return None if step.version is None else (step.version.key, step.version.number)
+        version = step.version or next((row for row in step.rows if isinstance(row, Version)), None)
+        return None if version is None else (version.key, version.number)
     if isinstance(step, Rewrapping):
         return step.op.source.key, step.op.source.version
     if isinstance(step, ITEM_WORK):

@@ -36,7 +36,7 @@ def decide(request: Request, facts: Facts, chains: Chains, unsealed: Unsealed, l
     late = None if is_answered(opened) else too_late(request, facts.now_ms, limits, known=opened is not None)  # 4
     if late is not None:
         return Refused(request, late)
-    case = Case(request, client, facts, chains, unsealed, opened)  # 5
+    case = Case(request, client, facts, chains, unsealed, opened, limits)  # 5
     try:
         decision = deks.plan(case) if request.operation in DATA_OPERATIONS else commands.plan(case)
     except (BadOutcome, BadBlob):  # of the ledger's row; callers' blobs are judged item by item

@@ -1,16 +1,14 @@
-"""Commands on tenants and keys: create, rotate, show, list."""
+"""Commands on tenants and keys: create, show, list."""
 
 from dataclasses import replace
 from uuid import UUID
 
 from worker.chain.lifecycle import Use
 from worker.chain.plan import Case
-from worker.chain.resolve import Usable
 from worker.chain.views import key_view
 from worker.chain.work import Commanding, Step
-from worker.model.bodies import KeyCreateBody, KeyListBody, KeyRotateBody, KeyShowBody, TenantCreateBody
+from worker.model.bodies import KeyCreateBody, KeyListBody, KeyShowBody, TenantCreateBody
 from worker.model.codes import Code
-from worker.model.effects import Seen
 from worker.model.facts import Paging
 from worker.model.hsm import CreateKey, CreateMaster, Purpose, Wrapping
 from worker.model.ids import derived_id, moment_of
@@ -26,8 +24,8 @@ def create_tenant(case: Case, body: TenantCreateBody) -> Step | Code:
     tenant = Tenant(body.tenant, body.layers, body.minimum_suite, enabled=True, revision=1)
     key = _new_key(case, tenant, None, "")
     alias = Alias(body.tenant, tenant.id, key.id, 1)
-    material = _material(key.id, 1)
-    version = _new_version(case, key, 1, 0, material)
+    material = material_of(key.id, 1)
+    version = new_version(case, key, 1, 0, material)
     view = key_view(key, (alias.name,), (version,))
     return Commanding(
         op=CreateMaster(key.id, 1, material),
@@ -42,7 +40,7 @@ def create_tenant(case: Case, body: TenantCreateBody) -> Step | Code:
 
 def create(case: Case, body: KeyCreateBody) -> Step | Code:
     """A key below a parent that wraps keys; its layer decides what it wraps (S5)."""
-    parent = _find(case, body.tenant, body.parent)
+    parent = find(case, body.tenant, body.parent)
     if isinstance(parent, Code):
         return parent
     tenant = case.facts.tenants.get(body.tenant)
@@ -59,40 +57,23 @@ def create(case: Case, body: KeyCreateBody) -> Step | Code:
         return above
     key = _new_key(case, tenant, parent, body.region or parent.region)
     alias = Alias(body.alias, tenant.id, key.id, 1)
-    version = _new_version(case, key, 1, above.version.number, None)
-    return _commanding(case, above, key, version, (key, alias), alias.name, "keyriver.key.created.v1")
-
-
-def rotate(case: Case, body: KeyRotateBody) -> Step | Code:
-    """A new active version; the one before it is deactivated in the same transaction."""
-    key = _find(case, body.tenant, body.key)
-    if isinstance(key, Code):
-        return key
-    current = case.chains.usable(key, key.active_version, Use.WRAP)
-    if isinstance(current, Code):
-        return current
-    number = key.latest_version + 1
-    promoted = replace(key, active_version=number, latest_version=number, revision=key.revision + 1)
-    retired = replace(current.version, state=State.DEACTIVATED, revision=current.version.revision + 1)
-    name = min(case.facts.names.get(key.id, ()), default="")
-    if key.parent is None:
-        version = _new_version(case, key, number, 0, _material(key.id, number))
-        above = current
-    else:
-        parent = case.facts.keys[key.parent]
-        found = case.chains.usable(parent, parent.active_version, Use.WRAP)
-        if isinstance(found, Code):
-            return found
-        above = found
-        version = _new_version(case, key, number, above.version.number, None)
-    step = _commanding(case, above, promoted, version, (promoted, retired), name, "keyriver.key.rotated.v1")
-    changed = (Seen(key.ref, key.revision), Seen(current.version.ref, current.version.revision))
-    return replace(step, changes=(key.ref, current.version.ref), rests=tuple(dict.fromkeys((*step.rests, *changed))))
+    version = new_version(case, key, 1, above.version.number, None)
+    if body.pre_active:
+        version = replace(version, state=State.PRE_ACTIVE)
+    return Commanding(
+        op=CreateKey(above.kek, key.id, 1, key.purpose),
+        version=version,
+        rows=(key, alias),
+        changes=(),
+        rests=above.seen,
+        result=KeyResult(key=key_view(key, (alias.name,), (version,))),
+        event="keyriver.key.created.v1",
+    )
 
 
 def show(case: Case, body: KeyShowBody) -> Step | Code:
     """One key and all its versions."""
-    key = _find(case, body.tenant, body.key)
+    key = find(case, body.tenant, body.key)
     if isinstance(key, Code):
         return key
     versions = [version for (owner, _), version in case.facts.versions.items() if owner == key.id]
@@ -114,34 +95,7 @@ def key_paging(body: KeyListBody) -> Paging:
     return Paging(body.tenant, "" if body.after is None else str(body.after), body.limit + 1)
 
 
-def _commanding(
-    case: Case,
-    above: Usable,
-    key: Key,
-    version: Version,
-    rows: tuple[Key | Alias | Version, ...],
-    name: str,
-    event: str,
-) -> Commanding:
-    if version.material is not None:
-        op: CreateKey | CreateMaster = CreateMaster(key.id, version.number, version.material)
-    else:
-        op = CreateKey(above.kek, key.id, version.number, key.purpose)
-    older = [row for (owner, _), row in case.facts.versions.items() if owner == key.id and row.number != version.number]
-    shown = [row for row in rows if isinstance(row, Version)]
-    kept = [row for row in older if all(row.number != put.number for put in shown)]
-    return Commanding(
-        op=op,
-        version=version,
-        rows=rows,
-        changes=(),
-        rests=above.seen,
-        result=KeyResult(key=key_view(key, (name,), (*kept, *shown, version))),
-        event=event,
-    )
-
-
-def _find(case: Case, tenant: str, name: str) -> Key | Code:
+def find(case: Case, tenant: str, name: str) -> Key | Code:
     """A tenant's key by alias or id, for an officer; another tenant's is not found."""
     facts = case.facts
     alias = facts.aliases.get(name)
@@ -164,12 +118,13 @@ def _is_taken(case: Case, tenant: str) -> bool:
     return tenant in facts.tenants or tenant in facts.aliases or not refs.isdisjoint(facts.tampered)
 
 
-def _derived(case: Case, what: str) -> UUID:
+def derived(case: Case, what: str) -> UUID:
+    """An id that a redelivery of the request makes again."""
     key = case.request.key
     return derived_id(case.request.time_ms, key.tenant, key.client, key.source, key.id, what)
 
 
-def _material(key: UUID, number: int) -> UUID:
+def material_of(key: UUID, number: int) -> UUID:
     """The token's label for one version of an L1: whoever makes it finds the same object, so none is left over."""
     return derived_id(moment_of(key), str(key), str(number), "material")
 
@@ -177,7 +132,7 @@ def _material(key: UUID, number: int) -> UUID:
 def _new_key(case: Case, tenant: Tenant, parent: Key | None, region: str) -> Key:
     layer = 1 if parent is None else parent.layer + 1
     return Key(
-        id=_derived(case, "key"),
+        id=derived(case, "key"),
         tenant=tenant.id,
         parent=None if parent is None else parent.id,
         layer=layer,
@@ -191,7 +146,8 @@ def _new_key(case: Case, tenant: Tenant, parent: Key | None, region: str) -> Key
     )
 
 
-def _new_version(case: Case, key: Key, number: int, parent_version: int, material: UUID | None) -> Version:
+def new_version(case: Case, key: Key, number: int, parent_version: int, material: UUID | None) -> Version:
+    """A version as it stands before the token gave it its material; of a token object `material` is the label."""
     return Version(
         key=key.id,
         number=number,

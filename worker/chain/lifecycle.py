@@ -1,4 +1,8 @@
-"""What a key version's state allows to callers (NIST SP 800-57 part 1, section 7): one table, no exceptions to it."""
+"""The states of key versions (NIST SP 800-57 part 1, section 7; KMIP): what each allows, and what leads to what.
+
+Two tables, no exceptions to them. A version that is active or suspended is its key's active one; nothing may wrap under
+any other, so what needs such a version can only become less.
+"""
 
 from enum import Enum, auto
 
@@ -14,17 +18,70 @@ class Use(Enum):
     OPEN = auto()
 
 
-_ALLOWED: dict[State, frozenset[Use]] = {
-    State.PRE_ACTIVE: frozenset(),
-    State.ACTIVE: frozenset(Use),
-    State.SUSPENDED: frozenset({Use.UNWRAP, Use.OPEN}),
-    State.DEACTIVATED: frozenset({Use.UNWRAP, Use.REWRAP_FROM, Use.OPEN}),
-    State.COMPROMISED: frozenset(),
-    State.DESTROY_SCHEDULED: frozenset(),
-    State.DESTROYED: frozenset(),
+class Who(Enum):
+    """On whose behalf a version is used."""
+
+    CALLER = auto()
+    CAMPAIGN = auto()
+
+
+class Change(Enum):
+    """What can happen to a version. `RETIRE` is what a newer version that becomes active does to the one before."""
+
+    ACTIVATE = auto()
+    SUSPEND = auto()
+    RESUME = auto()
+    DEACTIVATE = auto()
+    RETIRE = auto()
+    COMPROMISE = auto()
+    SCHEDULE_DESTROY = auto()
+    CARRY_OUT_DESTROY = auto()
+
+
+_NOTHING: frozenset[Use] = frozenset()
+_OLD = frozenset({Use.UNWRAP, Use.REWRAP_FROM, Use.OPEN})
+_ALLOWED: dict[State, dict[Who, frozenset[Use]]] = {
+    #                         callers                                        campaigns
+    State.PRE_ACTIVE: {Who.CALLER: _NOTHING, Who.CAMPAIGN: _NOTHING},
+    State.ACTIVE: {Who.CALLER: frozenset(Use), Who.CAMPAIGN: frozenset(Use)},
+    State.SUSPENDED: {Who.CALLER: frozenset({Use.UNWRAP, Use.OPEN}), Who.CAMPAIGN: frozenset({Use.UNWRAP, Use.OPEN})},
+    State.DEACTIVATED: {Who.CALLER: _OLD, Who.CAMPAIGN: _OLD},
+    State.COMPROMISED: {Who.CALLER: _NOTHING, Who.CAMPAIGN: _OLD},
+    State.DESTROY_SCHEDULED: {Who.CALLER: _NOTHING, Who.CAMPAIGN: _NOTHING},
+    State.DESTROYED: {Who.CALLER: _NOTHING, Who.CAMPAIGN: _NOTHING},
+}
+# Stops may be repeated: a state that leads to itself changes nothing and is no error.
+_LEADS: dict[Change, dict[State, State]] = {
+    Change.ACTIVATE: {State.PRE_ACTIVE: State.ACTIVE},
+    Change.SUSPEND: {State.ACTIVE: State.SUSPENDED, State.SUSPENDED: State.SUSPENDED},
+    Change.RESUME: {State.SUSPENDED: State.ACTIVE},
+    Change.DEACTIVATE: {
+        State.ACTIVE: State.DEACTIVATED,
+        State.SUSPENDED: State.DEACTIVATED,
+        State.DEACTIVATED: State.DEACTIVATED,
+    },
+    Change.RETIRE: {State.ACTIVE: State.DEACTIVATED, State.SUSPENDED: State.DEACTIVATED},
+    Change.COMPROMISE: {
+        State.PRE_ACTIVE: State.COMPROMISED,
+        State.ACTIVE: State.COMPROMISED,
+        State.SUSPENDED: State.COMPROMISED,
+        State.DEACTIVATED: State.COMPROMISED,
+        State.COMPROMISED: State.COMPROMISED,
+    },
+    Change.SCHEDULE_DESTROY: {
+        State.PRE_ACTIVE: State.DESTROY_SCHEDULED,
+        State.DEACTIVATED: State.DESTROY_SCHEDULED,
+        State.COMPROMISED: State.DESTROY_SCHEDULED,
+    },
+    Change.CARRY_OUT_DESTROY: {State.DESTROY_SCHEDULED: State.DESTROYED},
 }
 
 
-def allows(state: State, use: Use) -> bool:
-    """Whether a caller may use a version in this state in this way."""
-    return use in _ALLOWED[state]
+def allows(state: State, use: Use, who: Who = Who.CALLER) -> bool:
+    """Whether a version in this state may be used in this way."""
+    return use in _ALLOWED[state][who]
+
+
+def after(change: Change, state: State) -> State | None:
+    """The state that follows, or None where the change is refused. A cancelled destruction restores `prior` instead."""
+    return _LEADS[change].get(state)

@@ -12,7 +12,7 @@ from worker.model.facts import Facts
 from worker.model.hsm import HsmOp
 from worker.model.outcomes import Outcome
 from worker.model.requests import Recipient, Request
-from worker.model.rows import Client
+from worker.model.rows import Approval, Client
 
 NewIds = Callable[[int], list[UUID]]
 """Makes so many fresh UUIDv7."""
@@ -23,16 +23,25 @@ Unsealed = tuple[bytes, ...] | Code | None
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds that `decide` applies, in milliseconds."""
+    """Bounds that `decide` applies, in milliseconds.
+
+    `recoverable_ms`: how long backups and topics could still bring a destroyed key back (S15); None: nobody said.
+    """
 
     freshness_ms: int = 5 * 60_000
     deadline_ms: int = 10 * 60_000
     ledger_window_ms: int = 14 * 24 * 3_600_000
+    shortest_grace_ms: int = 7 * 24 * 3_600_000
+    longest_grace_ms: int = 30 * 24 * 3_600_000
+    recoverable_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request before the facts: everything that its decision may rest on."""
+    """One request before the facts: everything that its decision may rest on.
+
+    `approval` is set while the command that it approves is planned: then `request` is that command's.
+    """
 
     request: Request
     client: Client
@@ -40,6 +49,8 @@ class Case:
     chains: Chains
     unsealed: Unsealed = field(repr=False)
     opened: LedgerEntry | None
+    limits: Limits = Limits()
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, slots=True)

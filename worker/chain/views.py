@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable
 
-from worker.model.replies import ClientView, KeyView, VersionView
-from worker.model.rows import Client, Key, Version
+from worker.model.replies import ApprovalView, ClientView, KeyView, VersionView
+from worker.model.rows import Approval, Client, Key, Version
 
 
 def key_view(key: Key, names: Iterable[str], versions: Iterable[Version] = ()) -> KeyView:
     """One key, its first name and its versions in their order."""
     shown = [
-        VersionView(number=version.number, state=version.state, created_ms=version.created_ms)
+        VersionView(
+            number=version.number, state=version.state, created_ms=version.created_ms, due_ms=version.due_ms or None
+        )
         for version in sorted(versions, key=lambda version: version.number)
     ]
     return KeyView(
@@ -22,6 +24,7 @@ def key_view(key: Key, names: Iterable[str], versions: Iterable[Version] = ()) -
         origin=key.origin,
         region=key.region,
         enabled=key.enabled,
+        disabled_revision=None if key.enabled else key.disabled_revision,
         active_version=key.active_version,
         versions=shown,
     )
@@ -39,4 +42,21 @@ def client_view(client: Client) -> ClientView:
         reply_topics=list(client.reply_topics),
         not_after_ms=client.not_after_ms,
         revoked=client.revoked,
+    )
+
+
+def approval_view(approval: Approval, digest: bytes) -> ApprovalView:
+    """One approval with the command that it is about."""
+    return ApprovalView(
+        id=approval.id,
+        tenant=approval.tenant,
+        operation=approval.operation,
+        body=approval.body.decode(),
+        asked_by=approval.asked_by,
+        asked_ms=approval.asked_ms,
+        expires_ms=approval.expires_ms,
+        touched=list(approval.touched),
+        digest=digest,
+        state=approval.state,
+        decided_by=approval.decided_by or None,
     )

@@ -21,7 +21,7 @@ from worker.model.hsm import (
     WrappedDek,
 )
 from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
-from worker.model.replies import CommandResult
+from worker.model.replies import Answer, CommandResult
 from worker.model.rows import Row, RowRef, Version
 
 _CODES = {
@@ -108,7 +108,8 @@ class Commanding:
     """A command that makes or changes rows. The version that `op` makes lacks its material until the token answers.
 
     `rests` are rows that must not have moved, `changes` those among them that `rows` replace;
-    `event` is the type of the fact that is announced when the rows stand.
+    `event` is the type of the fact that is announced when the rows stand, with `told` as its body (else the result);
+    `also` are more such facts. `told` stands in the audit leaf, too. `drops` are keys whose handles must go.
     """
 
     op: CreateKey | CreateMaster | None
@@ -118,6 +119,9 @@ class Commanding:
     rests: tuple[Seen, ...]
     result: CommandResult
     event: str
+    told: Answer | None = None
+    also: tuple[tuple[str, Answer], ...] = ()
+    drops: tuple[UUID, ...] = ()
 
     def outcome(self, result: HsmResult | None) -> Outcome:
         """The command's result."""

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from worker.cli import audit, client, doctor, init, key, local, run, tenant, topics
+from worker.cli import approval, audit, client, doctor, init, lifecycle, local, run, tenant, topics
 from worker.cli.errors import Usage, plain
-from worker.cli.output import complain
+from worker.cli.output import complain, say
+from worker.client import Pending
 
 app = App(
     name="keyriver",
@@ -27,22 +28,34 @@ app = App(
     keyriver key create acme/eu
     keyriver key create acme/eu/payments
     keyriver client add acme billing --keys 'acme/eu/*' --allow wrap,unwrap
+    keyriver approval approve ID --as .keyriver/identities/bob.json
     ```
 
     Settings: KEYRIVER_… in the environment, over the TOML file that KEYRIVER_CONFIG names (else
     .keyriver/keyriver.toml).
-    Exit codes: 0 done, 1 refused or failed, 2 the command line was wrong.""",
+    Exit codes: 0 done, 1 refused or failed, 2 the command line was wrong, 3 it waits for a second officer.""",
     help_format="markdown",
     version_flags=["--version"],
 )
 for _place, _noun in enumerate(
-    (local.local, init.init, doctor.doctor, topics.topics, run.run, tenant.tenant, key.key, client.client, audit.audit)
+    (
+        local.local,
+        init.init,
+        doctor.doctor,
+        topics.topics,
+        run.run,
+        tenant.tenant,
+        lifecycle.key,
+        client.client,
+        approval.approval,
+        audit.audit,
+    )
 ):
     _noun.sort_key = _place
     app.command(_noun)
 app.command("worker.cli.demo:demo", name="demo", help="A file of customer records, and a worker killed on the way.")
 
-FAILED, USAGE, INTERRUPTED, CUT_SHORT = 1, 2, 130, 141
+FAILED, USAGE, PENDING, INTERRUPTED, CUT_SHORT = 1, 2, 3, 130, 141
 
 
 def main() -> None:
@@ -64,6 +77,9 @@ def obey(words: Sequence[str]) -> int:
         return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Pending as waiting:
+        say(approval.teach(waiting.approval))
+        return PENDING
     except BrokenPipeError:
         # Who read the output has seen enough (`| head`). What is left goes nowhere, lest Python complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

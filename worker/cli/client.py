@@ -17,7 +17,7 @@ from worker.cli.body import body, chosen
 from worker.cli.errors import Refused
 from worker.cli.officer import As, Json, Officer, ask
 from worker.cli.output import say, show, show_json, show_table
-from worker.client import NoAnswer, load_identity
+from worker.client import NoAnswer, Pending, load_identity
 from worker.model.bodies import ClientAddBody, ClientListBody, ClientRevokeBody, ClientRotateBody
 from worker.model.operations import Operation, Permission
 from worker.model.replies import ClientListResult, ClientResult, ClientView
@@ -97,8 +97,10 @@ async def add(
             identities.write(path, made)
         try:
             added = await asking.ask(Operation.CLIENT_ADD, asked, ClientResult)
-        except NoAnswer:
-            raise  # it may be registered: its key must not be lost
+        except (NoAnswer, Pending) as error:
+            if made and isinstance(error, Pending):
+                say(f"identity file: {path}\n  It is good for nothing before another officer approves the command.")
+            raise  # it may be registered, now or later: its key must not be lost
         except Exception:
             if made:
                 path.unlink()
@@ -142,9 +144,9 @@ async def rotate(
             identities.write(fresh, made)
         try:
             rotated = await asking.ask(Operation.CLIENT_ROTATE, asked, ClientResult)
-        except NoAnswer:
+        except (NoAnswer, Pending):
             if made:
-                say(f"the new identity is kept in {fresh}: use it if the command did take effect")
+                say(f"the new identity is kept in {fresh}: put it in the place of {path} once the command took effect")
             raise
         except Exception:
             if made:

@@ -18,6 +18,7 @@ from worker.cli.demo_fleet import PROCESSES, Fleet, alone
 from worker.cli.demo_records import AT_ONCE, INSTANCES, decrypted, encrypted, instances, refusal
 from worker.cli.demo_story import Story
 from worker.cli.errors import Refused
+from worker.client import Pending
 from worker.edges.store.pool import connected
 from worker.local import default_folder
 from worker.local.demo import CUSTOMERS, Row, cut, joined, read, written
@@ -98,10 +99,21 @@ async def _make_chain(story: Story) -> None:
     story.step("A customer's chain of keys: an officer signs commands, workers carry them out")
     for line in CHAIN:
         story.typed(f"keyriver {line}")
-        await _command(line)
+        await _approved(line, story)
     story.typed("keyriver key tree acme")
     story.tell(await _command("key tree acme"))
     story.tell("L1 never leaves the token. L2 and L3 stand in Postgres, wrapped by the key above.")
+
+
+async def _approved(line: str, story: Story) -> None:
+    """The command; where one officer is not enough, the other one approves it."""
+    try:
+        await _command(line)
+    except Pending as waiting:
+        story.tell("pending: another officer has to approve it", "dim")
+        second = f"approval approve {waiting.approval.id} --as {identities.path_of(Settings().identities, 'bob')}"
+        story.typed(f"keyriver {second}")
+        await _command(second)
 
 
 async def _command(line: str) -> str:

@@ -15,6 +15,7 @@ from worker.cli.errors import Usage
 from worker.cli.officer import As, Json, Officer, ask
 from worker.cli.output import show, show_json, show_table
 from worker.model.bodies import KeyCreateBody, KeyListBody, KeyRotateBody, KeyShowBody
+from worker.model.fields import Reason
 from worker.model.operations import Operation
 from worker.model.replies import KeyListResult, KeyResult, KeyView
 
@@ -26,6 +27,10 @@ key = App(
 )
 TenantOf = Annotated[str | None, Parameter(name="--tenant", help="Its tenant; of an alias it is the first part.")]
 
+PreActive = Annotated[
+    bool, Parameter(name="--pre-active", negative="", help="It does nothing before `keyriver key activate`.")
+]
+
 
 @key.command
 async def create(
@@ -34,6 +39,7 @@ async def create(
     *,
     parent: str | None = None,
     region: str = "",
+    pre_active: PreActive = False,
     tenant: TenantOf = None,
     signs: As = None,
     json: Json = False,
@@ -54,23 +60,38 @@ async def create(
     above = parent or alias.rpartition("/")[0]
     if not above:
         raise Usage(f"{alias} has no parent: an alias begins with its tenant, as in acme/eu")
-    asked = body(KeyCreateBody, tenant=_tenant(alias, tenant), parent=above, alias=alias, region=region)
-    _show((await ask(signs, Operation.KEY_CREATE, asked, KeyResult)).key, json=json)
+    words = {"parent": above, "alias": alias, "region": region, "pre_active": pre_active}
+    asked = body(KeyCreateBody, tenant=tenant_of(alias, tenant), **words)
+    show_view((await ask(signs, Operation.KEY_CREATE, asked, KeyResult)).key, json=json)
 
 
 @key.command
-async def rotate(name: str, /, *, tenant: TenantOf = None, signs: As = None, json: Json = False) -> None:
+async def rotate(
+    name: str,
+    /,
+    *,
+    reason: Reason = Reason.OPERATOR,
+    pre_active: PreActive = False,
+    why: str = "",
+    tenant: TenantOf = None,
+    signs: As = None,
+    json: Json = False,
+) -> None:
     """Make a new active version. The one before still unwraps; nothing is rewrapped.
 
     ```
     keyriver key rotate acme/eu/payments
+    keyriver key rotate acme/eu/payments --reason compromise    # the one before is refused from now on
     ```
 
     Args:
         name: The key's alias or id.
+        reason: Why; `compromise` is the emergency.
+        why: The same in words, for the event and the audit trail.
     """
-    asked = body(KeyRotateBody, tenant=_tenant(name, tenant), key=name)
-    _show((await ask(signs, Operation.KEY_ROTATE, asked, KeyResult)).key, json=json)
+    words = {"reason": reason, "pre_active": pre_active, "why": why}
+    asked = body(KeyRotateBody, tenant=tenant_of(name, tenant), key=name, **words)
+    show_view((await ask(signs, Operation.KEY_ROTATE, asked, KeyResult)).key, json=json)
 
 
 @key.command(name="show")
@@ -84,8 +105,8 @@ async def show_key(name: str, /, *, tenant: TenantOf = None, signs: As = None, j
     Args:
         name: The key's alias or id.
     """
-    asked = body(KeyShowBody, tenant=_tenant(name, tenant), key=name)
-    _show((await ask(signs, Operation.KEY_SHOW, asked, KeyResult)).key, json=json)
+    asked = body(KeyShowBody, tenant=tenant_of(name, tenant), key=name)
+    show_view((await ask(signs, Operation.KEY_SHOW, asked, KeyResult)).key, json=json)
 
 
 @key.command(name="list")
@@ -157,7 +178,8 @@ def _row(view: KeyView) -> tuple[object, ...]:
     return view.alias or "-", view.id, f"L{view.layer}", view.purpose, view.active_version, enabled
 
 
-def _tenant(name: str, given: str | None) -> str:
+def tenant_of(name: str, given: str | None) -> str:
+    """Whose key it is. Raises `Usage`."""
     if given:
         return given
     try:
@@ -167,14 +189,20 @@ def _tenant(name: str, given: str | None) -> str:
     raise Usage("--tenant: an id does not say whose key it is")
 
 
-def _show(view: KeyView, *, json: bool) -> None:
+def show_view(view: KeyView, *, json: bool) -> None:
+    """One key, for people or for programs."""
     if json:
         show_json(view)
         return
     where = f", region {view.region}" if view.region else ""
-    switch = "" if view.enabled else ", DISABLED"
+    switch = "" if view.enabled else f", DISABLED by revision {view.disabled_revision}"
     show(f"{view.alias or '-'}  {view.id}")
     show(f"layer {view.layer}, {view.purpose}, {view.origin}{where}{switch}, active version {view.active_version}")
     for version in view.versions:
-        made = datetime.fromtimestamp(version.created_ms / 1000, UTC).isoformat(timespec="seconds")
-        show(f"  v{version.number}  {version.state}  {made}")
+        made = _moment(version.created_ms)
+        due = f", due {_moment(version.due_ms)}" if version.due_ms else ""
+        show(f"  v{version.number}  {version.state}{due}  {made}")
+
+
+def _moment(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")

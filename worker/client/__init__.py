@@ -11,6 +11,7 @@ from worker.client.errors import (
     ClientError,
     NoAnswer,
     NoIntakeKey,
+    Pending,
     RequestRefused,
 )
 from worker.client.identity_file import load_identity
@@ -32,6 +33,7 @@ __all__ = [
     "NoAnswer",
     "NoIntakeKey",
     "Options",
+    "Pending",
     "RequestRefused",
     "Rewrapped",
     "Unwrapped",

@@ -8,12 +8,17 @@ from typing import Generic, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from worker.model.bodies import Body
+from worker.model.fields import Body
 from worker.model.operations import DATA_OPERATIONS, Operation
 from worker.model.replies import (
+    ApprovalListResult,
+    ApprovalResult,
+    ApprovalView,
     ClientListResult,
     ClientResult,
     CommandResult,
+    DestroyResult,
+    DisableResult,
     KeyListResult,
     KeyResult,
     RewrapResult,
@@ -33,6 +38,7 @@ class Refusal(Body):
     code: str
     message: str
     retry: bool
+    pending: ApprovalView | None = None
 
 
 class Wrap(WrapResult):
@@ -69,6 +75,10 @@ Answer = (
     | _Answer[KeyListResult]
     | _Answer[ClientResult]
     | _Answer[ClientListResult]
+    | _Answer[DisableResult]
+    | _Answer[DestroyResult]
+    | _Answer[ApprovalResult]
+    | _Answer[ApprovalListResult]
 )
 
 _ANSWERS: dict[Operation, type[Answer]] = {
@@ -80,6 +90,18 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.KEY_ROTATE: _Answer[KeyResult],
     Operation.KEY_SHOW: _Answer[KeyResult],
     Operation.KEY_LIST: _Answer[KeyListResult],
+    Operation.KEY_ACTIVATE: _Answer[KeyResult],
+    Operation.KEY_SUSPEND: _Answer[KeyResult],
+    Operation.KEY_RESUME: _Answer[KeyResult],
+    Operation.KEY_DEACTIVATE: _Answer[KeyResult],
+    Operation.KEY_COMPROMISE: _Answer[KeyResult],
+    Operation.KEY_DISABLE: _Answer[DisableResult],
+    Operation.KEY_ENABLE: _Answer[KeyResult],
+    Operation.KEY_DESTROY: _Answer[DestroyResult],
+    Operation.KEY_CANCEL_DESTROY: _Answer[KeyResult],
+    Operation.APPROVAL_APPROVE: _Answer[ApprovalResult],
+    Operation.APPROVAL_REJECT: _Answer[ApprovalResult],
+    Operation.APPROVAL_LIST: _Answer[ApprovalListResult],
     Operation.CLIENT_ADD: _Answer[ClientResult],
     Operation.CLIENT_ROTATE: _Answer[ClientResult],
     Operation.CLIENT_REVOKE: _Answer[ClientResult],

@@ -9,7 +9,7 @@ from typing import Literal, Self, TypeVar, cast
 from worker.client import orders
 from worker.client.answers import Refusal
 from worker.client.batching import Batcher
-from worker.client.errors import RequestRefused
+from worker.client.errors import Pending, RequestRefused
 from worker.client.identity_file import load_identity
 from worker.client.kafka import KafkaTransport
 from worker.client.options import DEFAULTS, LONGEST_S, Options
@@ -122,11 +122,13 @@ class KeyriverClient:
     async def command(
         self, operation: Operation, body: CommandBody, *, timeout_s: float | None = None
     ) -> CommandResult:
-        """An officer's command. Raises `RequestRefused` for whatever refuses it."""
+        """An officer's command. Raises `RequestRefused` when it is refused, `Pending` if a second one must agree."""
         if operation in DATA_OPERATIONS or not isinstance(body, BODIES[operation]):
             raise ValueError(f"{type(body).__name__} is not the body of the command {operation}")
         result = await self._sender.command(operation, body, self._timeout(timeout_s))
         if isinstance(result, Refusal):
+            if result.pending is not None:
+                raise Pending(result.code, result.message, result.pending)
             raise RequestRefused(result.code, result.message, retry=result.retry)
         return cast("CommandResult", result)
 

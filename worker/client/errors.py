@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from worker.model.replies import ApprovalView
+
 
 class ClientError(Exception):
     """Any error of the client library."""
@@ -15,6 +17,14 @@ class RequestRefused(ClientError):
         self.code = code
         self.meaning = message
         self.retry = retry
+
+
+class Pending(RequestRefused):
+    """Nothing is done yet: another officer has to approve the command. `approval` says what he would approve."""
+
+    def __init__(self, code: str, message: str, approval: ApprovalView) -> None:
+        super().__init__(code, message)
+        self.approval = approval
 
 
 class NoAnswer(ClientError):

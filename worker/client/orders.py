@@ -7,7 +7,8 @@ from typing import Protocol, TypeVar, cast
 from worker.client.answers import Refusal, Rewrap, Unwrap, Wrap
 from worker.client.calls import Outcome
 from worker.client.results import ItemError, Rewrapped, Unwrapped, WrappedDek
-from worker.model.bodies import Body, DekItem, RewrapBody, RewrapItem, SealedDeks, UnwrapBody, WrapBody, WrapItem
+from worker.model.bodies import DekItem, RewrapBody, RewrapItem, SealedDeks, UnwrapBody, WrapBody, WrapItem
+from worker.model.fields import Body
 from worker.model.operations import Operation
 from worker.seal.secrets import Unpicklable
 

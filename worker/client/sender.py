@@ -17,8 +17,9 @@ from worker.client.replies import Replies
 from worker.client.transport import Transport
 from worker.client.trust import Trust
 from worker.client.wire import Letterhead, Prepared
-from worker.model.bodies import Body, CommandBody, SealedDeks
+from worker.model.bodies import CommandBody, SealedDeks
 from worker.model.codes import Code
+from worker.model.fields import Body
 from worker.model.ids import uuid7
 from worker.model.operations import Operation
 from worker.model.requests import Recipient

@@ -1,15 +1,16 @@
 """`know`: one question for the whole batch, then the rows' MACs.
 
-Two rare requests need a second question: a replay that gives plaintext again (only the ledger knows under which
-versions its blobs stand), and showing all versions of a key that is named by its alias.
+Some requests need a second question: a replay that gives plaintext again (only the ledger knows under which versions
+its blobs stand), a command on a key that is named by its alias, and one that waits in an approval.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from uuid import UUID
 
-from worker.chain import blob, outcomes
+from worker.chain import approvals, blob, outcomes
+from worker.chain.approvals import approval_paging
 from worker.chain.clients import client_paging
 from worker.chain.keys import key_paging
 from worker.flow.trust import Trust
@@ -18,6 +19,7 @@ from worker.model.bodies import (
     ClientListBody,
     DekItem,
     KeyListBody,
+    KeyRotateBody,
     KeyShowBody,
     RewrapBody,
     RewrapItem,
@@ -25,12 +27,24 @@ from worker.model.bodies import (
     UnwrapBody,
     WrapBody,
 )
+from worker.model.control import (
+    ApprovalApproveBody,
+    ApprovalListBody,
+    ApprovalRejectBody,
+    KeyDestroyBody,
+    KeyDisableBody,
+    KeyEnableBody,
+    VersionBody,
+)
 from worker.model.effects import LedgerEntry
-from worker.model.facts import Facts, Paging, Question
+from worker.model.facts import Answer, Facts, Paging, Question
 from worker.model.outcomes import Wrapped
 from worker.model.requests import LedgerKey, Request
-from worker.model.rows import Alias
+from worker.model.rows import Alias, Approval
 from worker.ports import Store
+
+_KEYED = KeyShowBody | KeyRotateBody | VersionBody | KeyDisableBody | KeyEnableBody
+"""Commands on one key, by its alias or id, that see all its versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +58,9 @@ class Knowing:
         """Everything that these requests touch, as of now."""
         question = ask(requests)
         answer = await self.store.know(question)
-        replayed = frozenset(_replayed(requests, answer.ledger))
-        shown = {request.body.key for request in requests if isinstance(request.body, KeyShowBody)}
-        trees = frozenset(row.row.key for row in answer.rows if isinstance(row.row, Alias) and row.row.name in shown)
-        if replayed or trees:
-            wider = replace(question, versions=question.versions | replayed, trees=question.trees | trees)
-            answer = await self.store.know(wider)
+        while (wider := _widened(question, requests, answer)) != question:
+            question = wider
+            answer = await self.store.know(question)
         return await self.trust.verified(answer)
 
 
@@ -61,19 +72,36 @@ def ask(requests: Iterable[Request]) -> Question:
         wanted.clients.add(request.key.client)
         wanted.tenants.add(request.key.tenant)
         wanted.add(request.body)
-    return Question(
-        ledger=frozenset(wanted.ledger),
-        clients=frozenset(wanted.clients),
-        tenants=frozenset(wanted.tenants),
-        aliases=frozenset(wanted.aliases),
-        keys=frozenset(wanted.keys),
-        versions=frozenset(wanted.versions),
-        deks=frozenset(wanted.deks),
-        intake_keys=frozenset(wanted.intake_keys),
-        trees=frozenset(wanted.trees),
-        key_pages=frozenset(wanted.key_pages),
-        client_pages=frozenset(wanted.client_pages),
-    )
+    return wanted.question()
+
+
+def _widened(question: Question, requests: Iterable[Request], answer: Answer) -> Question:
+    """The question, and what the answer shows to be missing from it. What it adds is bounded, so it comes to an end."""
+    replayed = frozenset(_replayed(requests, answer.ledger))
+    if replayed:
+        question = replace(question, versions=question.versions | replayed)
+    bodies: list[AnyBody] = [
+        request.body for request in requests if isinstance(request.body, _KEYED | ApprovalApproveBody)
+    ]
+    if not bodies:
+        return question
+    rows = [stored.row for stored in answer.rows]
+    wanted, waiting = _Wanted(), {row.id: row for row in rows if isinstance(row, Approval)}
+    for body in list(bodies):
+        if isinstance(body, ApprovalApproveBody) and body.approval in waiting:
+            command = approvals.command_of(waiting[body.approval])
+            if command is not None:
+                wanted.add(command[1])
+                bodies.append(command[1])
+    named = {row.name: row.key for row in rows if isinstance(row, Alias)}
+    for body in bodies:
+        if isinstance(body, _KEYED) and body.key in named:
+            wanted.about(body, named[body.key])
+    return _union(question, wanted.question())
+
+
+def _union(one: Question, other: Question) -> Question:
+    return Question(*[getattr(one, each.name) | getattr(other, each.name) for each in fields(Question)])
 
 
 @dataclass(slots=True)
@@ -91,6 +119,13 @@ class _Wanted:
     trees: set[UUID] = field(default_factory=set)
     key_pages: set[Paging] = field(default_factory=set)
     client_pages: set[Paging] = field(default_factory=set)
+    approvals: set[UUID] = field(default_factory=set)
+    approval_pages: set[Paging] = field(default_factory=set)
+    below: set[UUID] = field(default_factory=set)
+    needs: set[tuple[UUID, int]] = field(default_factory=set)
+
+    def question(self) -> Question:
+        return Question(**{each.name: frozenset(getattr(self, each.name)) for each in fields(Question)})
 
     def add(self, body: AnyBody) -> None:
         match body:
@@ -116,7 +151,20 @@ class _Wanted:
             case _:
                 self._command(body)
 
+    def about(self, body: AnyBody, key: UUID) -> None:
+        """What a command on this key has to know besides its row."""
+        self.trees.add(key)
+        if isinstance(body, KeyDisableBody):
+            self.below.add(key)
+        if isinstance(body, KeyDestroyBody):
+            self.needs.add((key, body.version))
+
     def _command(self, body: AnyBody) -> None:
+        if isinstance(body, ApprovalListBody):
+            self.approval_pages.add(approval_paging(body))
+            return
+        if isinstance(body, ApprovalApproveBody | ApprovalRejectBody):
+            self.approvals.add(body.approval)
         self.tenants.add(getattr(body, "tenant", ""))
         client = getattr(body, "client", None)
         if client is not None:
@@ -124,15 +172,15 @@ class _Wanted:
         for field_name in ("key", "parent", "alias"):
             name = getattr(body, field_name, None)
             if name is not None:
-                self._name(name, tree=isinstance(body, KeyShowBody))
+                self._name(name)
+        if isinstance(body, _KEYED):
+            with suppress(ValueError):
+                self.about(body, UUID(body.key))
 
-    def _name(self, name: str, *, tree: bool = False) -> None:
+    def _name(self, name: str) -> None:
         self.aliases.add(name)
         with suppress(ValueError):
-            key = UUID(name)
-            self.keys.add(key)
-            if tree:
-                self.trees.add(key)
+            self.keys.add(UUID(name))
 
     def _items(self, items: Sequence[DekItem | RewrapItem]) -> None:
         """A blob's key by its current version too, for a rewrap goes there."""

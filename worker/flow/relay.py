@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 
+from worker.chain.conclude import HINT
 from worker.flow.answering import Voice
 from worker.model.effects import Announce
 from worker.model.records import Outgoing
@@ -16,10 +17,11 @@ BATCH = 200
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Moves events from the outbox to the bus."""
+    """Moves events from the outbox to the bus: facts to `topic`, hints to their broadcast."""
 
     fleet: str
     topic: str
+    hints: str
     outbox: Outbox
     sink: Sink
     voice: Voice
@@ -37,10 +39,11 @@ class Relay:
     def _record(self, event: Announce) -> Outgoing:
         """The time is the id's (a UUIDv7), so that a fact told again is told in the same words."""
         at = datetime.fromtimestamp((event.id.int >> 80) / 1000, UTC).isoformat(timespec="milliseconds")
+        topic = self.hints if event.type == HINT else self.topic
         claims = EventClaims(
             fleet=self.fleet,
             tenant=event.tenant,
-            topic=self.topic,
+            topic=topic,
             id=str(event.id),
             type=event.type,
             time=at,
@@ -56,4 +59,4 @@ class Relay:
             ("content-type", b"application/json"),
             ("keyriver-signature", sign_jws(self.voice.signer, claims.payload()).encode()),
         )
-        return Outgoing(self.topic, event.tenant.encode(), event.body, headers)
+        return Outgoing(topic, event.tenant.encode(), event.body, headers)

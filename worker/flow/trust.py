@@ -6,7 +6,7 @@ from uuid import UUID
 from cachetools import LRUCache
 
 from worker.model.facts import Answer, Facts, StoredRow
-from worker.model.rows import Alias, Client, IntakeKey, Key, RowRef, Tenant, Version
+from worker.model.rows import Alias, Approval, Client, IntakeKey, Key, RowRef, Tenant, Version
 from worker.ports import FleetKeys, Mac
 from worker.seal.rowmac import mac_input
 
@@ -51,6 +51,10 @@ def _facts(answer: Answer, tampered: frozenset[RowRef]) -> Facts:
         tampered=tampered,
         key_pages=answer.key_pages,
         client_pages=answer.client_pages,
+        approvals={row.id: row for row in rows if isinstance(row, Approval)},
+        approval_pages=answer.approval_pages,
+        below=answer.below,
+        needs=answer.needs,
     )
 
 

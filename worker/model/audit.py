@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from worker.model.bodies import Base64, Body
+from worker.model.fields import Base64, Body
 
 HASH_BYTES = 32
 

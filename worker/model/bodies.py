@@ -4,82 +4,40 @@ Bytes are standard base64 (RFC 4648, section 4). Unknown fields are refused. Lim
 but in `flow.opening`; the bounds here are the format's own.
 """
 
-import re
-from base64 import b64decode, b64encode
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    StringConstraints,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
+from worker.model.control import (
+    ApprovalApproveBody,
+    ApprovalListBody,
+    ApprovalRejectBody,
+    KeyActivateBody,
+    KeyCancelDestroyBody,
+    KeyCompromiseBody,
+    KeyDeactivateBody,
+    KeyDestroyBody,
+    KeyDisableBody,
+    KeyEnableBody,
+    KeyResumeBody,
+    KeySuspendBody,
+)
+from worker.model.fields import (
+    MAX_INT,
+    AliasName,
+    AliasPattern,
+    Base64,
+    Body,
+    ClientName,
+    Context,
+    Reason,
+    TenantName,
+    TopicName,
+    Why,
+)
 from worker.model.operations import Operation, Permission
 from worker.model.rows import Algorithm, Suite
-
-
-def _decode(value: object) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("base64 text is needed")  # noqa: TRY004 - pydantic turns only ValueError into a refusal
-    return b64decode(value, validate=True)
-
-
-def _encode(value: bytes) -> str:
-    return b64encode(value).decode()
-
-
-_BASE64 = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
-Base64 = Annotated[
-    bytes,
-    BeforeValidator(_decode),
-    PlainSerializer(_encode, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "contentEncoding": "base64", "pattern": _BASE64}),
-]
-"""Bytes in standard base64, strictly: no other characters, padding as it must be."""
-
-AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._/-]+$", min_length=1)]
-"""`a-z0-9._-/`; a UUID also has this form, so one field takes either."""
-_UUID_LIKE = r"^(?:-*[0-9a-f]){32}-*$"
-"""What Python reads as a UUID: dashes stand where they like."""
-
-
-def _is_no_uuid(name: str) -> str:
-    if re.match(_UUID_LIKE, name):
-        raise ValueError("a name must not look like a UUID")
-    return name
-
-
-TenantName = Annotated[
-    str,
-    StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"),
-    AfterValidator(_is_no_uuid),
-    Field(json_schema_extra={"not": {"pattern": _UUID_LIKE}}),
-]
-"""Never like a UUID: the tenant's name is an alias, and would stand before the key id that it looks like. Every other
-alias has a slash in it."""
-ClientName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,126}$")]
-TopicName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-AliasPattern = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._/*?\[\]!-]*$", max_length=256)]
-"""A shell pattern over aliases."""
-MAX_INT = 2**53 - 1
-"""The largest integer that JSON carries exactly everywhere; it fits every column, too."""
-Context = dict[str, str]
-"""Additional authenticated data: what the DEK is for. An empty map is the same as none."""
-
-
-class Body(BaseModel):
-    """What all bodies share: frozen, and nothing unknown gets through."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SealedDeks(Body):
@@ -168,19 +126,29 @@ class TenantCreateBody(Body):
 
 
 class KeyCreateBody(Body):
-    """Create a key below `parent`; whether it wraps keys or DEKs follows from its layer and the tenant's depth."""
+    """Create a key below `parent`; whether it wraps keys or DEKs follows from its layer and the tenant's depth.
+
+    `pre_active`: its version does nothing until it is activated.
+    """
 
     tenant: TenantName
     parent: AliasName
     alias: AliasName
     region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{0,32}$")] = ""
+    pre_active: bool = False
 
 
 class KeyRotateBody(Body):
-    """Make a new active version; the one before is deactivated (it still unwraps)."""
+    """Make a new active version; the one before is deactivated (it still unwraps), or compromised.
+
+    `pre_active`: the new one does nothing until it is activated, and the one before stays as it is.
+    """
 
     tenant: TenantName
     key: AliasName
+    reason: Reason = Reason.OPERATOR
+    why: Why = ""
+    pre_active: bool = False
 
 
 class KeyShowBody(Body):
@@ -244,6 +212,18 @@ CommandBody = (
     | KeyRotateBody
     | KeyShowBody
     | KeyListBody
+    | KeyActivateBody
+    | KeySuspendBody
+    | KeyResumeBody
+    | KeyDeactivateBody
+    | KeyCompromiseBody
+    | KeyDisableBody
+    | KeyEnableBody
+    | KeyDestroyBody
+    | KeyCancelDestroyBody
+    | ApprovalApproveBody
+    | ApprovalRejectBody
+    | ApprovalListBody
     | ClientAddBody
     | ClientRotateBody
     | ClientRevokeBody
@@ -260,6 +240,18 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.KEY_ROTATE: KeyRotateBody,
     Operation.KEY_SHOW: KeyShowBody,
     Operation.KEY_LIST: KeyListBody,
+    Operation.KEY_ACTIVATE: KeyActivateBody,
+    Operation.KEY_SUSPEND: KeySuspendBody,
+    Operation.KEY_RESUME: KeyResumeBody,
+    Operation.KEY_DEACTIVATE: KeyDeactivateBody,
+    Operation.KEY_COMPROMISE: KeyCompromiseBody,
+    Operation.KEY_DISABLE: KeyDisableBody,
+    Operation.KEY_ENABLE: KeyEnableBody,
+    Operation.KEY_DESTROY: KeyDestroyBody,
+    Operation.KEY_CANCEL_DESTROY: KeyCancelDestroyBody,
+    Operation.APPROVAL_APPROVE: ApprovalApproveBody,
+    Operation.APPROVAL_REJECT: ApprovalRejectBody,
+    Operation.APPROVAL_LIST: ApprovalListBody,
     Operation.CLIENT_ADD: ClientAddBody,
     Operation.CLIENT_ROTATE: ClientRotateBody,
     Operation.CLIENT_REVOKE: ClientRevokeBody,

@@ -45,6 +45,12 @@ class Code(StrEnum):
     KEY_EXHAUSTED = "KEY_EXHAUSTED"
     EXISTS = "EXISTS"
     CONFLICT = "CONFLICT"
+    PENDING = "PENDING"
+    STILL_NEEDED = "STILL_NEEDED"
+    GRACE_REFUSED = "GRACE_REFUSED"
+    RECOVERY_UNKNOWN = "RECOVERY_UNKNOWN"
+    SECOND_OFFICER = "SECOND_OFFICER"
+    DIGEST_DIFFERS = "DIGEST_DIFFERS"
     UNSUPPORTED = "UNSUPPORTED"
     INTEGRITY = "INTEGRITY"
     # Ours, passing.
@@ -100,6 +106,16 @@ MEANINGS: dict[Code, Meaning] = {
     Code.KEY_EXHAUSTED: _caller("The key version reached its limit of encryptions; rotate the key."),
     Code.EXISTS: _caller("It exists already."),
     Code.CONFLICT: _caller("It changed in the meantime; read it again."),
+    Code.PENDING: _caller("Nothing is done yet: another officer has to approve this command."),
+    Code.STILL_NEEDED: _caller(
+        "Rows or blobs outside still need this version; move them, or force it by the key's name."
+    ),
+    Code.GRACE_REFUSED: _caller("The grace is shorter or longer than the fleet's settings allow."),
+    Code.RECOVERY_UNKNOWN: _caller(
+        "Nothing is destroyed before the setting recoverable_days says how long backups live."
+    ),
+    Code.SECOND_OFFICER: _caller("Another officer must approve it, one who was not enrolled by the first alone."),
+    Code.DIGEST_DIFFERS: _caller("The digest is not that of this approval; look at it again."),
     Code.UNSUPPORTED: _caller("The token does not offer what this needs."),
     Code.INTEGRITY: _caller("A stored row failed its integrity check; an operator was told."),
     Code.DEFERRED: Meaning(Family.TRANSIENT, "The HSM did not answer in time; send the same request again."),

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from worker.model.effects import LedgerEntry
 from worker.model.requests import LedgerKey
-from worker.model.rows import Alias, Client, Dek, IntakeKey, Key, Row, RowRef, Tenant, Version
+from worker.model.rows import Alias, Approval, Client, Dek, IntakeKey, Key, Row, RowRef, Tenant, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class Question:
     Of every alias the key is found, of every key its active version, and of every version its ancestors up to L1 (the
     versions that wrapped it, and their keys with their active versions); of every DEK id its row, its key and the
     version it stands under. Of every key all aliases are told, for patterns match names. `trees` are keys whose
-    versions are all wanted.
+    versions are all wanted, `below` keys whose whole tree is counted, `needs` versions of which is asked what needs
+    them. An approval page without a tenant is of all tenants.
     """
 
     ledger: frozenset[LedgerKey] = frozenset()
@@ -39,6 +40,38 @@ class Question:
     trees: frozenset[UUID] = frozenset()
     key_pages: frozenset[Paging] = frozenset()
     client_pages: frozenset[Paging] = frozenset()
+    approvals: frozenset[UUID] = frozenset()
+    approval_pages: frozenset[Paging] = frozenset()
+    below: frozenset[UUID] = frozenset()
+    needs: frozenset[tuple[UUID, int]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """One key that hangs on another (or is it), counted for a report; its row is not verified."""
+
+    key: UUID
+    alias: str
+    layer: int
+    region: str
+    wraps_deks: bool
+    versions: int
+    deks: int
+    issued_outside: int
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What needs one key version: DEKs stored under it, blobs outside, and versions of other keys that it wraps."""
+
+    deks: int = 0
+    issued_outside: int = 0
+    children: int = 0
+
+    @property
+    def anything(self) -> bool:
+        """Whether destroying the version would make something unreadable."""
+        return bool(self.deks or self.issued_outside or self.children)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +93,9 @@ class Answer:
     deks: Mapping[UUID, Dek]
     key_pages: Mapping[Paging, tuple[UUID, ...]] = field(default_factory=dict)
     client_pages: Mapping[Paging, tuple[str, ...]] = field(default_factory=dict)
+    approval_pages: Mapping[Paging, tuple[UUID, ...]] = field(default_factory=dict)
+    below: Mapping[UUID, tuple[Below, ...]] = field(default_factory=dict)
+    needs: Mapping[tuple[UUID, int], Needs] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +115,7 @@ class Facts:
     tampered: frozenset[RowRef]
     key_pages: Mapping[Paging, tuple[UUID, ...]]
     client_pages: Mapping[Paging, tuple[str, ...]]
+    approvals: Mapping[UUID, Approval] = field(default_factory=dict)
+    approval_pages: Mapping[Paging, tuple[UUID, ...]] = field(default_factory=dict)
+    below: Mapping[UUID, tuple[Below, ...]] = field(default_factory=dict)
+    needs: Mapping[tuple[UUID, int], Needs] = field(default_factory=dict)

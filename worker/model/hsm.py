@@ -93,7 +93,16 @@ class CreateMaster:
     material: UUID
 
 
-HsmOp = WrapDek | UnwrapDek | RewrapDek | CreateKey | CreateMaster
+@dataclass(frozen=True, slots=True)
+class DestroyMaster:
+    """Delete every token object labelled `material`; that none is there any more is no error."""
+
+    key: UUID
+    version: int
+    material: UUID
+
+
+HsmOp = WrapDek | UnwrapDek | RewrapDek | CreateKey | CreateMaster | DestroyMaster
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,13 @@ class CreatedMaster:
     serial: str
 
 
+@dataclass(frozen=True, slots=True)
+class DestroyedMaster:
+    """Of `DestroyMaster`: how many objects were deleted."""
+
+    objects: int
+
+
 class Fault(StrEnum):
     """Why one HSM operation failed. Only the first two blame the caller's bytes."""
 
@@ -147,4 +163,4 @@ class HsmFault:
     detail: str = ""
 
 
-HsmResult = WrappedDek | UnwrappedDek | CreatedKey | CreatedMaster | HsmFault
+HsmResult = WrappedDek | UnwrappedDek | CreatedKey | CreatedMaster | DestroyedMaster | HsmFault

@@ -14,6 +14,18 @@ class Operation(StrEnum):
     KEY_ROTATE = "key.rotate"
     KEY_SHOW = "key.show"
     KEY_LIST = "key.list"
+    KEY_ACTIVATE = "key.activate"
+    KEY_SUSPEND = "key.suspend"
+    KEY_RESUME = "key.resume"
+    KEY_DEACTIVATE = "key.deactivate"
+    KEY_COMPROMISE = "key.compromise"
+    KEY_DISABLE = "key.disable"
+    KEY_ENABLE = "key.enable"
+    KEY_DESTROY = "key.destroy"
+    KEY_CANCEL_DESTROY = "key.cancel-destroy"
+    APPROVAL_APPROVE = "approval.approve"
+    APPROVAL_REJECT = "approval.reject"
+    APPROVAL_LIST = "approval.list"
     CLIENT_ADD = "client.add"
     CLIENT_ROTATE = "client.rotate"
     CLIENT_REVOKE = "client.revoke"
@@ -45,13 +57,32 @@ _TOPICS = {
     Operation.UNWRAP: "unwrap.v1",
     Operation.REWRAP: "rewrap.v1",
     Operation.KEY_ROTATE: "rotate.v1",
+    Operation.KEY_DISABLE: "control.v1",
+    Operation.KEY_SUSPEND: "control.v1",
+    Operation.KEY_COMPROMISE: "control.v1",
+    Operation.APPROVAL_APPROVE: "control.v1",
+    Operation.APPROVAL_REJECT: "control.v1",
 }
-_READS = frozenset({Operation.UNWRAP, Operation.KEY_SHOW, Operation.KEY_LIST, Operation.CLIENT_LIST})
+_READS = frozenset(
+    {Operation.UNWRAP, Operation.KEY_SHOW, Operation.KEY_LIST, Operation.CLIENT_LIST, Operation.APPROVAL_LIST}
+)
 
 BY_TYPE = {operation.request_type: operation for operation in Operation}
 
 DATA_OPERATIONS = frozenset({Operation.WRAP, Operation.UNWRAP, Operation.REWRAP})
 """The services' operations; the rest is the officers'."""
+
+SECOND_OFFICER = frozenset(
+    {
+        Operation.KEY_DISABLE,
+        Operation.KEY_ENABLE,
+        Operation.KEY_DESTROY,
+        Operation.KEY_CANCEL_DESTROY,
+        Operation.CLIENT_ADD,
+        Operation.CLIENT_ROTATE,
+    }
+)
+"""What may be answered "pending" until a second officer agrees (S14); a disable only of a layer 1 key."""
 
 
 class Permission(StrEnum):

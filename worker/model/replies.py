@@ -3,15 +3,16 @@
 Who reads an answer ignores what it doesn't know, so that workers may be newer than clients.
 """
 
+from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from worker.model.bodies import Base64
 from worker.model.codes import MEANINGS, Code
+from worker.model.fields import Base64, Reason
 from worker.model.hsm import Purpose
 from worker.model.operations import Operation
-from worker.model.rows import Algorithm, Origin, Role, State, Suite
+from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
 
 
 class Answer(BaseModel):
@@ -20,12 +21,32 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+class ApprovalView(Answer):
+    """A command that needs, or needed, a second officer. `body` is its JSON as text; `digest` is what he signs."""
+
+    id: UUID
+    tenant: str
+    operation: str
+    body: str
+    asked_by: str
+    asked_ms: int
+    expires_ms: int
+    touched: list[str]
+    digest: Base64
+    state: ApprovalState
+    decided_by: str | None = None
+
+
 class ErrorResult(Answer):
-    """A refusal. `retry`: the identical request may succeed later. Readers take codes that came after them as text."""
+    """A refusal. `retry`: the identical request may succeed later. Readers take codes that came after them as text.
+
+    `pending` is there with the code PENDING: what a second officer has to approve.
+    """
 
     code: Code | str = Field(union_mode="left_to_right")
     message: str
     retry: bool
+    pending: ApprovalView | None = None
 
 
 ERRORS: dict[Code, ErrorResult] = {
@@ -65,6 +86,7 @@ class VersionView(Answer):
     number: int
     state: State
     created_ms: int
+    due_ms: int | None = None
 
 
 class KeyView(Answer):
@@ -79,6 +101,7 @@ class KeyView(Answer):
     origin: Origin
     region: str
     enabled: bool
+    disabled_revision: int | None = None
     active_version: int
     versions: list[VersionView] = []
 
@@ -102,6 +125,98 @@ class KeyListResult(Answer):
 
     keys: list[KeyView]
     more: bool
+
+
+class BlastLayer(Answer):
+    """What a switch stops in one layer and region: keys, their versions, DEKs stored under them, blobs outside."""
+
+    layer: int
+    region: str
+    keys: int
+    versions: int
+    deks: int
+    issued_outside: int
+
+
+class BlastService(Answer):
+    """One key that wraps DEKs, and how many."""
+
+    key: UUID
+    alias: str
+    region: str
+    deks: int
+    issued_outside: int
+
+
+class Blast(Answer):
+    """The blast radius of a key's switch. `services` are the largest ones, `more` how many are not shown."""
+
+    tenant: str
+    layers: list[BlastLayer]
+    services: list[BlastService]
+    more: int
+
+
+class DisableResult(Answer):
+    """The key's switch and what hangs on it. After a dry run `press` is the command that does it."""
+
+    key: KeyView
+    blast: Blast
+    press: str | None = None
+
+
+class Destruction(Answer):
+    """What a destruction takes, and until when backups and topics could still bring it back (S15)."""
+
+    version: int
+    due_ms: int
+    recoverable_until_ms: int
+    deks: int
+    issued_outside: int
+    children: int
+    forced: bool
+
+
+class DestroyResult(Answer):
+    """The key after a destruction was scheduled."""
+
+    key: KeyView
+    destruction: Destruction
+
+
+class Transition(Answer):
+    """A fact about one key or version: what it became, who wanted it and why, at which revision of the row."""
+
+    tenant: str
+    key: UUID
+    alias: str
+    version: int | None = None
+    was: str
+    now: str
+    who: str
+    approved_by: str | None = None
+    reason: Reason | None = None
+    why: str
+    request: str
+    correlation: str
+    revision: int
+    blast: Blast | None = None
+    destruction: Destruction | None = None
+
+
+class Hint(Answer):
+    """Broadcast: the handles of these keys, and of all keys below them, must go. No fact, and never needed (D7)."""
+
+    keys: list[UUID]
+
+
+class PendingResult(ErrorResult):
+    """What an officer is told whose command needs a second one: an error to readers that know no better."""
+
+    code: Literal[Code.PENDING] = Code.PENDING
+    message: str = MEANINGS[Code.PENDING].message
+    retry: bool = False
+    pending: ApprovalView
 
 
 class ClientView(Answer):
@@ -131,7 +246,32 @@ class ClientListResult(Answer):
     more: bool
 
 
-CommandResult = TenantResult | KeyResult | KeyListResult | ClientResult | ClientListResult
+class ApprovalListResult(Answer):
+    """One page of approvals."""
+
+    approvals: list[ApprovalView]
+    more: bool
+
+
+class ApprovalResult(Answer):
+    """The approval after the command; once it is approved, with what the approved command answers."""
+
+    approval: ApprovalView
+    result: DisableResult | DestroyResult | KeyResult | ClientResult | None = None
+
+
+CommandResult = (
+    TenantResult
+    | KeyResult
+    | KeyListResult
+    | ClientResult
+    | ClientListResult
+    | DisableResult
+    | DestroyResult
+    | PendingResult
+    | ApprovalResult
+    | ApprovalListResult
+)
 Result = ErrorResult | WrapResult | UnwrapResult | RewrapResult | CommandResult
 
 
@@ -159,6 +299,18 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.KEY_ROTATE: KeyResult,
     Operation.KEY_SHOW: KeyResult,
     Operation.KEY_LIST: KeyListResult,
+    Operation.KEY_ACTIVATE: KeyResult,
+    Operation.KEY_SUSPEND: KeyResult,
+    Operation.KEY_RESUME: KeyResult,
+    Operation.KEY_DEACTIVATE: KeyResult,
+    Operation.KEY_COMPROMISE: KeyResult,
+    Operation.KEY_DISABLE: DisableResult,
+    Operation.KEY_ENABLE: KeyResult,
+    Operation.KEY_DESTROY: DestroyResult,
+    Operation.KEY_CANCEL_DESTROY: KeyResult,
+    Operation.APPROVAL_APPROVE: ApprovalResult,
+    Operation.APPROVAL_REJECT: ApprovalResult,
+    Operation.APPROVAL_LIST: ApprovalListResult,
     Operation.CLIENT_ADD: ClientResult,
     Operation.CLIENT_ROTATE: ClientResult,
     Operation.CLIENT_REVOKE: ClientResult,

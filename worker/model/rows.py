@@ -61,6 +61,17 @@ class Role(StrEnum):
     OFFICER = "officer"
 
 
+class ApprovalState(StrEnum):
+    """What became of a command that needs a second officer (S14)."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    VOIDED = "voided"
+    """A row that it was asked about has changed since."""
+    EXPIRED = "expired"
+
+
 class Table(StrEnum):
     """The tables whose rows carry a MAC."""
 
@@ -70,6 +81,7 @@ class Table(StrEnum):
     ALIASES = "aliases"
     CLIENTS = "clients"
     INTAKE_KEYS = "intake_keys"
+    APPROVALS = "approvals"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -99,7 +111,10 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key of a chain; layer 1 has no parent. `enabled` is the red button's switch. Versions count from 1."""
+    """One key of a chain; layer 1 has no parent. `enabled` is the red button's switch. Versions count from 1.
+
+    `disabled_revision` is the revision that the last disable made: an enable names it.
+    """
 
     TABLE: ClassVar[Table] = Table.KEYS
     id: UUID
@@ -113,6 +128,7 @@ class Key:
     active_version: int
     latest_version: int
     revision: int
+    disabled_revision: int = 0
 
     @property
     def ref(self) -> RowRef:
@@ -122,7 +138,11 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a key: wrapped under one version of its parent, or a token object (`material`, `serial`)."""
+    """One version of a key: wrapped under one version of its parent, or a token object (`material`, `serial`).
+
+    `due_ms` is when it is to be activated (pre-active) or destroyed (destroy-scheduled), Unix milliseconds, or 0;
+    `prior` the state that a cancelled destruction restores; `forced`: destroyed though something still needs it.
+    """
 
     TABLE: ClassVar[Table] = Table.VERSIONS
     key: UUID
@@ -135,6 +155,9 @@ class Version:
     serial: str
     created_ms: int
     revision: int
+    due_ms: int = 0
+    prior: State | None = None
+    forced: bool = False
 
     @property
     def ref(self) -> RowRef:
@@ -207,7 +230,34 @@ class IntakeKey:
         return RowRef(Table.INTAKE_KEYS, str(self.sequence))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A command that waits for a second officer (S14). `body` is its JSON; `tenant` is the affected one.
+
+    `touched` are the rows that it was planned on, each as `table key revision`: one that moves voids it.
+    """
+
+    TABLE: ClassVar[Table] = Table.APPROVALS
+    id: UUID
+    tenant: str
+    operation: str
+    body: bytes
+    asked_by: str
+    request: str
+    asked_ms: int
+    expires_ms: int
+    touched: tuple[str, ...]
+    state: ApprovalState
+    decided_by: str
+    revision: int
+
+    @property
+    def ref(self) -> RowRef:
+        """The row's name."""
+        return RowRef(Table.APPROVALS, str(self.id))
+
+
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval
 
 
 @dataclass(frozen=True, slots=True)

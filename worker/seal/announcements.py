@@ -10,7 +10,7 @@ from typing import Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError
 
-from worker.model.bodies import Base64, Body
+from worker.model.fields import Base64, Body
 from worker.model.rows import Algorithm, Suite
 from worker.seal import hpke, signatures
 from worker.seal.errors import BadCertificate, BadKey, BadSignature

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import ValidationError
 
-from worker.model.bodies import Base64, Body, ClientName, TenantName, TopicName
+from worker.model.fields import Base64, Body, ClientName, TenantName, TopicName
 from worker.model.rows import Algorithm, Suite
 from worker.seal import hpke, signatures
 from worker.seal.errors import BadIdentity, BadKey

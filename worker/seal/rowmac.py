@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 from uuid import UUID
 
 from worker.model.hsm import Purpose, Wrapping
-from worker.model.rows import Algorithm, Origin, Role, Row, State, Suite
+from worker.model.rows import Algorithm, ApprovalState, Origin, Role, Row, State, Suite
 from worker.seal.frames import framed
 
 FORMAT = b"keyriver-row/1"
@@ -29,7 +29,7 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     UUID: lambda value: b"u" + value.bytes,
     type(None): lambda _: b"n",
     tuple: lambda value: b"t" + framed(*[text.encode() for text in value]),
-    **dict.fromkeys((Algorithm, Origin, Purpose, Role, State, Suite, Wrapping), _text),
+    **dict.fromkeys((Algorithm, ApprovalState, Origin, Purpose, Role, State, Suite, Wrapping), _text),
 }
 
 

@@ -172,7 +172,8 @@ def test_a_command_stands_in_the_affected_tenants_log_and_is_announced_once() ->
     request = world.request(Operation.KEY_ROTATE, KeyRotateBody(tenant="acme", key="acme/eu"), "ann")
     concluded = world.run(request)
     assert leaves(concluded) == {at(EU, 2): {"OK": 1}}
-    (event,) = events(concluded)
+    event, retired, hint = events(concluded)
+    assert (retired.type, hint.type) == ("keyriver.key.deactivated.v1", "keyriver.hint.v1")
     (outcome,) = concluded.outcomes
     assert isinstance(outcome, Commanded)
     assert (event.type, event.tenant) == ("keyriver.key.rotated.v1", "acme")

@@ -10,19 +10,23 @@ from hashlib import sha256
 from uuid import UUID
 
 from worker.chain import blob
+from worker.chain.approvals import digest
 from worker.chain.conclude import conclude
 from worker.chain.decide import decide
 from worker.chain.plan import Conclusion, Decision, Limits, Plan, Refused, Unsealed
 from worker.chain.resolve import Chains
 from worker.model.bodies import AnyBody
 from worker.model.codes import Code
-from worker.model.effects import LedgerEntry, Seen
-from worker.model.facts import Facts, Paging
+from worker.model.control import ApprovalApproveBody
+from worker.model.effects import LedgerEntry, PutRow, Seen
+from worker.model.facts import Below, Facts, Needs, Paging
 from worker.model.hsm import (
     CreatedKey,
     CreatedMaster,
     CreateKey,
     CreateMaster,
+    DestroyedMaster,
+    DestroyMaster,
     HsmOp,
     HsmResult,
     Purpose,
@@ -41,6 +45,7 @@ from worker.model.rows import (
     FLEET_TENANT,
     Algorithm,
     Alias,
+    Approval,
     Client,
     Dek,
     Key,
@@ -128,6 +133,10 @@ class World:
     tampered: set[RowRef] = field(default_factory=set)
     key_pages: dict[Paging, tuple[UUID, ...]] = field(default_factory=dict)
     client_pages: dict[Paging, tuple[str, ...]] = field(default_factory=dict)
+    approval_pages: dict[Paging, tuple[UUID, ...]] = field(default_factory=dict)
+    below: dict[UUID, tuple[Below, ...]] = field(default_factory=dict)
+    needs: dict[tuple[UUID, int], Needs] = field(default_factory=dict)
+    limits: Limits = LIMITS
     new_ids: Ids = field(default_factory=Ids)
     now_ms: int = NOW
 
@@ -219,6 +228,10 @@ class World:
             tampered=frozenset(self.tampered),
             key_pages=self.key_pages,
             client_pages=self.client_pages,
+            approvals={row.id: row for row in rows if isinstance(row, Approval)},
+            approval_pages=self.approval_pages,
+            below=self.below,
+            needs=self.needs,
         )
 
     def chains(self) -> Chains:
@@ -245,7 +258,7 @@ class World:
 
     def decide(self, request: Request, unsealed: Unsealed = None) -> Decision:
         facts = self.facts()
-        return decide(request, facts, Chains(facts), unsealed, LIMITS)
+        return decide(request, facts, Chains(facts), unsealed, self.limits)
 
     def plan(self, request: Request, unsealed: Unsealed = None) -> Plan:
         decided = self.decide(request, unsealed)
@@ -261,6 +274,16 @@ class World:
         """Decide and conclude, with answers of an HSM that always succeeds."""
         plan = self.plan(request, unsealed)
         return conclude(plan, [answer(op) for op in plan.ops], self.new_ids)
+
+    def approved(self, request: Request) -> Conclusion:
+        """The same, and then approved by another officer: what that approval concludes in."""
+        waiting = self.run(request)
+        (row,) = [effect.row for effect in waiting.settlement.effects if isinstance(effect, PutRow)]
+        assert isinstance(row, Approval), row
+        self.put(row)
+        other = "ben" if request.key.client == "ann" else "ann"
+        body = ApprovalApproveBody(tenant=row.tenant, approval=row.id, digest=digest(row))
+        return self.run(self.request(Operation.APPROVAL_APPROVE, body, other, f"{request.key.id}-second"))
 
     def keep(self, done: Conclusion) -> None:
         """The ledger after this settled."""
@@ -282,6 +305,8 @@ def answer(op: HsmOp) -> HsmResult:
             return CreatedKey(b"wrapped" * 6, Wrapping.AES_KW)
         case CreateMaster():
             return CreatedMaster("token-9")
+        case DestroyMaster():
+            return DestroyedMaster(1)
 
 
 def blob_of(key: UUID, version: int, dek: UUID, fill: bytes = b"c") -> bytes:

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from worker.flow.bodies import BodyLimits, read
-from worker.model.bodies import MAX_INT, UnwrapBody, WrapBody
+from worker.model.bodies import UnwrapBody, WrapBody
 from worker.model.codes import Code
+from worker.model.fields import MAX_INT
 from worker.model.operations import Operation
 
 LIMITS = BodyLimits()

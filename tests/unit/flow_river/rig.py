@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from tests.unit.flow_river.parts import NOW, Between, Clock, Fence, Hiccups, Progress, Sent, Told, Watch
 from worker.chain.plan import Limits
-from worker.client.answers import parse
+from worker.client.answers import Refusal, parse
 from worker.client.wire import Letterhead, Prepared, attempt, header
 from worker.edges.bus.fake import FakeBus
 from worker.edges.hsm.fake import FakeToken
@@ -42,9 +42,10 @@ from worker.model.bodies import (
     WrapBody,
     WrapItem,
 )
+from worker.model.control import ApprovalApproveBody
 from worker.model.operations import Operation, Permission
 from worker.model.records import Entry, Outgoing, Partition, Record, Verdict
-from worker.model.replies import ClientResult, CommandResult, KeyResult, TenantResult
+from worker.model.replies import ApprovalResult, ClientResult, CommandResult, KeyResult, TenantResult
 from worker.model.requests import Recipient
 from worker.model.rows import Algorithm, IntakeKey, Suite
 from worker.model.topics import Topics, dead_letter_topic
@@ -67,7 +68,7 @@ class Rig:
         self.clock = Clock()
         self.bus = FakeBus(self.clock)
         names = (*TOPICS.requests, *map(dead_letter_topic, TOPICS.requests))
-        for topic in (*names, TOPICS.replies, TOPICS.undelivered, TOPICS.intake, TOPICS.events):
+        for topic in (*names, TOPICS.replies, TOPICS.undelivered, TOPICS.intake, TOPICS.events, TOPICS.hints):
             self.bus.create(topic)
         self.memory = FakeStore(self.clock)
         self.store = Between(self.memory)
@@ -82,6 +83,7 @@ class Rig:
         self._offsets = count()
         self.river = self.worker()
         self.ann: Identity
+        self.ben: Identity
         self.billing: Identity
 
     def worker(self) -> River:
@@ -123,7 +125,7 @@ class Rig:
         await rig.voice.renew(rig.clock.ms)
         await rig.intake.keep(rig.clock.ms)
         enrolling = Enrolling(FLEET, TOPICS.replies, rig.memory, rig.token.fleet_keys, lambda _: None)
-        rig.ann, _ = await enrolling.enrol(["ann", "ben"])
+        rig.ann, rig.ben = await enrolling.enrol(["ann", "ben"])
         await rig.command(Operation.TENANT_CREATE, TenantCreateBody(tenant="acme"))
         for parent, alias in (("acme", "acme/eu"), ("acme/eu", PAYMENTS), ("acme/eu", CARDS)):
             await rig.command(Operation.KEY_CREATE, KeyCreateBody(tenant="acme", parent=parent, alias=alias))
@@ -159,6 +161,13 @@ class Rig:
         """Carry out a command of the officer's; it must succeed."""
         told = await self.ask(operation, body, self.ann)
         (result,) = told.results
+        if isinstance(result, Refusal) and result.pending is not None:
+            approve = ApprovalApproveBody(
+                tenant=result.pending.tenant, approval=result.pending.id, digest=result.pending.digest
+            )
+            (approved,) = (await self.ask(Operation.APPROVAL_APPROVE, approve, self.ben)).results
+            assert isinstance(approved, ApprovalResult), approved
+            result = approved.result or approved
         assert isinstance(result, TenantResult | KeyResult | ClientResult), result
         return result
 

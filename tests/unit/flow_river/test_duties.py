@@ -254,22 +254,24 @@ def test_the_voice_prints_no_key() -> None:
 
 
 def relay(rig: Rig) -> Relay:
-    return Relay(FLEET, TOPICS.events, rig.memory, rig.sink, rig.voice)
+    return Relay(FLEET, TOPICS.events, TOPICS.hints, rig.memory, rig.sink, rig.voice)
 
 
 async def test_events_go_out_signed_with_their_id_until_they_are_acknowledged() -> None:
     rig = await Rig.made()
     await rig.command(Operation.KEY_ROTATE, KeyRotateBody(tenant="acme", key=PAYMENTS))
     waiting = await rig.memory.waiting(100)
-    assert await relay(rig).turn() == len(waiting) == 6
+    assert await relay(rig).turn() == len(waiting) == 10
     assert await relay(rig).turn() == 0
-    entries = rig.bus.entries(TOPICS.events)
-    for entry, event in zip(entries, waiting, strict=True):
+    *facts, hint = waiting
+    assert hint.type == "keyriver.hint.v1"
+    entries = [*rig.bus.entries(TOPICS.events), *rig.bus.entries(TOPICS.hints)]
+    for entry, event in zip(entries, [*facts, hint], strict=True):
         heads = {name: text.decode() for name, text in entry.headers}
         claims = EventClaims(
             fleet=FLEET,
             tenant="acme",
-            topic=TOPICS.events,
+            topic=TOPICS.hints if event is hint else TOPICS.events,
             id=str(event.id),
             type=event.type,
             time=heads["ce_time"],
@@ -291,19 +293,19 @@ async def test_an_event_that_was_not_acknowledged_goes_again_in_the_same_words(m
         patch.setattr(FakeStore, "acknowledge", fails)
         with pytest.raises(StoreUnavailable):
             await relay(rig).turn()
-    assert await relay(rig).turn() == 5
+    assert await relay(rig).turn() == 7
     words = [
         (each.value, header(each.headers, "ce_id"), header(each.headers, "ce_time"))
         for each in rig.bus.entries(TOPICS.events)
     ]
-    assert words[:5] == words[5:]
+    assert words[:7] == words[7:]
 
 
 async def test_an_event_that_is_refused_waits_and_the_others_go() -> None:
     rig = await Rig.made()
     first = next(iter(rig.memory.outbox))
     rig.memory.outbox[first] = replace(rig.memory.outbox[first], body=b"x" * 10_000_000)
-    assert await relay(rig).turn() == 4
+    assert await relay(rig).turn() == 6
     assert [event.id for event in await rig.memory.waiting(10)] == [first]
 
 

@@ -9,7 +9,18 @@ import pytest
 from worker.edges.hsm.batch import OPERATIONS, grouped, keks_of
 from worker.edges.hsm.ck import BLAME, CODE_NAMES, Blame, CkError
 from worker.edges.hsm.locks import module_lock
-from worker.model.hsm import CreateKey, CreateMaster, HsmOp, Kek, Purpose, RewrapDek, UnwrapDek, WrapDek, Wrapping
+from worker.model.hsm import (
+    CreateKey,
+    CreateMaster,
+    DestroyMaster,
+    HsmOp,
+    Kek,
+    Purpose,
+    RewrapDek,
+    UnwrapDek,
+    WrapDek,
+    Wrapping,
+)
 
 A = Kek(uuid4(), 1, 1, Purpose.WRAPS_DEKS, Wrapping.AES_KWP)
 B = replace(A, version=2)
@@ -28,8 +39,9 @@ def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
         CreateKey(A, uuid4(), 1, Purpose.WRAPS_DEKS),
         CreateMaster(uuid4(), 1, uuid4()),
         CreateMaster(uuid4(), 1, uuid4()),
+        DestroyMaster(uuid4(), 1, uuid4()),
     ]
-    assert grouped(ops, range(len(ops))) == [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9, 10]]
+    assert grouped(ops, range(len(ops))) == [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9, 10], [11]]
     assert grouped(ops, [2, 3]) == [[2], [3]]
     assert keks_of(ops[4]) == (A, B)
     assert {type(op) for op in ops} == set(OPERATIONS)

@@ -72,7 +72,7 @@ def test_an_answer() -> None:
 
 def test_an_event() -> None:
     nobody = Nobody()
-    relay = Relay("dev-example", "keyriver.events.v1", nobody, nobody, Voice())  # type: ignore[arg-type]
+    relay = Relay("dev-example", "keyriver.events.v1", "keyriver.hints.v1", nobody, nobody, Voice())  # type: ignore[arg-type]
     fits("event", relay._record(Announce(ID, "keyriver.key.created.v1", "acme", b"{}")).headers)
 
 

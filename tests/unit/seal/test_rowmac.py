@@ -13,6 +13,8 @@ from worker.model.hsm import Purpose, Wrapping
 from worker.model.rows import (
     Algorithm,
     Alias,
+    Approval,
+    ApprovalState,
     Client,
     IntakeKey,
     Key,
@@ -50,6 +52,7 @@ ROWS: list[Row] = [
         1,
     ),
     IntakeKey(1, Suite.P256, b"public", b"wrapped", 1, 2, 1),
+    Approval(ID, "acme", "key.enable", b"{}", "ann", "r1", 1, 2, ("keys x 1",), ApprovalState.PENDING, "", 1),
 ]
 
 

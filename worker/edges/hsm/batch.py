@@ -18,10 +18,11 @@ from worker.edges.hsm.crew import Crew
 from worker.edges.hsm.deks import Results, rewrap_group, unwrap_group, wrap_group
 from worker.edges.hsm.keeper import Entry, Keeper, Refused
 from worker.edges.hsm.keys import create_key
-from worker.edges.hsm.masters import create_master
+from worker.edges.hsm.masters import create_master, destroy_master
 from worker.model.hsm import (
     CreateKey,
     CreateMaster,
+    DestroyMaster,
     Fault,
     HsmFault,
     HsmOp,
@@ -38,6 +39,7 @@ OPERATIONS: dict[type, str] = {
     RewrapDek: "rewrap",
     CreateKey: "create_key",
     CreateMaster: "create_master",
+    DestroyMaster: "destroy_master",
 }
 _AT_ONCE = 64
 """Operations between two looks at the clock."""
@@ -52,7 +54,7 @@ def keks_of(op: HsmOp) -> tuple[Kek, ...]:
             return (op.source, op.target)
         case CreateKey():
             return (op.parent,)
-        case CreateMaster():
+        case CreateMaster() | DestroyMaster():
             return ()
 
 
@@ -128,7 +130,7 @@ class Chunk:
                 call = partial(unwrap_group, crew, handles[0], cast("Sequence[UnwrapDek]", ops), at, results)
             case RewrapDek():
                 call = partial(rewrap_group, crew, handles, cast("Sequence[RewrapDek]", ops), at, results)
-            case CreateKey() | CreateMaster():
+            case CreateKey() | CreateMaster() | DestroyMaster():
                 call = partial(self._keys, at, handles, crew)
         try:
             call()
@@ -143,6 +145,8 @@ class Chunk:
             make: Callable[[], HsmResult]
             if isinstance(op, CreateMaster):
                 make = partial(create_master, op, crew, self.deadline)
+            elif isinstance(op, DestroyMaster):
+                make = partial(destroy_master, op, crew)
             else:
                 make = partial(create_key, cast("CreateKey", op), handles[0], crew)
             try:

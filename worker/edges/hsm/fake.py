@@ -24,6 +24,8 @@ from worker.model.hsm import (
     CreatedMaster,
     CreateKey,
     CreateMaster,
+    DestroyedMaster,
+    DestroyMaster,
     Fault,
     HsmFault,
     HsmOp,
@@ -110,12 +112,20 @@ class FakeHsm:
                 return CreatedKey(keywrap.aes_key_wrap_with_padding(parent, os.urandom(32)), Wrapping.AES_KWP)
             case CreateMaster():
                 return self._master(op)
+            case DestroyMaster():
+                return self._destroy(op)
 
     def _master(self, op: CreateMaster) -> HsmResult:
         _, *owner = self._token.masters.setdefault(op.material, (os.urandom(32), op.key, op.version))
         if owner != [op.key, op.version]:
             return HsmFault(Fault.INTEGRITY, "the label is another key's")
         return CreatedMaster(self._token.serial)
+
+    def _destroy(self, op: DestroyMaster) -> HsmResult:
+        there = self._token.masters.get(op.material)
+        if there is not None and there[1:] != (op.key, op.version):
+            return HsmFault(Fault.INTEGRITY, "the label is another key's")
+        return DestroyedMaster(0 if self._token.masters.pop(op.material, None) is None else 1)
 
     def _wrap(self, op: WrapDek) -> HsmResult:
         dek = op.dek or os.urandom(op.size)

@@ -18,7 +18,7 @@ from worker.edges.hsm.ck import (
 from worker.edges.hsm.crew import Crew
 from worker.edges.hsm.locks import module_lock
 from worker.edges.hsm.session import Session
-from worker.model.hsm import CreatedMaster, CreateMaster, Fault, HsmFault, Purpose
+from worker.model.hsm import CreatedMaster, CreateMaster, DestroyedMaster, DestroyMaster, Fault, HsmFault, Purpose
 
 _MUST_BE: Final = {CKA_SENSITIVE: b"\1", CKA_EXTRACTABLE: b"\0", CKA_ENCRYPT: b"\0", CKA_DECRYPT: b"\0"}
 
@@ -51,3 +51,18 @@ def create_master(op: CreateMaster, crew: Crew, deadline: float) -> CreatedMaste
             if flaw := check_master(crew.session, handle, identity):
                 return HsmFault(Fault.INTEGRITY, f"token object {op.material}: {flaw}")
     return CreatedMaster(crew.device.info.serial)
+
+
+def destroy_master(op: DestroyMaster, crew: Crew) -> DestroyedMaster | HsmFault:
+    """Delete every object with this label, twins included, once all of them are known to be this key's.
+
+    Raises `CkError`; doing it again after a failure finds what is left.
+    """
+    handles = crew.find(templates.by_label(CKO_SECRET_KEY, op.material.hex))
+    identity = templates.key_id(op.key, op.version)
+    for handle in handles:
+        if flaw := check_master(crew.session, handle, identity):
+            return HsmFault(Fault.INTEGRITY, f"token object {op.material}: {flaw}")
+    for handle in handles:
+        crew.session.destroy(handle)
+    return DestroyedMaster(len(handles))

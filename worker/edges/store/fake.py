@@ -23,7 +23,7 @@ from worker.model.effects import (
 from worker.model.facts import Answer, Question, StoredRow
 from worker.model.records import Partition
 from worker.model.requests import LedgerKey
-from worker.model.rows import Dek, IntakeKey, Key, RowRef, Table
+from worker.model.rows import Approval, ApprovalState, Dek, IntakeKey, Key, RowRef, Table, Version
 
 
 def _system_ms() -> int:
@@ -32,7 +32,7 @@ def _system_ms() -> int:
 
 @dataclass(slots=True)
 class FakeStore:
-    """Implements `Store`, `Leases`, `Outbox` and `Attempts`. Tests may look into everything and tamper with it."""
+    """Implements `Store`, `Leases`, `Dues`, `Outbox` and `Attempts`. Tests may look into it and tamper."""
 
     clock: Callable[[], int] = _system_ms
     ledger: dict[LedgerKey, LedgerEntry] = field(default_factory=dict)
@@ -43,12 +43,13 @@ class FakeStore:
     leaves: list[Leaf] = field(default_factory=list)
     outbox: dict[UUID, Announce] = field(default_factory=dict)
     acknowledged: set[UUID] = field(default_factory=set)
+    leaders: dict[str, tuple[str, float]] = field(default_factory=dict)
     attempts: dict[tuple[str, Partition], tuple[int, int]] = field(default_factory=dict)
     alone: dict[tuple[str, Partition, int], int] = field(default_factory=dict)
 
     async def know(self, question: Question) -> Answer:
         """Never waits."""
-        return FakeRows(self.rows, self.deks).answer(question, self.ledger, self.clock())
+        return FakeRows(self.rows, self.deks, self.census).answer(question, self.ledger, self.clock())
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
         """Never waits: nothing can come between."""
@@ -123,6 +124,24 @@ class FakeStore:
             tenant = held.row.tenant if held is not None and isinstance(held.row, Key) else ""
             self._write(rotation_due(key, version, tenant))
         return before + count
+
+    async def lead(self, duty: str, holder: str, seconds: float) -> bool:
+        """As `Dues.lead`."""
+        leader, until = self.leaders.get(duty, (holder, 0.0))
+        if leader != holder and until > self.clock():
+            return False
+        self.leaders[duty] = (holder, self.clock() + seconds * 1000)
+        return True
+
+    async def due(self, limit: int) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
+        """As `Dues.due`."""
+        rows = [stored.row for stored in self.rows.values()]
+        versions = [row for row in rows if isinstance(row, Version) and 0 < row.due_ms <= self.clock()]
+        pending = [row for row in rows if isinstance(row, Approval) and row.state is ApprovalState.PENDING]
+        over = [row for row in pending if row.expires_ms <= self.clock()]
+        versions.sort(key=lambda row: row.due_ms)
+        over.sort(key=lambda row: row.expires_ms)
+        return [(row.key, row.number) for row in versions[:limit]], [row.id for row in over[:limit]]
 
     async def waiting(self, limit: int) -> list[Announce]:
         """As `Outbox.waiting`."""

@@ -1,15 +1,16 @@
 """The fake's `know`: the walk from what is asked to all that it rests on, as `sql/know.sql` does it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
 from worker.model.effects import LedgerEntry
-from worker.model.facts import Answer, Paging, Question, StoredRow
+from worker.model.facts import Answer, Below, Needs, Paging, Question, StoredRow
+from worker.model.hsm import Purpose
 from worker.model.ids import NO_ID
 from worker.model.requests import LedgerKey
-from worker.model.rows import Alias, Client, Dek, Key, RowRef, Table, Version
+from worker.model.rows import Alias, Approval, Client, Dek, Key, RowRef, State, Table, Version
 
 T = TypeVar("T")
 Pair = tuple[UUID, int]
@@ -21,14 +22,17 @@ class FakeRows:
 
     rows: Mapping[RowRef, StoredRow]
     deks: Mapping[UUID, Dek]
+    census: Mapping[Pair, tuple[int, int]]
 
     def answer(self, question: Question, ledger: Mapping[LedgerKey, LedgerEntry], now_ms: int) -> Answer:
         """As `Store.know`."""
         key_pages = {page: self._key_page(page) for page in question.key_pages}
         client_pages = {page: self._client_page(page) for page in question.client_pages}
+        approval_pages = {page: self._approval_page(page) for page in question.approval_pages}
         deks = {id_: self.deks[id_] for id_ in question.deks if id_ in self.deks}
         reached = self._reached(self._roots(question, deks.values(), key_pages.values()))
         refs = self._refs(question, reached, client_pages.values())
+        refs |= {RowRef(Table.APPROVALS, str(id_)) for id_ in question.approvals.union(*approval_pages.values())}
         return Answer(
             now_ms,
             {key: ledger[key] for key in question.ledger if key in ledger},
@@ -36,6 +40,9 @@ class FakeRows:
             deks,
             key_pages,
             client_pages,
+            approval_pages,
+            {key: tuple(self._below(key)) for key in question.below},
+            {pair: self._needs(pair) for pair in question.needs},
         )
 
     def _roots(self, question: Question, deks: Iterable[Dek], pages: Iterable[tuple[UUID, ...]]) -> set[Pair]:
@@ -83,6 +90,33 @@ class FakeRows:
     def _client_page(self, page: Paging) -> tuple[str, ...]:
         ids = (client.id for client in self._all(Client) if client.tenant == page.tenant and client.id > page.after)
         return tuple(sorted(ids)[: page.limit])
+
+    def _approval_page(self, page: Paging) -> tuple[UUID, ...]:
+        try:
+            after = UUID(page.after) if page.after else NO_ID
+        except ValueError:
+            return ()
+        ids = (one.id for one in self._all(Approval) if page.tenant in ("", one.tenant) and one.id > after)
+        return tuple(sorted(ids)[: page.limit])
+
+    def _below(self, id_: UUID) -> Iterator[Below]:
+        key = self._key(id_)
+        if key is None:
+            return
+        names = [alias.name for alias in self._all(Alias) if alias.key == id_]
+        versions = sum(version.key == id_ for version in self._all(Version))
+        counts = [count for (owner, _), count in self.census.items() if owner == id_]
+        stored, outside = sum(one for one, _ in counts), sum(one for _, one in counts)
+        wraps_deks = key.purpose is Purpose.WRAPS_DEKS
+        yield Below(id_, min(names, default=""), key.layer, key.region, wraps_deks, versions, stored, outside)
+        for child in [child.id for child in self._all(Key) if child.parent == id_]:
+            yield from self._below(child)
+
+    def _needs(self, pair: Pair) -> Needs:
+        stored, outside = self.census.get(pair, (0, 0))
+        children = {key.id for key in self._all(Key) if key.parent == pair[0]}
+        living = [v for v in self._all(Version) if v.key in children and v.state is not State.DESTROYED]
+        return Needs(stored, outside, sum(version.parent_version == pair[1] for version in living))
 
     def _key(self, id_: UUID) -> Key | None:
         stored = self.rows.get(RowRef(Table.KEYS, str(id_)))

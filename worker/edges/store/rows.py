@@ -1,7 +1,7 @@
 """Rows that carry a MAC, between Postgres and the model: composite values come in, JSON goes out."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,8 @@ from worker.model.hsm import Purpose, Wrapping
 from worker.model.rows import (
     Algorithm,
     Alias,
+    Approval,
+    ApprovalState,
     Client,
     IntakeKey,
     Key,
@@ -33,17 +35,34 @@ def _suite_or_none(text: str | None) -> Suite | None:
     return None if text is None else Suite(text)
 
 
+def _state_or_none(text: str | None) -> State | None:
+    return None if text is None else State(text)
+
+
 def _plain_uuid(value: UUID | None) -> UUID | None:
     """Asyncpg's own UUID type stays on this side of the edge."""
     return None if value is None else UUID(int=value.int)
 
 
-_TYPES: dict[str, type[Row]] = {kind.TABLE.value: kind for kind in (Tenant, Key, Version, Alias, Client, IntakeKey)}
+_TYPES: dict[str, type[Row]] = {
+    kind.TABLE.value: kind for kind in (Tenant, Key, Version, Alias, Client, IntakeKey, Approval)
+}
 _COLUMNS = {table: tuple(field.name for field in fields(kind)) for table, kind in _TYPES.items()}
+_LATER = {
+    table: {field.name: field.default for field in fields(kind) if field.default is not MISSING}
+    for table, kind in _TYPES.items()
+}
+"""Columns that came later: NULL stands for the default."""
 _READ: dict[str, Mapping[str, Callable[[Any], Any]]] = {
     Table.TENANTS.value: {"minimum_suite": Suite},
     Table.KEYS.value: {"id": _plain_uuid, "parent": _plain_uuid, "purpose": Purpose, "origin": Origin},
-    Table.VERSIONS.value: {"key": _plain_uuid, "material": _plain_uuid, "state": State, "wrapping": Wrapping},
+    Table.VERSIONS.value: {
+        "key": _plain_uuid,
+        "material": _plain_uuid,
+        "state": State,
+        "wrapping": Wrapping,
+        "prior": _state_or_none,
+    },
     Table.ALIASES.value: {"key": _plain_uuid},
     Table.CLIENTS.value: {
         "role": Role,
@@ -53,7 +72,11 @@ _READ: dict[str, Mapping[str, Callable[[Any], Any]]] = {
         "recipient_suite": _suite_or_none,
     },
     Table.INTAKE_KEYS.value: {"suite": Suite},
+    Table.APPROVALS.value: {"id": _plain_uuid, "touched": tuple, "state": ApprovalState},
 }
+
+
+_WITH_LISTS = (Table.CLIENTS.value, Table.APPROVALS.value)
 
 
 class RowReader:
@@ -64,7 +87,7 @@ class RowReader:
 
     def read(self, table: str, value: Record) -> StoredRow | None:
         """The row, or None when a column holds what no release ever wrote: such a row is as good as absent."""
-        key = (table, *(tuple(one) if type(one) is list else one for one in value)) if table == "clients" else value
+        key = (table, *(tuple(one) if type(one) is list else one for one in value)) if table in _WITH_LISTS else value
         try:
             return self._known[key]
         except KeyError:
@@ -77,6 +100,7 @@ class RowReader:
 def _row_of(table: str, value: Record) -> StoredRow | None:
     read = _READ[table]
     columns = {name: value[name] for name in _COLUMNS[table]}
+    columns |= {name: default for name, default in _LATER[table].items() if columns[name] is None}
     try:
         columns |= {name: parse(columns[name]) for name, parse in read.items()}
     except ValueError:

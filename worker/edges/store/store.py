@@ -1,6 +1,7 @@
 """The river's memory in Postgres: `know` is one statement, so one snapshot; `settle` is one, so one transaction."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,8 @@ from worker.edges.store.queries import SQL
 from worker.edges.store.rows import RowReader
 from worker.edges.store.settling import Batch, entry_of
 from worker.model.effects import LedgerEntry, Settlement, Settling
-from worker.model.facts import Answer, Paging, Question, StoredRow
+from worker.model.facts import Answer, Below, Needs, Paging, Question, StoredRow
+from worker.model.hsm import Purpose
 from worker.model.ids import NO_ID
 from worker.model.operations import Operation
 from worker.model.requests import LedgerKey
@@ -35,10 +37,17 @@ class PostgresStore:
         async def work(connection: Connection) -> Answer:
             key_pages = {page: await _key_page(connection, page) for page in question.key_pages}
             client_pages = {page: await _client_page(connection, page) for page in question.client_pages}
+            approval_pages = {page: await _approval_page(connection, page) for page in question.approval_pages}
             keys = question.keys.union(question.trees, *key_pages.values())
             clients = question.clients.union(*client_pages.values())
-            rows = await connection.fetch(SQL["know"], *_arguments(question, keys, clients))
-            return _answer(self._reader, rows, key_pages, client_pages)
+            approvals = question.approvals.union(*approval_pages.values())
+            rows = await connection.fetch(SQL["know"], *_arguments(question, keys, clients, approvals))
+            answer = _answer(self._reader, rows, key_pages, client_pages)
+            if not (approval_pages or question.below or question.needs):
+                return answer
+            below = {key: await _below(connection, key) for key in question.below}
+            needs = {place: await _needs(connection, *place) for place in question.needs}
+            return replace(answer, approval_pages=approval_pages, below=below, needs=needs)
 
         return await self._pool.run(work)
 
@@ -53,7 +62,9 @@ class PostgresStore:
         return fates(settlements, order, {row["slot"]: entry_of(row["stored"]) for row in rows})
 
 
-def _arguments(question: Question, keys: frozenset[UUID], clients: frozenset[str]) -> Sequence[object]:
+def _arguments(
+    question: Question, keys: frozenset[UUID], clients: frozenset[str], approvals: frozenset[UUID]
+) -> Sequence[object]:
     possible = [(key, number) for key, number in question.versions if number <= _MAX_INT]
     versions = [*((key, 0) for key in keys), *possible]
     ledger = [key for key in question.ledger if _possible(key.tenant, key.client, key.source, key.id)]
@@ -70,6 +81,7 @@ def _arguments(question: Question, keys: frozenset[UUID], clients: frozenset[str
         [tenant for tenant in question.tenants if _possible(tenant)],
         [client for client in clients if _possible(client)],
         question.intake_keys,
+        approvals,
     )
 
 
@@ -126,6 +138,29 @@ async def _key_page(connection: Connection, page: Paging) -> tuple[UUID, ...]:
 
 async def _client_page(connection: Connection, page: Paging) -> tuple[str, ...]:
     return await _page(connection, "client_page", page, page.after)
+
+
+async def _approval_page(connection: Connection, page: Paging) -> tuple[UUID, ...]:
+    try:
+        after = UUID(page.after) if page.after else NO_ID
+    except ValueError:
+        return ()
+    if page.tenant:
+        return await _page(connection, "approval_page", page, after)
+    return tuple(row["id"] for row in await connection.fetch(SQL["approval_page_of_all"], after, page.limit))
+
+
+async def _below(connection: Connection, key: UUID) -> tuple[Below, ...]:
+    rows = await connection.fetch(SQL["below"], key)
+    return tuple(
+        Below(UUID(int=id_.int), alias, layer, region, purpose == Purpose.WRAPS_DEKS, versions, deks, outside)
+        for id_, alias, layer, region, purpose, versions, deks, outside in rows
+    )
+
+
+async def _needs(connection: Connection, key: UUID, number: int) -> Needs:
+    (row,) = await connection.fetch(SQL["needs"], key, number)
+    return Needs(**row)
 
 
 async def _page(connection: Connection, name: str, page: Paging, after: object) -> tuple[Any, ...]:

@@ -44,14 +44,15 @@ SELECT
     NULL::text AS tenant, NULL::text AS client, NULL::text AS source, NULL::text AS request,
     NULL::text AS operation, NULL::bytea[] AS outcomes,
     NULL::keyriver.tenants AS tenants, NULL::keyriver.keys AS keys, NULL::keyriver.versions AS versions,
-    NULL::keyriver.aliases AS aliases, NULL::keyriver.clients AS clients, NULL::keyriver.intake_keys AS intake_keys
+    NULL::keyriver.aliases AS aliases, NULL::keyriver.clients AS clients, NULL::keyriver.intake_keys AS intake_keys,
+    NULL::keyriver.approvals AS approvals
 UNION ALL
 SELECT 'dek', NULL, f.id, f.key, f.version, f.blob,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM found AS f
 UNION ALL
 SELECT 'ledger', NULL, NULL, NULL, NULL, l.digest,
-    l.tenant, l.client, l.source, l.id, l.operation, l.outcomes, NULL, NULL, NULL, NULL, NULL, NULL
+    l.tenant, l.client, l.source, l.id, l.operation, l.outcomes, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM unnest($6::text[], $7::text[], $8::text[], $9::text[]) AS q (tenant, client, source, id)
 CROSS JOIN LATERAL (
     SELECT * FROM keyriver.ledger AS t
@@ -59,32 +60,75 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) AS l
 UNION ALL
-SELECT 'tenants', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL, NULL, NULL, NULL, NULL
+SELECT 'tenants', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL, NULL, NULL, NULL, NULL, NULL
 FROM unnest($10::text[]) AS q (id)
 CROSS JOIN LATERAL (SELECT t AS found FROM keyriver.tenants AS t WHERE t.id = q.id OFFSET 0) AS one
 UNION ALL
-SELECT 'keys', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL, NULL, NULL, NULL
+SELECT 'keys', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL, NULL, NULL, NULL, NULL
 FROM touched AS q
 CROSS JOIN LATERAL (SELECT k AS found FROM keyriver.keys AS k WHERE k.id = q.key OFFSET 0) AS one
 UNION ALL
-SELECT 'versions', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL, NULL, NULL
+SELECT 'versions', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL, NULL, NULL, NULL
 FROM reached AS q
 CROSS JOIN LATERAL (SELECT v AS found FROM keyriver.versions AS v WHERE v.key = q.key AND v.number = q.number OFFSET 0) AS one
 UNION ALL
-SELECT 'aliases', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL, NULL
+SELECT 'aliases', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL, NULL, NULL
 FROM touched AS q
 CROSS JOIN LATERAL (SELECT a AS found FROM keyriver.aliases AS a WHERE a.key = q.key OFFSET 0) AS one
 UNION ALL
-SELECT 'clients', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL
+SELECT 'clients', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL, NULL
 FROM unnest($11::text[]) AS q (id)
 CROSS JOIN LATERAL (SELECT c AS found FROM keyriver.clients AS c WHERE c.id = q.id OFFSET 0) AS one
 UNION ALL
-SELECT 'intake_keys', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found
+SELECT 'intake_keys', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.found, NULL
 FROM unnest($12::bigint[]) AS q (sequence)
-CROSS JOIN LATERAL (SELECT i AS found FROM keyriver.intake_keys AS i WHERE i.sequence = q.sequence OFFSET 0) AS one;
+CROSS JOIN LATERAL (SELECT i AS found FROM keyriver.intake_keys AS i WHERE i.sequence = q.sequence OFFSET 0) AS one
+UNION ALL
+SELECT 'approvals', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, one.found
+FROM unnest($13::uuid[]) AS q (id)
+CROSS JOIN LATERAL (SELECT p AS found FROM keyriver.approvals AS p WHERE p.id = q.id OFFSET 0) AS one;
 
 -- name: key_page
 SELECT k.id FROM keyriver.keys AS k WHERE k.tenant = $1 AND k.id > $2 ORDER BY k.id LIMIT $3;
 
 -- name: client_page
 SELECT c.id FROM keyriver.clients AS c WHERE c.tenant = $1 AND c.id > $2 ORDER BY c.id LIMIT $3;
+
+-- name: approval_page
+SELECT p.id FROM keyriver.approvals AS p WHERE p.tenant = $1 AND p.id > $2 ORDER BY p.id LIMIT $3;
+
+-- name: approval_page_of_all
+SELECT p.id FROM keyriver.approvals AS p WHERE p.id > $1 ORDER BY p.id LIMIT $2;
+
+-- name: below
+-- A key and everything that hangs on it, counted: the blast radius of its switch. The census is folded, so a million
+-- DEKs are a few rows; keys are found by their parent's index, layer by layer.
+WITH RECURSIVE tree (id, layer, region, purpose) AS (
+    SELECT k.id, k.layer, k.region, k.purpose FROM keyriver.keys AS k WHERE k.id = $1
+    UNION ALL
+    SELECT c.id, c.layer, c.region, c.purpose
+    FROM tree AS t
+    CROSS JOIN LATERAL (SELECT * FROM keyriver.keys AS k WHERE k.parent = t.id OFFSET 0) AS c
+)
+SELECT t.id, coalesce(a.name, '') AS alias, t.layer, t.region, t.purpose, v.versions, c.deks, c.outside
+FROM tree AS t
+CROSS JOIN LATERAL (SELECT min(x.name) AS name FROM keyriver.aliases AS x WHERE x.key = t.id) AS a
+CROSS JOIN LATERAL (SELECT count(*) AS versions FROM keyriver.versions AS x WHERE x.key = t.id) AS v
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(x.stored), 0)::bigint AS deks, coalesce(sum(x.issued_outside), 0)::bigint AS outside
+    FROM keyriver.census AS x WHERE x.key = t.id
+) AS c;
+
+-- name: needs
+-- What needs one key version: read after the version's row, whose state lets nothing new in.
+SELECT
+    coalesce(sum(x.stored), 0)::bigint AS deks,
+    coalesce(sum(x.issued_outside), 0)::bigint AS issued_outside,
+    (
+        SELECT count(*)
+        FROM keyriver.keys AS k
+        CROSS JOIN LATERAL (SELECT v.state, v.parent_version FROM keyriver.versions AS v WHERE v.key = k.id OFFSET 0) AS w
+        WHERE k.parent = $1 AND w.parent_version = $2 AND w.state <> 'destroyed'
+    ) AS children
+FROM keyriver.census AS x WHERE x.key = $1 AND x.version = $2;

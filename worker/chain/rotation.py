@@ -1,0 +1,76 @@
+"""Rotation of any layer: a new version made in the token; the old one is retired with it, or waits for it."""
+
+from dataclasses import replace
+
+from worker.chain.keys import find, material_of, new_version
+from worker.chain.lifecycle import Change, Use
+from worker.chain.plan import Case
+from worker.chain.told import teller
+from worker.chain.versions import retiring
+from worker.chain.work import Commanding, Step
+from worker.model.bodies import KeyRotateBody
+from worker.model.codes import Code
+from worker.model.effects import Seen
+from worker.model.fields import Reason
+from worker.model.hsm import CreateKey, CreateMaster, Kek
+from worker.model.replies import KeyResult
+from worker.model.rows import Key, State, Version
+
+
+def rotate(case: Case, body: KeyRotateBody) -> Step | Code:
+    """A new version, whatever state the present one is in; in an emergency the present one is compromised."""
+    key = find(case, body.tenant, body.key)
+    if isinstance(key, Code):
+        return key
+    emergency = body.reason is Reason.COMPROMISE
+    if emergency and body.pre_active:
+        return Code.MALFORMED
+    if not key.enabled:
+        return Code.KEY_DISABLED
+    current = case.facts.versions.get((key.id, key.active_version))
+    above = _above(case, key)
+    if current is None or isinstance(above, Code):
+        return above if isinstance(above, Code) else Code.INTEGRITY
+    how = Change.COMPROMISE if emergency else Change.RETIRE
+    retired, also = ((), ()) if body.pre_active else retiring(teller(case), key, current, how, body.why, body.reason)
+    version, op = _made(case, key, *above)
+    if body.pre_active:
+        version = replace(version, state=State.PRE_ACTIVE)
+    active = key.active_version if body.pre_active else version.number
+    moved = replace(key, active_version=active, latest_version=version.number, revision=key.revision + 1)
+    touched = (Seen(key.ref, key.revision), Seen(current.ref, current.revision))
+    return Commanding(
+        op=op,
+        version=version,
+        rows=(moved, *retired),
+        changes=tuple(seen.ref for seen in (touched if retired else touched[:1])),
+        rests=tuple(dict.fromkeys((*above[1], *touched))),
+        result=KeyResult(key=teller(case).view(moved, *retired, version)),
+        event="keyriver.key.rotated.v1",
+        also=also,
+        drops=(key.id,) if retired else (),
+    )
+
+
+def _above(case: Case, key: Key) -> tuple[Kek | None, tuple[Seen, ...]] | Code:
+    """What the new version is made under, and the rows that say so: of an L1 its tenant."""
+    if key.parent is None:
+        tenant = case.facts.tenants.get(key.tenant)
+        if tenant is None:
+            return Code.INTEGRITY
+        return (None, (Seen(tenant.ref, tenant.revision),)) if tenant.enabled else Code.KEY_DISABLED
+    parent = case.facts.keys.get(key.parent)
+    if parent is None:
+        return Code.INTEGRITY
+    usable = case.chains.usable(parent, parent.active_version, Use.WRAP)
+    return usable if isinstance(usable, Code) else (usable.kek, usable.seen)
+
+
+def _made(
+    case: Case, key: Key, parent: Kek | None, _seen: tuple[Seen, ...]
+) -> tuple[Version, CreateKey | CreateMaster]:
+    number = key.latest_version + 1
+    if parent is None:
+        material = material_of(key.id, number)
+        return new_version(case, key, number, 0, material), CreateMaster(key.id, number, material)
+    return new_version(case, key, number, parent.version, None), CreateKey(parent, key.id, number, key.purpose)

@@ -1,0 +1,149 @@
+"""`keyriver approval`: commands that wait for a second officer (S14)."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+from cyclopts import App, Parameter
+
+from worker.chain.approvals import digest_of
+from worker.cli.body import body
+from worker.cli.errors import Refused
+from worker.cli.officer import As, Json, Officer
+from worker.cli.output import say, show, show_json, show_table
+from worker.model.control import ApprovalApproveBody, ApprovalListBody, ApprovalRejectBody
+from worker.model.operations import Operation
+from worker.model.replies import ApprovalListResult, ApprovalResult, ApprovalView
+from worker.model.rows import ApprovalState
+
+approval = App(
+    name="approval",
+    help="""Commands that need a second officer. Who asked can't approve; `--as` names the officer who signs.""",
+    help_format="markdown",
+)
+
+
+@approval.command(name="list")
+async def list_approvals(
+    tenant: str | None = None,
+    /,
+    *,
+    every: Annotated[bool, Parameter(name="--all", negative="", help="Those that are decided, too.")] = False,
+    signs: As = None,
+    json: Json = False,
+) -> None:
+    """List what waits for a second officer.
+
+    ```
+    keyriver approval list
+    keyriver approval list acme --all
+    ```
+
+    Args:
+        tenant: Only this tenant's.
+    """
+    async with Officer(signs) as asking:
+        found = await _all(asking, tenant)
+    shown = [one for one in found if every or one.state is ApprovalState.PENDING]
+    if json:
+        show_json(shown)
+        return
+    heads = ("ID", "STATE", "COMMAND", "ASKED BY", "UNTIL", "WHAT")
+    show_table(heads, [(one.id, one.state, one.operation, one.asked_by, _until(one), one.body) for one in shown])
+
+
+@approval.command
+async def approve(id_: UUID, /, *, signs: As = None, json: Json = False) -> None:
+    """Approve a command; it is carried out at once. What is signed is the digest of what is shown here.
+
+    ```
+    keyriver approval approve 01936120-0000-7000-8000-00000000ab01 --as .keyriver/identities/bob.json
+    ```
+
+    Args:
+        id_: The approval, as the pending command named it.
+    """
+    async with Officer(signs) as asking:
+        waiting = await _found(asking, id_)
+        say(f"{waiting.operation} {waiting.body}\n  asked by {waiting.asked_by}, {asking.identity.client} approves")
+        asked = body(ApprovalApproveBody, tenant=waiting.tenant, approval=id_, digest=_digest(waiting))
+        done = await asking.ask(Operation.APPROVAL_APPROVE, asked, ApprovalResult)
+    _show(done, json=json)
+    if done.approval.state is ApprovalState.VOIDED:
+        raise Refused("voided: what it is about has changed since it was asked; ask for it again")
+    if done.approval.state is not ApprovalState.APPROVED:
+        raise Refused(f"{done.approval.state}: nothing was done; ask for it again")
+
+
+@approval.command
+async def reject(
+    id_: UUID, /, *, why: Annotated[str, Parameter(name="--why")] = "", signs: As = None, json: Json = False
+) -> None:
+    """End a pending command. Whoever asked may do that, too.
+
+    ```
+    keyriver approval reject 01936120-0000-7000-8000-00000000ab01
+    ```
+
+    Args:
+        id_: The approval.
+        why: The reason.
+    """
+    async with Officer(signs) as asking:
+        waiting = await _found(asking, id_)
+        asked = body(ApprovalRejectBody, tenant=waiting.tenant, approval=id_, why=why)
+        done = await asking.ask(Operation.APPROVAL_REJECT, asked, ApprovalResult)
+    _show(done, json=json)
+
+
+def teach(waiting: ApprovalView) -> str:
+    """What an officer is told whose command waits."""
+    return (
+        f"pending: another officer runs `keyriver approval approve {waiting.id}` before {_until(waiting)}\n"
+        f"  {waiting.operation} {waiting.body}\n  digest {waiting.digest.hex()}"
+    )
+
+
+async def _all(asking: Officer, tenant: str | None) -> list[ApprovalView]:
+    found: list[ApprovalView] = []
+    while True:
+        asked = body(ApprovalListBody, tenant=tenant, after=found[-1].id if found else None)
+        page = await asking.ask(Operation.APPROVAL_LIST, asked, ApprovalListResult)
+        found += page.approvals
+        if not page.more or not page.approvals:
+            return found
+
+
+async def _found(asking: Officer, id_: UUID) -> ApprovalView:
+    for one in await _all(asking, None):
+        if one.id == id_:
+            return one
+    raise Refused(f"there is no approval {id_}: `keyriver approval list` shows what waits")
+
+
+def _digest(waiting: ApprovalView) -> bytes:
+    """Of what was shown, not what the fleet says that it is."""
+    made = digest_of(
+        waiting.operation,
+        waiting.tenant,
+        waiting.body.encode(),
+        waiting.asked_by,
+        waiting.expires_ms,
+        tuple(waiting.touched),
+    )
+    if made != waiting.digest:
+        raise Refused(f"the digest of {waiting.id} is not that of what is shown: don't approve it")
+    return made
+
+
+def _show(done: ApprovalResult, *, json: bool) -> None:
+    if json:
+        show_json(done)
+        return
+    show(f"{done.approval.id}  {done.approval.state}")
+    if done.result is not None:
+        show(done.result.model_dump_json(indent=2, exclude_none=True))
+
+
+def _until(one: ApprovalView) -> str:
+    return datetime.fromtimestamp(one.expires_ms / 1000, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,87 @@
+"""The duty that carries out what falls due, on the database's clock: activations, destructions, expired approvals.
+
+One process at a time leads it. Nothing depends on that: each step rests on the rows' revisions, so a second one that
+comes late is refused, and what a dead one left is found again.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from worker.chain.due import Due, approval_due, version_due
+from worker.flow.trust import Trust
+from worker.model.effects import PutRow, Settled, Settlement
+from worker.model.facts import Facts, Question
+from worker.model.hsm import DestroyedMaster
+from worker.ports import Dues, FleetKeys, Hsm, Store
+from worker.seal.rowmac import mac_input
+
+log = logging.getLogger(__name__)
+
+LEAD_S = 30.0
+AT_ONCE = 100
+HSM_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class DueWork:
+    """Does it. `serial` is this process's token: objects of another one are left to its workers."""
+
+    holder: str
+    serial: str
+    recoverable_ms: int | None
+    dues: Dues
+    store: Store
+    trust: Trust
+    fleet_keys: FleetKeys
+    hsm: Hsm
+
+    async def turn(self) -> int:
+        """Do what is due now; how many steps were done. A step that fails is logged and tried again next time."""
+        if not await self.dues.lead(f"due/{self.serial}", self.holder, LEAD_S):
+            return 0
+        versions, approvals = await self.dues.due(AT_ONCE)
+        if not (versions or approvals):
+            return 0
+        question = Question(
+            versions=frozenset(versions),
+            trees=frozenset(key for key, _ in versions),
+            needs=frozenset(versions),
+            approvals=frozenset(approvals),
+        )
+        facts = await self.trust.verified(await self.store.know(question))
+        return sum([await self._carry_out(due) for due in self._all(facts, versions, approvals)])
+
+    def _all(self, facts: Facts, versions: Sequence[tuple[UUID, int]], approvals: Sequence[UUID]) -> Iterator[Due]:
+        for place in versions:
+            version = facts.versions.get(place)
+            key = None if version is None else facts.keys.get(version.key)
+            if version is None or key is None or version.serial not in ("", self.serial):
+                continue
+            due = version_due(facts, key, version, self.recoverable_ms or 0)
+            if due is not None:
+                yield due
+        for id_ in approvals:
+            approval = facts.approvals.get(id_)
+            due = None if approval is None else approval_due(facts, approval)
+            if due is not None:
+                yield due
+
+    async def _carry_out(self, due: Due) -> bool:
+        if due.op is not None:
+            self.hsm.drop([due.op.key])
+            (result,) = await self.hsm.run([due.op], HSM_S)
+            if not isinstance(result, DestroyedMaster):
+                log.warning("the token object %s is not destroyed yet: %s", due.op.material, result)
+                return False
+        (settled,) = await self.store.settle([await self._authenticated(due.settlement)])
+        return isinstance(settled, Settled)
+
+    async def _authenticated(self, settlement: Settlement) -> Settlement:
+        """Its rows with their MACs (S7)."""
+        rows = [effect.row for effect in settlement.effects if isinstance(effect, PutRow)]
+        macs = await self.fleet_keys.mac([mac_input(row) for row in rows])
+        puts = [PutRow(row, mac.version, mac.value) for row, mac in zip(rows, macs, strict=True)]
+        others = [effect for effect in settlement.effects if not isinstance(effect, PutRow)]
+        return replace(settlement, effects=(*puts, *others))
