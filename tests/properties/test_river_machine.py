@@ -21,6 +21,7 @@ from worker.client.answers import Refusal, Wrap
 from worker.client.wire import header
 from worker.flow.failpoints import NAMES, Failpoint, FailpointError
 from worker.model.bodies import (
+    BODIES,
     AnyBody,
     ClientRevokeBody,
     DekItem,
@@ -43,6 +44,12 @@ KEYS = st.sampled_from((PAYMENTS, CARDS))
 FEW = st.integers(1, 3)
 RETRYABLE = {"DEFERRED"}
 PASSING = (FailpointError, BusUnavailable, StoreUnavailable, TokenUnavailable)
+
+
+def items_of(body: AnyBody) -> Sequence[object]:
+    """A request's items; a command is one."""
+    items: Sequence[object] = getattr(body, "items", (body,))
+    return items
 
 
 class RiverMachine(RuleBasedStateMachine):
@@ -264,11 +271,9 @@ class RiverMachine(RuleBasedStateMachine):
         outside: Counter[tuple[UUID, int]] = Counter()
         commands = 0
         for key, entry in self.rig.memory.ledger.items():
-            bodies = {body.model_dump_json(exclude_none=True): body for body in self.bodies[key.id]}
-            body = next(
-                (each for each in bodies.values() if len(getattr(each, "items", (1,))) == len(entry.outcomes)), None
-            )
-            shows = bool(getattr(body, "return_blob", False))
+            size, kind = len(entry.outcomes), BODIES[entry.operation]
+            bodies = [body for body in self.bodies[key.id] if type(body) is kind and len(items_of(body)) == size]
+            shows = any(getattr(body, "return_blob", False) for body in bodies)
             for raw in entry.outcomes:
                 outcome = None if raw is None else decode(raw)
                 if isinstance(outcome, Wrapped) and outcome.id != NO_ID:

@@ -104,16 +104,17 @@ def test_a_callers_blob_comes_back_under_no_id_and_counts_as_outside() -> None:
 def test_what_is_current_comes_back_byte_identical(*, return_blob: bool) -> None:
     """No HSM operation; a stored one counts as outside only if its blob goes out."""
     world = World()
-    row, outside = world.stored(1, PAYMENTS), blob_of(PAYMENTS, 1, uid(90))
-    request = ask(world, RewrapItem(id=row.id), RewrapItem(blob=outside), return_blob=return_blob)
+    rows, outside = [world.stored(number, PAYMENTS) for number in (1, 2)], blob_of(PAYMENTS, 1, uid(90))
+    items = [*[RewrapItem(id=row.id) for row in rows], RewrapItem(blob=outside)]
+    request = ask(world, *items, return_blob=return_blob)
     done = world.run(request)
     assert done.plan.ops == []
     assert done.outcomes == (
-        Rewrapped(row.id, PAYMENTS, 1, row.blob, unchanged=True),
+        *[Rewrapped(row.id, PAYMENTS, 1, row.blob, unchanged=True) for row in rows],
         Rewrapped(NO_ID, PAYMENTS, 1, outside, unchanged=True),
     )
     assert moves(done) == []
-    assert counts(done) == ({Count(PAYMENTS, 1, 0, 1)} if return_blob else set())
+    assert counts(done) == ({Count(PAYMENTS, 1, 0, 2)} if return_blob else set())
     world.keep(done)
     assert counts(world.run(request)) == set(), "told again, it left already"
 
