@@ -36,7 +36,15 @@ from worker.model.bodies import (
     WrapBody,
     WrapItem,
 )
+from worker.model.control import (
+    ApprovalListBody,
+    KeyDisableBody,
+    KeyEnableBody,
+    KeyResumeBody,
+    KeySuspendBody,
+)
 from worker.model.operations import Operation
+from worker.model.replies import DisableResult
 from worker.model.rows import Algorithm
 from worker.seal.identity import Identity
 
@@ -147,7 +155,9 @@ async def _every_operation(fleet: Fleet, house: House) -> tuple[dict[str, bytes]
     sealed = await envelope.encrypt(b"a customer's record", BOUND)
     assert await envelope.decrypt(sealed, BOUND) == b"a customer's record"
     people = await _people(fleet, house)
+    await _control(fleet, house, other)
     reading: dict[Operation, CommandBody] = {
+        Operation.APPROVAL_LIST: ApprovalListBody(),
         Operation.KEY_SHOW: KeyShowBody(tenant=house.tenant, key=house.key),
         Operation.KEY_LIST: KeyListBody(tenant=house.tenant),
         Operation.CLIENT_LIST: ClientListBody(tenant=house.tenant),
@@ -157,13 +167,23 @@ async def _every_operation(fleet: Fleet, house: House) -> tuple[dict[str, bytes]
     return {f"dek {number}": dek for number, dek in enumerate(back)}, people
 
 
+async def _control(fleet: Fleet, house: House, key: str) -> None:
+    """A version is suspended and resumed, a key stopped and started."""
+    tenant = house.tenant
+    await fleet.command(Operation.KEY_SUSPEND, KeySuspendBody(tenant=tenant, key=key))
+    await fleet.command(Operation.KEY_RESUME, KeyResumeBody(tenant=tenant, key=key))
+    stopped = await fleet.command(Operation.KEY_DISABLE, KeyDisableBody(tenant=tenant, key=key))
+    assert isinstance(stopped, DisableResult)
+    revision = stopped.key.disabled_revision or 0
+    await fleet.command(Operation.KEY_ENABLE, KeyEnableBody(tenant=tenant, key=key, revision=revision))
+
+
 async def _people(fleet: Fleet, house: House) -> list[Identity]:
     officer = await fleet.officer()
     new = [await fleet.service(house.tenant, algorithm=algorithm) for algorithm in Algorithm]
     key = new[0].signer().public_key
-    await officer.command(
-        Operation.CLIENT_ROTATE, ClientRotateBody(tenant=house.tenant, client=new[1].client, public_key=key)
-    )
+    rotation = ClientRotateBody(tenant=house.tenant, client=new[1].client, public_key=key)
+    await fleet.command(Operation.CLIENT_ROTATE, rotation)
     await officer.command(Operation.CLIENT_REVOKE, ClientRevokeBody(tenant=house.tenant, client=new[0].client))
     return [*fleet.officers, house.identity, *new]
 
