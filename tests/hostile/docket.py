@@ -15,7 +15,7 @@ from worker.model.topics import Lane, dead_letter_topic
 
 Place = tuple[str, int, int]
 NOTED = re.compile(r"(\S+)/(\d+)@(\d+): beyond the rate, not dead-lettered: (\w+)")
-COUNTED = ("tenants", "keys", "versions", "aliases", "clients", "deks", "ledger")
+COUNTED = ("tenants", "keys", "versions", "aliases", "clients", "deks", "approvals", "ledger")
 
 
 @dataclass

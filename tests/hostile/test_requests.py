@@ -22,6 +22,13 @@ from worker.model.bodies import (
     WrapBody,
     WrapItem,
 )
+from worker.model.control import (
+    ApprovalListBody,
+    KeyCompromiseBody,
+    KeyDestroyBody,
+    KeyDisableBody,
+    KeySuspendBody,
+)
 from worker.model.operations import Operation, Permission
 from worker.model.records import Outgoing
 from worker.model.requests import Recipient
@@ -171,6 +178,11 @@ async def test_each_kind_of_signer_keeps_to_its_own(docket: Docket, fleet: Fleet
         ),
         Operation.CLIENT_ROTATE: ClientRotateBody(tenant=tenant, client=own.client, public_key=bytes(32)),
         Operation.CLIENT_REVOKE: ClientRevokeBody(tenant=tenant, client=own.client),
+        Operation.KEY_DISABLE: KeyDisableBody(tenant=tenant, key=house.key),
+        Operation.KEY_SUSPEND: KeySuspendBody(tenant=tenant, key=house.key),
+        Operation.KEY_COMPROMISE: KeyCompromiseBody(tenant=tenant, key=house.key),
+        Operation.KEY_DESTROY: KeyDestroyBody(tenant=tenant, key=house.key, version=1),
+        Operation.APPROVAL_LIST: ApprovalListBody(),
     }
     for operation, body in commands.items():
         draft = scribe.draft(operation, body.model_dump_json().encode())
