@@ -169,8 +169,11 @@ class Dues(Protocol):
         """Whether this holder leads the duty for so long from now: nobody else does, or he does already."""
         ...
 
-    async def due(self, limit: int) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
-        """Key versions that are due, and pending approvals that are over; the longest due first."""
+    async def due(self, limit: int, serial: str) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
+        """Key versions that are due, and pending approvals that are over; the longest due first.
+
+        Of token objects only those of the token with this serial: another one's are its workers' business.
+        """
         ...
 
 

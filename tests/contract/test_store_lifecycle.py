@@ -127,12 +127,12 @@ async def test_what_is_due_is_found(room: Room, pool: Pool, founded: Chain) -> N
     late, early = approval(founded.tenant.id), approval(founded.tenant.id, 1)
     decided = replace(approval(founded.tenant.id, 1), state=ApprovalState.REJECTED)
     await put(room, version, late, early, decided, replace(founded.versions[1], due_ms=2**45, revision=2))
-    versions, approvals = await dues.due(1000)
+    versions, approvals = await dues.due(1000, "s")
     assert (version.key, 1) in versions
     assert (founded.keys[1].id, 1) not in versions
     assert early.id in approvals
     assert not {late.id, decided.id} & set(approvals)
-    assert len((await dues.due(1))[0]) == 1
+    assert len((await dues.due(1, "s"))[0]) == 1
 
 
 async def test_an_older_worker_writes_beside_a_newer_one(real: Room, pool: Pool, acme: Chain) -> None:

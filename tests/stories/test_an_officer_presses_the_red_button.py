@@ -40,15 +40,15 @@ async def test_red_button_at_layer_2(fleet: Fleet, house: House) -> None:
     pressed = await disabled(fleet, house, house.upper)
     assert (pressed.key.enabled, pressed.blast, pressed.press) == (False, rehearsed.blast, None)
     assert [one.code for one in await house.client.unwrap(items) if isinstance(one, ItemError)] == ["KEY_DISABLED"] * 3
-    # and pressing again is no error
+    # and pressing again is a disable of its own, which has to be lifted by its own revision
     again = await disabled(fleet, house, house.upper)
-    assert again.key.disabled_revision == pressed.key.disabled_revision
+    assert again.key.disabled_revision == (pressed.key.disabled_revision or 0) + 1
     # When he wants it back, a second officer has to agree
-    await enabled_by_two(fleet, house, pressed)
+    await enabled_by_two(fleet, house, again)
     assert all(isinstance(one, Unwrapped) for one in await house.client.unwrap(items))
     # and every step stands on the tenant's audit trail, the report included
     told = await told_leaves(fleet, house.tenant, "keyriver.key.disable.v1")
-    assert [leaf["now"] for leaf in told] == ["disabled"]
+    assert [leaf["now"] for leaf in told] == ["disabled", "disabled"]
     assert told[0]["blast"] == pressed.blast.model_dump(mode="json")
 
 

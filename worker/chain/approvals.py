@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from worker.chain.plan import Case
 from worker.chain.views import approval_view
 from worker.chain.work import Commanding, Step
-from worker.model.bodies import BODIES, AnyBody, ClientAddBody, ClientRotateBody
+from worker.model.bodies import BODIES, AnyBody, ClientAddBody, ClientRevokeBody, ClientRotateBody
 from worker.model.codes import Code
 from worker.model.control import (
     ApprovalApproveBody,
@@ -26,7 +26,7 @@ from worker.model.ids import derived_id
 from worker.model.operations import SECOND_OFFICER, Operation
 from worker.model.outcomes import Commanded
 from worker.model.replies import ApprovalListResult, ApprovalResult, PendingResult
-from worker.model.rows import Approval, ApprovalState, Key, Row, RowRef, Table
+from worker.model.rows import Approval, ApprovalState, Client, Key, Role, Row, RowRef, Table
 from worker.seal.frames import framed
 
 LIFE_MS = 24 * 3_600_000
@@ -36,15 +36,24 @@ CarryOut = Callable[[Case, AnyBody], Step | Code]
 
 
 def needs_second(body: AnyBody, step: Commanding) -> bool:
-    """Whether one officer is not enough for what the command would do. A disable is, except of a layer 1 key."""
+    """Whether one officer is not enough for what the command would do.
+
+    Stopping is one officer's, except that of a layer 1 key and that of another officer.
+    """
     if isinstance(body, KeyDisableBody):
         return any(isinstance(row, Key) and row.parent is None for row in step.rows)
+    if isinstance(body, ClientRevokeBody):
+        return any(isinstance(row, Client) and row.role is Role.OFFICER for row in step.rows)
     return isinstance(body, _ALWAYS)
 
 
 def asked(case: Case, body: AnyBody, step: Commanding) -> Commanding:
-    """Instead of the command: the row that waits for a second officer, resting on what the command rests on."""
+    """Instead of the command: the row that waits for a second officer.
+
+    It rests on what the command rests on, and on who asked: an officer who is revoked meanwhile has asked nothing.
+    """
     key = case.request.key
+    asker = Seen(case.client.ref, case.client.revision)
     approval = Approval(
         id=derived_id(case.request.time_ms, key.tenant, key.client, key.source, key.id, "approval"),
         tenant=getattr(body, "tenant", key.tenant),
@@ -54,7 +63,7 @@ def asked(case: Case, body: AnyBody, step: Commanding) -> Commanding:
         request=key.id,
         asked_ms=case.facts.now_ms,
         expires_ms=case.facts.now_ms + LIFE_MS,
-        touched=tuple(f"{seen.ref.table} {seen.ref.key} {seen.revision}" for seen in step.rests),
+        touched=tuple(f"{seen.ref.table} {seen.ref.key} {seen.revision}" for seen in (asker, *step.rests)),
         state=ApprovalState.PENDING,
         decided_by="",
         revision=1,

@@ -20,7 +20,10 @@ SHOWN = 100
 
 
 def disable(case: Case, body: KeyDisableBody) -> Step | Code:
-    """Nothing under the key works from the next settle on. A dry run changes nothing; pressing twice is no error."""
+    """Nothing under the key works from the next settle on. A dry run changes nothing.
+
+    Pressing again is a disable of its own: an enable that waits for the first one must not lift the second.
+    """
     key = find(case, body.tenant, body.key)
     if isinstance(key, Code):
         return key
@@ -29,8 +32,6 @@ def disable(case: Case, body: KeyDisableBody) -> Step | Code:
     if body.dry_run:
         press = f"keyriver key disable {body.key} --tenant {body.tenant}"
         return Commanded(DisableResult(key=tells.view(key), blast=blast, press=press))
-    if not key.enabled:
-        return Commanded(DisableResult(key=tells.view(key), blast=blast))
     off = replace(key, enabled=False, disabled_revision=key.revision + 1, revision=key.revision + 1)
     told = tells.transition(key, key, off, body.why, blast=blast)
     result = DisableResult(key=tells.view(off), blast=blast)
@@ -55,7 +56,7 @@ def enable(case: Case, body: KeyEnableBody) -> Step | Code:
         return key
     if key.enabled or key.disabled_revision != body.revision:
         return Code.CONFLICT
-    on = replace(key, enabled=True, revision=key.revision + 1)
+    on = replace(key, enabled=True, disabled_revision=0, revision=key.revision + 1)
     tells = teller(case)
     seen = Seen(key.ref, key.revision)
     return Commanding(

@@ -75,7 +75,8 @@ def promoted(tells: Teller, key: Key, version: Version, why: str) -> Commanding 
     event = "keyriver.key.activated.v1"
     if version.number == key.active_version:
         result = KeyResult(key=tells.view(key, active))
-        return _putting(key, (version,), (active,), result, event, told)
+        step = _putting(key, (version,), (active,), result, event, told)
+        return replace(step, rests=(Seen(key.ref, key.revision), *step.rests))  # no rotation may come between
     before = tells.facts.versions.get((key.id, key.active_version))
     if before is None:
         return Code.INTEGRITY

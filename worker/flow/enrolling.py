@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from worker.flow.trust import Trust
 from worker.model.effects import PutRow, Settled, Settlement
-from worker.model.facts import Question
+from worker.model.facts import Paging, Question
 from worker.model.rows import FLEET_TENANT, Algorithm, Client, Role, Suite
 from worker.ports import FleetKeys, Store, StoreUnavailable
 from worker.seal.hpke import generate_keypair
 from worker.seal.identity import Identity, generate_private_key_pem
 from worker.seal.rowmac import mac_input
 
+MANY = 100
 OFFICERS = 2
 """At least so many: one alone could approve himself."""
 FOR_EVER_MS = 253_402_300_799_000
@@ -33,12 +34,17 @@ class Enrolling:
         """Register those that are not there yet; their private keys went to `keep` and nowhere else."""
         if len(set(names)) < OFFICERS:
             raise ValueError("a fleet needs at least two officers with different names")
-        facts = await Trust(self.fleet_keys).verified(await self.store.know(Question(clients=frozenset(names))))
+        there = Paging(FLEET_TENANT, "", MANY)
+        question = Question(clients=frozenset(names), client_pages=frozenset({there}))
+        facts = await Trust(self.fleet_keys).verified(await self.store.know(question))
         taken = {name for name in names if name in facts.clients}
         foreign = [name for name in taken if facts.clients[name].role is not Role.OFFICER]
         if foreign:
             raise ValueError(f"{foreign[0]} is a client's name already")
-        return [await self._enrol(name) for name in dict.fromkeys(names) if name not in taken]
+        new = [name for name in dict.fromkeys(names) if name not in taken]
+        if new and len(facts.client_pages[there]) >= OFFICERS:
+            raise ValueError(f"{new[0]}: the fleet has its officers; one person's word makes no other (S14)")
+        return [await self._enrol(name) for name in new]
 
     async def _enrol(self, name: str) -> Identity:
         identity = Identity(

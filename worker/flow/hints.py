@@ -1,12 +1,14 @@
 """Hints (D7): a signed broadcast that says which keys' handles must go. It only makes things sooner, never right.
 
 To be followed, a hint 1. is readable, 2. is signed by a worker key that the fleet key certified and that holds now,
-3. over our fleet, the hints topic and its bytes. Anything else is counted and ignored.
+3. over our fleet, the hints topic and its bytes, 4. and was said within five minutes of its append time. Anything else
+is counted and ignored.
 """
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
+from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
 
@@ -22,6 +24,7 @@ from worker.seal.signatures import jws_kid, verify_jws
 log = logging.getLogger(__name__)
 
 WAIT_S = 0.5
+FRESH_MS = 5 * 60_000
 
 
 class Hints:
@@ -35,19 +38,24 @@ class Hints:
         self._hsm = hsm
         self._now_ms = now_ms
         self._known: dict[str, WorkerCertificate] = {}
+        self._waiting: deque[Entry] = deque()
         self.refused: Counter[str] = Counter()
         """Hints that were not followed, by reason. Forgeries show here."""
 
     async def turn(self) -> int:
         """Follow what comes within half a second; how many keys were dropped."""
         dropped = 0
-        for entry in await self._hints.wait(WAIT_S):
+        self._waiting.extend(await self._hints.wait(WAIT_S))
+        while self._waiting:
+            entry = self._waiting[0]  # kept until it is judged: the broker may fall silent on the way
             try:
                 keys = await self._keys(entry)
             except (SealError, ValueError) as error:
+                self._waiting.popleft()
                 self.refused[type(error).__name__] += 1
                 log.warning("a hint at %s/%s is not followed: %s", entry.partition.topic, entry.offset, error)
                 continue
+            self._waiting.popleft()
             self._hsm.drop(keys)
             dropped += len(keys)
         return dropped
@@ -67,6 +75,9 @@ class Hints:
         signature = headers.get("keyriver-signature", "")
         certificate = await self._certificate(jws_kid(signature))
         verify_jws(signature, claims.payload(), Algorithm.ED25519, certificate.public_key)
+        said_ms = datetime.fromisoformat(claims.time).timestamp() * 1000
+        if abs(entry.appended_ms - said_ms) > FRESH_MS:
+            raise ValueError("it was said long before it was published")  # or said again by whoever likes empty caches
         return Hint.model_validate_json(body).keys
 
     async def _certificate(self, kid: str) -> WorkerCertificate:

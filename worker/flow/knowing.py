@@ -89,6 +89,7 @@ def _widened(question: Question, requests: Iterable[Request], answer: Answer) ->
     wanted, waiting = _Wanted(), {row.id: row for row in rows if isinstance(row, Approval)}
     for body in list(bodies):
         if isinstance(body, ApprovalApproveBody) and body.approval in waiting:
+            wanted.clients.add(waiting[body.approval].asked_by)
             command = approvals.command_of(waiting[body.approval])
             if command is not None:
                 wanted.add(command[1])

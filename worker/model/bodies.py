@@ -173,7 +173,7 @@ class ClientAddBody(Body):
     client: ClientName
     algorithm: Algorithm = Algorithm.ED25519
     public_key: Base64
-    permissions: list[Permission] = Field(min_length=1)
+    permissions: list[Permission] = Field(min_length=1, max_length=len(Permission))
     pattern: AliasPattern = "*"
     reply_topics: list[TopicName] = Field(min_length=1, max_length=16)
     recipient_suite: Suite | None = None

@@ -80,9 +80,13 @@ SECOND_OFFICER = frozenset(
         Operation.KEY_CANCEL_DESTROY,
         Operation.CLIENT_ADD,
         Operation.CLIENT_ROTATE,
+        Operation.CLIENT_REVOKE,
     }
 )
-"""What may be answered "pending" until a second officer agrees (S14); a disable only of a layer 1 key."""
+"""What may be answered "pending" until a second officer agrees (S14).
+
+A disable only of a layer 1 key, a revocation only of an officer.
+"""
 
 
 class Permission(StrEnum):

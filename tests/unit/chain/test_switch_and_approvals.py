@@ -9,7 +9,7 @@ from tests.unit.chain.world import EU, NOW, PAYMENTS, ROOT, World, key_ref, uid
 from worker.chain.approvals import LIFE_MS, command_of, digest
 from worker.chain.plan import Conclusion
 from worker.chain.switch import SHOWN, blast_of
-from worker.model.bodies import AnyBody
+from worker.model.bodies import AnyBody, ClientRevokeBody
 from worker.model.codes import Code
 from worker.model.control import (
     ApprovalApproveBody,
@@ -22,7 +22,7 @@ from worker.model.facts import Below, Paging
 from worker.model.operations import Operation
 from worker.model.outcomes import Commanded, Failed
 from worker.model.replies import ApprovalListResult, ApprovalResult, DisableResult, PendingResult
-from worker.model.rows import Alias, Approval, ApprovalState, Client, Key, RowRef
+from worker.model.rows import FLEET_TENANT, Alias, Approval, ApprovalState, Client, Key, RowRef
 
 BELOW = (
     Below(EU, "acme/eu", 2, "eu", False, 1, 0, 0),
@@ -33,6 +33,7 @@ BELOW = (
 
 def asked(where: World, body: AnyBody, officer: str = "ann", id_: str = "r1") -> Conclusion:
     operation = {
+        ClientRevokeBody: Operation.CLIENT_REVOKE,
         KeyDisableBody: Operation.KEY_DISABLE,
         KeyEnableBody: Operation.KEY_ENABLE,
         ApprovalApproveBody: Operation.APPROVAL_APPROVE,
@@ -100,13 +101,17 @@ def test_a_long_list_of_services_is_cut_and_counted() -> None:
     assert (len(blast.services), blast.more, blast.services[0].deks) == (SHOWN, 5, SHOWN + 4)
 
 
-def test_the_button_switches_off_and_pressing_again_is_no_error() -> None:
-    where = disabled()
+def test_pressing_again_is_a_disable_of_its_own_and_voids_an_enable_that_waits() -> None:
+    where, waits = enable()
     row = where.key(EU)
     assert (row.enabled, row.disabled_revision, row.revision) == (False, 2, 2)
     again = asked(where, KeyDisableBody(tenant="acme", key="acme/eu"), id_="r9")
     assert isinstance(result(again), DisableResult)
-    assert puts(again) == []
+    (pressed,) = puts(again)
+    assert isinstance(pressed, Key)
+    assert (pressed.enabled, pressed.disabled_revision, pressed.revision) == (False, 3, 3)
+    where.put(pressed)
+    assert events(approve(where, waits)) == ["approval.voided"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +129,7 @@ def test_an_enable_names_the_disable_that_it_lifts() -> None:
     done = approve(where, row)
     (on, decided) = puts(done)
     assert isinstance(on, Key)
-    assert (on.enabled, on.revision) == (True, 3)
+    assert (on.enabled, on.disabled_revision, on.revision) == (True, 0, 3)
     assert isinstance(decided, Approval)
     assert (decided.state, decided.decided_by) == (ApprovalState.APPROVED, "ben")
     assert events(done) == ["key.enabled", "approval.approved"]
@@ -134,7 +139,7 @@ def test_an_enable_names_the_disable_that_it_lifts() -> None:
 def test_a_layer_1_key_is_not_disabled_by_one_officer() -> None:
     where = world()
     row = waiting(where, KeyDisableBody(tenant="acme", key="acme"))
-    assert row.touched == (f"keys {ROOT} 1",)
+    assert row.touched == ("clients ann 1", f"keys {ROOT} 1")
     assert events(approve(where, row)) == ["key.disabled", "approval.approved", "hint"]
 
 
@@ -223,9 +228,17 @@ def test_a_command_that_can_not_be_done_any_more_is_refused_and_goes_on_waiting(
 
 def test_a_command_with_nothing_left_to_do_is_a_conflict() -> None:
     where = world()
-    row = waiting(where, KeyDisableBody(tenant="acme", key="acme"))
-    where.put(replace(where.key(ROOT), enabled=False))
-    assert refusal(approve(where, row)) is Code.CONFLICT
+    where.put(replace(where.client("ben"), id="cleo"))
+    row = waiting(where, ClientRevokeBody(tenant=FLEET_TENANT, client="ben"))
+    where.put(replace(where.client("ben"), revoked=True))
+    assert refusal(approve(where, row, "cleo")) is Code.CONFLICT
+
+
+def test_who_is_revoked_meanwhile_has_asked_nothing() -> None:
+    where, row = enable()
+    ann = where.client("ann")
+    where.put(replace(ann, revoked=True, revision=ann.revision + 1))
+    assert events(approve(where, row)) == ["approval.voided"]
 
 
 @pytest.mark.parametrize("gone", [Client, Alias])

@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from worker.chain.conclude import HINT, hint
 from worker.edges.hsm.fake import FakeToken
-from worker.flow.hints import Hints
+from worker.flow.hints import FRESH_MS, Hints
 from worker.flow.relay import Relay
 from worker.model.effects import Announce
+from worker.model.ids import moment_of
 from worker.model.records import Entry, Outgoing, Partition, Undeliverable
+from worker.ports import BusUnavailable
 from worker.seal.announcements import WorkerCertificate, kid_of
 from worker.seal.signatures import Ed25519Signer, Signer
 
-FLEET, NOW = "dev-hints", 1_750_000_000_000
 KEY = UUID("01936120-0000-7000-8000-000000000001")
+FLEET, NOW = "dev-hints", moment_of(KEY)
 
 
 class Read:
@@ -24,8 +27,12 @@ class Read:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
 
-    def add(self, key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes], ...] = ()) -> None:
-        self.entries.append(Entry(Partition("hints", 0), len(self.entries), key, value, headers, NOW))
+        self.is_silent = False
+
+    def add(
+        self, key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes], ...] = (), at_ms: int = NOW
+    ) -> None:
+        self.entries.append(Entry(Partition("hints", 0), len(self.entries), key, value, headers, at_ms))
 
     async def wait(self, seconds: float) -> list[Entry]:
         del seconds
@@ -33,6 +40,8 @@ class Read:
         return found
 
     async def catch_up(self) -> list[Entry]:
+        if self.is_silent:
+            raise BusUnavailable("the broker is silent")
         return await self.wait(0)
 
 
@@ -78,6 +87,31 @@ async def test_a_signed_hint_drops_the_handles() -> None:
     assert token.hsm.dropped == [KEY]
     said.add(record.key, record.value, record.headers)
     assert await hints.turn() == 1, "a certificate is read once"
+
+
+async def test_a_hint_that_is_said_again_much_later_is_not_followed() -> None:
+    token, worker, said, certificates = FakeToken(), Worker(), Read(), Read()
+    hints = Hints(FLEET, token.fleet_keys.signing_key, said, certificates, token.hsm, lambda: NOW)
+    certificates.add(*await worker.certificate(token))
+    record = await worker.said()
+    said.add(record.key, record.value, record.headers, NOW + FRESH_MS)
+    said.add(record.key, record.value, record.headers, NOW + FRESH_MS + 1)
+    assert await hints.turn() == 1
+    assert hints.refused == {"ValueError": 1}
+
+
+async def test_hints_wait_while_the_broker_is_silent() -> None:
+    token, worker, said, certificates = FakeToken(), Worker(), Read(), Read()
+    hints = Hints(FLEET, token.fleet_keys.signing_key, said, certificates, token.hsm, lambda: NOW)
+    certificates.add(*await worker.certificate(token))
+    record = await worker.said()
+    said.add(record.key, record.value, record.headers)
+    said.add(record.key, record.value, record.headers)
+    certificates.is_silent = True
+    with pytest.raises(BusUnavailable):
+        await hints.turn()
+    certificates.is_silent = False
+    assert await hints.turn() == 2
 
 
 async def test_whoever_else_says_it_is_not_heard() -> None:

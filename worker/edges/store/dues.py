@@ -17,8 +17,8 @@ class PostgresDues:
         """One committed statement; whoever leads already renews."""
         return bool(await self._pool.run(lambda connection: connection.fetchval(SQL["lead"], duty, holder, seconds)))
 
-    async def due(self, limit: int) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
+    async def due(self, limit: int, serial: str) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
         """The longest due first."""
-        versions = await self._pool.run(lambda connection: connection.fetch(SQL["versions_due"], limit))
+        versions = await self._pool.run(lambda connection: connection.fetch(SQL["versions_due"], limit, serial))
         approvals = await self._pool.run(lambda connection: connection.fetch(SQL["approvals_due"], limit))
         return [(UUID(int=key.int), number) for key, number in versions], [UUID(int=one["id"].int) for one in approvals]

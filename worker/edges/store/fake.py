@@ -133,10 +133,11 @@ class FakeStore:
         self.leaders[duty] = (holder, self.clock() + seconds * 1000)
         return True
 
-    async def due(self, limit: int) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
+    async def due(self, limit: int, serial: str) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
         """As `Dues.due`."""
         rows = [stored.row for stored in self.rows.values()]
         versions = [row for row in rows if isinstance(row, Version) and 0 < row.due_ms <= self.clock()]
+        versions = [row for row in versions if row.serial in ("", serial)]
         pending = [row for row in rows if isinstance(row, Approval) and row.state is ApprovalState.PENDING]
         over = [row for row in pending if row.expires_ms <= self.clock()]
         versions.sort(key=lambda row: row.due_ms)

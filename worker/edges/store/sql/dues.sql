@@ -6,7 +6,7 @@ RETURNING true;
 
 -- name: versions_due
 SELECT v.key, v.number FROM keyriver.versions AS v
-WHERE v.due_ms IS NOT NULL AND v.due_ms <= (extract(EPOCH FROM clock_timestamp()) * 1000)::bigint
+WHERE v.serial IN ('', $2) AND v.due_ms IS NOT NULL AND v.due_ms <= (extract(EPOCH FROM clock_timestamp()) * 1000)::bigint
 ORDER BY v.due_ms LIMIT $1;
 
 -- name: approvals_due

@@ -106,14 +106,16 @@ SELECT p.id FROM keyriver.approvals AS p WHERE p.id > $1 ORDER BY p.id LIMIT $2;
 -- DEKs are a few rows; keys are found by their parent's index, layer by layer.
 WITH RECURSIVE tree (id, layer, region, purpose) AS (
     SELECT k.id, k.layer, k.region, k.purpose FROM keyriver.keys AS k WHERE k.id = $1
-    UNION ALL
+    UNION  -- and not all: rows that somebody tied into a ring must come to an end
     SELECT c.id, c.layer, c.region, c.purpose
     FROM tree AS t
     CROSS JOIN LATERAL (SELECT * FROM keyriver.keys AS k WHERE k.parent = t.id OFFSET 0) AS c
 )
 SELECT t.id, coalesce(a.name, '') AS alias, t.layer, t.region, t.purpose, v.versions, c.deks, c.outside
 FROM tree AS t
-CROSS JOIN LATERAL (SELECT min(x.name) AS name FROM keyriver.aliases AS x WHERE x.key = t.id) AS a
+CROSS JOIN LATERAL (
+    SELECT min(x.name) AS name FROM (SELECT y.name FROM keyriver.aliases AS y WHERE y.key = t.id OFFSET 0) AS x
+) AS a
 CROSS JOIN LATERAL (SELECT count(*) AS versions FROM keyriver.versions AS x WHERE x.key = t.id) AS v
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(x.stored), 0)::bigint AS deks, coalesce(sum(x.issued_outside), 0)::bigint AS outside
