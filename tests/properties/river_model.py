@@ -7,7 +7,7 @@ opens under a key that is off.
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import TypeVar
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from tests.unit.flow_river.rig import CARDS, PAYMENTS, TOPICS, Rig
 from worker.chain.outcomes import decode
 from worker.client.answers import Refusal, Wrap
 from worker.client.wire import header
+from worker.edges.store.fake import FakeStore
 from worker.flow.failpoints import FailpointError
 from worker.model.bodies import (
     BODIES,
@@ -27,11 +28,14 @@ from worker.model.bodies import (
     UnwrapBody,
 )
 from worker.model.control import KeyEnableBody
+from worker.model.effects import MoveDek, Settled, Settlement, Settling, StoreDeks
+from worker.model.facts import Answer as Known
+from worker.model.facts import Question
 from worker.model.ids import NO_ID
 from worker.model.operations import Operation
 from worker.model.outcomes import Commanded, Rewrapped, Wrapped
 from worker.model.records import Verdict
-from worker.model.rows import Key, Version
+from worker.model.rows import Dek, Key, Version
 from worker.ports import BusUnavailable, StoreUnavailable, TokenUnavailable
 
 T = TypeVar("T")
@@ -47,6 +51,38 @@ def items_of(body: AnyBody) -> Sequence[object]:
     return items
 
 
+class Onlooker:
+    """A store that looks on: what is stored or moved stands under a key that is on, and its active version."""
+
+    def __init__(self, store: FakeStore, model: "RiverModel") -> None:
+        self._store, self._model = store, model
+        self.late: list[int] = []
+
+    async def know(self, question: Question) -> Known:
+        return await self._store.know(question)
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
+        for _ in range(self.late.pop(0) if self.late else 0):
+            await asyncio.sleep(0)
+        off = self._model.disabled()
+        active = {(key.id, key.active_version) for key in self._model.key_rows()}
+        results = await self._store.settle(settlements)
+        for settlement, result in zip(settlements, results, strict=True):
+            for dek in written(settlement) if isinstance(result, Settled) else ():
+                assert dek.key not in off
+                assert (dek.key, dek.version) in active
+        return results
+
+
+def written(settlement: Settlement) -> Iterator[Dek]:
+    """The DEK rows of a settlement."""
+    for effect in settlement.effects:
+        if isinstance(effect, StoreDeks):
+            yield from effect.deks
+        elif isinstance(effect, MoveDek):
+            yield effect.dek
+
+
 class RiverModel(RuleBasedStateMachine):
     """Requests wait in a topic until a rule delivers them."""
 
@@ -54,6 +90,7 @@ class RiverModel(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.rig = self.run(Rig.made())
+        self.onlooker = self.rig.store.behind = Onlooker(self.rig.memory, self)
         self.sent: list[Sent] = []
         self.bodies: dict[str, list[AnyBody]] = defaultdict(list)
         self.waiting: list[Sent] = []
@@ -86,23 +123,41 @@ class RiverModel(RuleBasedStateMachine):
         self.sent.append(sent)
         self.waiting.append(sent)
 
-    def keys(self) -> list[Key]:
+    def key_rows(self) -> list[Key]:
         return [stored.row for stored in self.rig.memory.rows.values() if isinstance(stored.row, Key)]
 
     def lift(self) -> None:
         """Two officers lift all disables, at once."""
-        for key in [row for row in self.keys() if not row.enabled]:
+        for key in [row for row in self.key_rows() if not row.enabled]:
             body = KeyEnableBody(tenant="acme", key=str(key.id), revision=key.disabled_revision)
             self.run(self.rig.command(Operation.KEY_ENABLE, body))
 
     def disabled(self) -> set[UUID]:
         """Keys under which nothing may work: those that are off, and all below them."""
-        rows = sorted(self.keys(), key=lambda row: row.layer)
+        rows = sorted(self.key_rows(), key=lambda row: row.layer)
         off: set[UUID] = set()
         for row in rows:
             if not row.enabled or row.parent in off:
                 off.add(row.id)
         return off
+
+    def contest(self, shares: Sequence[Sequence[Sent]], late: list[int]) -> None:
+        """Two workers at once, neither of which knows of the other. What fails comes again."""
+        rivers = [self.rig.river, self.rig.worker()]
+        self.onlooker.late = late
+
+        async def both() -> list[list[Verdict] | BaseException]:
+            work = [each.run([sent.record for sent in share]) for each, share in zip(rivers, shares, strict=True)]
+            return await asyncio.gather(*work, return_exceptions=True)
+
+        before = self.stock()
+        results = self.run(both())
+        self.onlooker.late = []
+        for share, result in zip(shares, results, strict=True):
+            assert isinstance(result, (list, *PASSING)), result
+            if not isinstance(result, list):
+                self.waiting = [self.rig.redelivered(sent) for sent in share] + self.waiting
+        self.listen(before)
 
     def batch(self, batch: Sequence[Sent]) -> None:
         """One batch; when it fails it comes again, as the bus would have it."""

@@ -1,13 +1,12 @@
 """Any run of requests, retries, rotations, disables, revocations, races and crashes goes through the river."""
 
-import asyncio
 from uuid import uuid4
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from tests.properties.river_model import FEW, KEYS, PASSING, RiverModel
+from tests.properties.river_model import FEW, KEYS, RiverModel
 from tests.unit.flow_river.rig import CARDS, PAYMENTS
 from worker.flow.failpoints import NAMES, Failpoint
 from worker.model.bodies import (
@@ -22,8 +21,10 @@ from worker.model.bodies import (
 )
 from worker.model.control import KeyDisableBody
 from worker.model.operations import Operation
-from worker.model.records import Verdict
 from worker.ports import StoreUnavailable
+
+LATE = st.lists(st.integers(0, 4), min_size=2, max_size=2)
+"""How many turns of the loop each settle of a race waits."""
 
 
 class RiverMachine(RiverModel):
@@ -103,23 +104,24 @@ class RiverMachine(RiverModel):
         self.batch(batch)
 
     @precondition(lambda self: self.waiting)
-    @rule(count=st.integers(1, 4))
-    def race(self, count: int) -> None:
-        """Two workers with the same records, neither of which knows of the other."""
+    @rule(count=st.integers(1, 6), first=st.integers(1, 6), second=st.integers(0, 5), late=LATE)
+    def race(self, count: int, first: int, second: int, late: list[int]) -> None:
+        """Two workers with some of the same records, or with others."""
         batch, self.waiting = self.waiting[:count], self.waiting[count:]
-        records = list({sent.record.at: sent.record for sent in batch}.values())
-        rivers = [self.rig.river, self.rig.worker()]
+        records = list({sent.record.at: sent for sent in batch}.values())
+        self.contest([records[:first], records[min(second, first, len(records) - 1) :]], late)
 
-        async def both() -> list[list[Verdict] | BaseException]:
-            return await asyncio.gather(*[each.run(records) for each in rivers], return_exceptions=True)
-
-        before = self.stock()
-        results = self.run(both())
-        for result in results:
-            assert isinstance(result, (list, *PASSING)), result
-        if all(isinstance(result, BaseException) for result in results):
-            self.waiting = [self.rig.redelivered(sent) for sent in batch] + self.waiting
-        self.listen(before)
+    @rule(key=KEYS, above=st.booleans(), off=st.booleans(), late=LATE)
+    def overtake(self, key: str, late: list[int], *, above: bool, off: bool) -> None:
+        """A wrap, and what changes its key or the one above, at the same time in two workers."""
+        self.send(Operation.WRAP, WrapBody(key=key, items=[WrapItem()], return_dek=True))
+        named = "acme/eu" if above else key
+        if off:
+            self.send(Operation.KEY_DISABLE, KeyDisableBody(tenant="acme", key=named), "ann")
+        else:
+            self.send(Operation.KEY_ROTATE, KeyRotateBody(tenant="acme", key=named), "ann")
+        wrap, change = self.waiting.pop(-2), self.waiting.pop()
+        self.contest([[wrap], [change]], late)
 
     @precondition(lambda self: self.waiting)
     @rule(count=st.integers(1, 4), name=st.sampled_from([name for name in NAMES if name != "committed"]))

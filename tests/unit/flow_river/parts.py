@@ -72,13 +72,13 @@ class Between:
     """A store with something between it and the river: `script` may answer a settle in its place."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.behind = store
         self.script: list[object] = []
         """What the next calls of `settle` do: None passes; an exception is raised; a function gets the settlements."""
         self.settled: list[list[Settlement]] = []
 
     async def know(self, question: Question) -> Known:
-        return await self._store.know(question)
+        return await self.behind.know(question)
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
         self.settled.append(list(settlements))
@@ -89,7 +89,7 @@ class Between:
             await waits
         if isinstance(step, list):
             return step
-        return await self._store.settle(settlements)
+        return await self.behind.settle(settlements)
 
 
 class Hiccups:
