@@ -142,7 +142,10 @@ class Told:
 class Progress:
     """How far request topics were read."""
 
-    is_past = False
+    def __init__(self) -> None:
+        self.is_past = False
+        self.asked: list[int] = []
 
     async def is_read_past(self, moment_ms: int) -> bool:
+        self.asked.append(moment_ms)
         return self.is_past

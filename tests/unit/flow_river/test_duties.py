@@ -144,6 +144,7 @@ async def test_a_private_half_is_forgotten_when_all_that_was_sealed_to_it_has_be
     assert opener is not None
     await rig.intake.keep(row.not_after_ms + 1)
     assert intake_rows(rig)[row.sequence] == row, "somebody may still have a request to read"
+    assert rig.progress.asked == [row.not_after_ms + SKEW_MS], "a fresh request may be appended five minutes late"
     rig.progress.is_past = True
     await rig.intake.keep(row.not_after_ms)
     assert intake_rows(rig)[row.sequence] == row, "its time is not over"
@@ -189,6 +190,8 @@ async def test_a_key_is_not_used_outside_its_time() -> None:
     rig = await Rig.made()
     (row,) = intake_rows(rig).values()
     body = rig.sealed([b"a" * 32], "mine")
+    rig.clock.ms = row.not_before_ms - 1
+    assert (await rig.ask(Operation.WRAP, body, id_="mine")).code == "INTAKE_KEY_UNKNOWN"
     rig.clock.ms = row.not_after_ms + 1
     assert (await rig.ask(Operation.WRAP, body, id_="mine")).code == "INTAKE_KEY_UNKNOWN"
     rig.clock.ms = row.not_after_ms
