@@ -6,11 +6,13 @@ opens under a key that is off.
 """
 
 import asyncio
+import math
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import TypeVar
 from uuid import UUID
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
@@ -20,6 +22,7 @@ from worker.chain.outcomes import decode
 from worker.client.answers import Refusal, Wrap
 from worker.client.wire import header
 from worker.edges.store.fake import FakeStore
+from worker.flow import pacing, river
 from worker.flow.failpoints import FailpointError
 from worker.model.bodies import (
     BODIES,
@@ -88,6 +91,9 @@ class RiverModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(pacing, "TURN_S", math.inf)  # no real clock decides what happens, so a run can be repeated
+        self.patch.setattr(river, "boottime", lambda: 0.0)
         self.loop = asyncio.new_event_loop()
         self.rig = self.run(Rig.made())
         self.onlooker = self.rig.store.behind = Onlooker(self.rig.memory, self)
@@ -264,6 +270,7 @@ class RiverModel(RuleBasedStateMachine):
             self.finish()
         finally:
             self.loop.close()
+            self.patch.undo()
 
     def finish(self) -> None:
         for _ in range(3):
