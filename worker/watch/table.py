@@ -38,6 +38,11 @@ class Table:
         # The worker's output; `code` is OK, or why an item or a whole request was refused. INTEGRITY wakes somebody.
         self.results = make.counter("results", "Results by operation and code", "operation", "code")
 
+        self._lanes(make)
+        self._letters(make)
+        self._token(make)
+
+    def _lanes(self, make: "_Make") -> None:
         # Batches of one record mean an idle lane; batches closed by `records` or `bytes` all the time, a full one.
         self.batch_records = make.histogram("batch_records", "Records of a caught batch", RECORDS, "lane")
         self.batch_bytes = make.histogram("batch_bytes", "Bytes of a caught batch", BYTES, "lane")
@@ -54,6 +59,7 @@ class Table:
         # ALARM above 0: the dead-letter limit stopped a partition; a person looks at its DLQ, then restarts the worker.
         self.stopped = make.gauge("stopped_partitions", "Partitions stopped by the dead-letter limit", "lane")
 
+    def _letters(self, make: "_Make") -> None:
         # Rubbish has UNREADABLE or UNAUTHENTICATED; POISON stopped a worker three times.
         self.dead_letters = make.counter("dead_letters", "Dead letters by topic and code", "topic", "code")
         # Beyond the bounded rate only coordinates are kept: somebody floods this topic (S9).
@@ -64,6 +70,7 @@ class Table:
         # ALARM above 5, when workers are no longer ready: nobody appends, signs or publishes; the log says why (S16).
         self.audit_behind = make.gauge("audit_behind_seconds", "Age of the oldest leaf that is in no published log")
 
+    def _token(self, make: "_Make") -> None:
         # Per operation, not per batch: the group's time shared out.
         self.hsm_seconds = make.histogram("hsm_seconds", "Seconds of one HSM operation", SECONDS, "operation")
         self.hsm_operations = make.counter("hsm_operations", "HSM operations by kind and fault", "operation", "fault")
