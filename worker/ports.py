@@ -9,6 +9,7 @@ from worker.model.audit import AuditLeaf, Checkpoint, Due, Growth, Head, LogRow,
 from worker.model.effects import Announce, Settlement, Settling
 from worker.model.facts import Answer, Question
 from worker.model.hsm import HsmOp, HsmResult
+from worker.model.keystores import KeystoreAddress, KeystoreKey
 from worker.model.records import Catch, Entry, Outgoing, Partition, Undeliverable
 
 
@@ -70,6 +71,65 @@ class FleetKeys(Protocol):
 
 class TokenUnavailable(Exception):
     """The HSM is away or refuses its login; what needs it waits or is refused as retryable."""
+
+
+class Keystore(Protocol):
+    """One key of a customer, kept outside (S13): bytes in, bytes out. Every method raises `KeystoreFault` and no other."""
+
+    async def describe(self) -> KeystoreKey:
+        """What the keystore says of the key now. A key that is switched off is described, not an error."""
+        ...
+
+    async def encrypt(self, plaintext: bytes, aad: bytes) -> bytes:
+        """An opaque blob that only this key opens, and only with the same AAD."""
+        ...
+
+    async def decrypt(self, ciphertext: bytes, aad: bytes) -> bytes:
+        """Undo `encrypt`. Bytes that are not of this key and this AAD are `KeystoreRefused`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections or sessions. Another call opens them again."""
+        ...
+
+
+class Keystores(Protocol):
+    """Finds the keystore of a link. No keystore is called inside a batch."""
+
+    def of(self, where: KeystoreAddress) -> Keystore:
+        """The same object for the same address, guarded by its own breaker and bulkhead. No I/O.
+
+        Raises `KeystoreMisconfigured` when the settings know no such credential or do not allow the endpoint.
+        """
+        ...
+
+
+class KeystoreFault(Exception):
+    """A keystore did not do what it was asked. The message holds no secret and is for the trail, not for callers."""
+
+
+class KeystoreUnreachable(KeystoreFault):
+    """Nobody answers, or nothing that can be understood: connect or TLS failure, timeout, 5xx, open breaker."""
+
+
+class KeystoreForbidden(KeystoreFault):
+    """The customer says no: key off or gone, credential refused. The link counts as cut (S13)."""
+
+
+class KeystoreThrottled(KeystoreFault):
+    """The keystore, or our own bound on calls to it, asks to come again after `retry_after_s` seconds."""
+
+    def __init__(self, detail: str, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class KeystoreRefused(KeystoreFault):
+    """The bytes are not this key's, or the request is our bug. Asking again does not help."""
+
+
+class KeystoreMisconfigured(KeystoreFault):
+    """The settings have no such credential, or deny the endpoint; the message names the setting."""
 
 
 class Source(Protocol):
