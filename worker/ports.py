@@ -74,7 +74,7 @@ class TokenUnavailable(Exception):
 
 
 class Keystore(Protocol):
-    """One key of a customer, kept outside (S13): bytes in, bytes out. Every method raises `KeystoreFault` and no other."""
+    """One key of a customer, kept outside (S13): bytes in, bytes out. Each method raises only `KeystoreFault`s."""
 
     async def describe(self) -> KeystoreKey:
         """What the keystore says of the key now. A key that is switched off is described, not an error."""
@@ -102,34 +102,6 @@ class Keystores(Protocol):
         Raises `KeystoreMisconfigured` when the settings know no such credential or do not allow the endpoint.
         """
         ...
-
-
-class KeystoreFault(Exception):
-    """A keystore did not do what it was asked. The message holds no secret and is for the trail, not for callers."""
-
-
-class KeystoreUnreachable(KeystoreFault):
-    """Nobody answers, or nothing that can be understood: connect or TLS failure, timeout, 5xx, open breaker."""
-
-
-class KeystoreForbidden(KeystoreFault):
-    """The customer says no: key off or gone, credential refused. The link counts as cut (S13)."""
-
-
-class KeystoreThrottled(KeystoreFault):
-    """The keystore, or our own bound on calls to it, asks to come again after `retry_after_s` seconds."""
-
-    def __init__(self, detail: str, retry_after_s: float) -> None:
-        super().__init__(detail)
-        self.retry_after_s = retry_after_s
-
-
-class KeystoreRefused(KeystoreFault):
-    """The bytes are not this key's, or the request is our bug. Asking again does not help."""
-
-
-class KeystoreMisconfigured(KeystoreFault):
-    """The settings have no such credential, or deny the endpoint; the message names the setting."""
 
 
 class Source(Protocol):
