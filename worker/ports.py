@@ -9,6 +9,7 @@ from worker.model.audit import AuditLeaf, Checkpoint, Due, Growth, Head, LogRow,
 from worker.model.effects import Announce, Settlement, Settling
 from worker.model.facts import Answer, Question
 from worker.model.hsm import HsmOp, HsmResult
+from worker.model.keystores import KeystoreAddress, KeystoreKey
 from worker.model.records import Catch, Entry, Outgoing, Partition, Undeliverable
 
 
@@ -70,6 +71,37 @@ class FleetKeys(Protocol):
 
 class TokenUnavailable(Exception):
     """The HSM is away or refuses its login; what needs it waits or is refused as retryable."""
+
+
+class Keystore(Protocol):
+    """One key of a customer, kept outside (S13): bytes in, bytes out. Each method raises only `KeystoreFault`s."""
+
+    async def describe(self) -> KeystoreKey:
+        """What the keystore says of the key now. A key that is switched off is described, not an error."""
+        ...
+
+    async def encrypt(self, plaintext: bytes, aad: bytes) -> bytes:
+        """An opaque blob that only this key opens, and only with the same AAD."""
+        ...
+
+    async def decrypt(self, ciphertext: bytes, aad: bytes) -> bytes:
+        """Undo `encrypt`. Bytes that are not of this key and this AAD are `KeystoreRefused`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections or sessions. Another call opens them again."""
+        ...
+
+
+class Keystores(Protocol):
+    """Finds the keystore of a link. No keystore is called inside a batch."""
+
+    def of(self, where: KeystoreAddress) -> Keystore:
+        """The same object for the same address, guarded by its own breaker and bulkhead. No I/O.
+
+        Raises `KeystoreMisconfigured` when the settings know no such credential or do not allow the endpoint.
+        """
+        ...
 
 
 class Source(Protocol):
