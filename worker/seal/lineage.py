@@ -39,7 +39,7 @@ class SuccessionBody(Body):
 
 @dataclass(frozen=True, slots=True)
 class Succession:
-    """From `not_before_ms` on the fleet signs with `public_key`, its key of this number; `predecessor` is the one before."""
+    """From `not_before_ms` on the fleet signs with `public_key`, its key of this number, and no more with `predecessor`."""
 
     fleet: str
     number: int
@@ -135,7 +135,7 @@ class Lineage:
         return said
 
     def verify(self, signature: bytes, payload: bytes, at_ms: int) -> None:
-        """Raise `BadSignature` unless one of the keys signed this, and was the fleet's still at the time it speaks of."""
+        """Raise `BadSignature` unless one of the keys signed this that was the fleet's at the time it speaks of."""
         for key in self.keys:
             ended = self._after.get(key)
             if ended is not None and at_ms > ended.not_before_ms + LATE_MS:
