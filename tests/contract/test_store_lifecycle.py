@@ -11,8 +11,8 @@ from worker.edges.store.fake import FakeStore
 from worker.edges.store.pool import Pool
 from worker.edges.store.rows import json_of
 from worker.model.effects import Count, Moved, PutRow, Seen, Settled, Settlement
-from worker.model.facts import Needs, Paging, Question
-from worker.model.rows import Alias, Approval, ApprovalState, Row, State
+from worker.model.facts import Needs, Question, RowPage
+from worker.model.rows import Alias, Approval, ApprovalState, Row, State, Table
 from worker.ports import Dues
 
 fake = fixtures.fake
@@ -47,16 +47,16 @@ async def put(room: Room, *rows: Row) -> None:
 async def test_approvals_come_back_as_they_were_put_and_page_by_page(room: Room, founded: Chain) -> None:
     rows = sorted((approval(founded.tenant.id) for _ in range(3)), key=lambda row: row.id)
     await put(room, *rows)
-    page = Paging(founded.tenant.id, "", 2)
-    answer = await room.store.know(Question(approvals=frozenset({rows[2].id}), approval_pages=frozenset({page})))
+    page = RowPage(Table.APPROVALS, founded.tenant.id, "", 2)
+    answer = await room.store.know(Question(refs=frozenset({rows[2].ref}), pages=frozenset({page})))
     assert {stored.row for stored in answer.rows} == set(rows)
-    assert dict(answer.approval_pages) == {page: (rows[0].id, rows[1].id)}
-    rest = Paging("", str(rows[1].id), 1000)
-    everybodys = (await room.store.know(Question(approval_pages=frozenset({rest})))).approval_pages[rest]
-    assert rows[2].id in everybodys
-    assert rows[1].id not in everybodys
-    odd = Paging("", "x", 5)
-    assert (await room.store.know(Question(approval_pages=frozenset({odd})))).approval_pages == {odd: ()}
+    assert dict(answer.pages) == {page: (rows[0].ref, rows[1].ref)}
+    rest = RowPage(Table.APPROVALS, "", str(rows[1].id), 1000)
+    everybodys = (await room.store.know(Question(pages=frozenset({rest})))).pages[rest]
+    assert rows[2].ref in everybodys
+    assert rows[1].ref not in everybodys
+    odd = RowPage(Table.APPROVALS, "", "x", 5)
+    assert (await room.store.know(Question(pages=frozenset({odd})))).pages == {odd: ()}
 
 
 async def test_an_approval_is_decided_once(room: Room, founded: Chain) -> None:

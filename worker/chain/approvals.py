@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
+from uuid import UUID
 
 from pydantic import ValidationError
 
@@ -21,7 +22,7 @@ from worker.model.control import (
     KeyEnableBody,
 )
 from worker.model.effects import Seen
-from worker.model.facts import Facts, Paging
+from worker.model.facts import Facts, RowPage
 from worker.model.ids import derived_id
 from worker.model.operations import SECOND_OFFICER, Operation
 from worker.model.outcomes import Commanded
@@ -119,15 +120,22 @@ def reject(case: Case, body: ApprovalRejectBody) -> Step | Code:
 
 def list_page(case: Case, body: ApprovalListBody) -> Step | Code:
     """One page of approvals; what expired without anybody noting it is told as expired."""
-    found = case.facts.approval_pages.get(approval_paging(body), ())
-    known = [case.facts.approvals[one] for one in found[: body.limit] if one in case.facts.approvals]
+    found = case.facts.pages.get(approval_paging(body), ())
+    wanted = frozenset(found[: body.limit])
+    known = sorted((one for one in case.facts.approvals.values() if one.ref in wanted), key=lambda one: one.id)
     views = [approval_view(_as_of(one, case.facts.now_ms), digest(one)) for one in known]
     return Commanded(ApprovalListResult(approvals=views, more=len(found) > body.limit))
 
 
-def approval_paging(body: ApprovalListBody) -> Paging:
+def approval_paging(body: ApprovalListBody) -> RowPage:
     """The page that this body asks for."""
-    return Paging(body.tenant or "", "" if body.after is None else str(body.after), body.limit + 1)
+    after = "" if body.after is None else str(body.after)
+    return RowPage(Table.APPROVALS, body.tenant or "", after, body.limit + 1)
+
+
+def approval_ref(id_: UUID) -> RowRef:
+    """The row of this approval."""
+    return RowRef(Table.APPROVALS, str(id_))
 
 
 def ended(approval: Approval, state: ApprovalState, by: str) -> Commanding:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from worker.chain.approvals import approval_ref
 from worker.chain.due import Due, approval_due, version_due
 from worker.flow.trust import Trust
 from worker.model.effects import PutRow, Settled, Settlement
@@ -48,7 +49,7 @@ class DueWork:
             versions=frozenset(versions),
             trees=frozenset(key for key, _ in versions),
             needs=frozenset(versions),
-            approvals=frozenset(approvals),
+            refs=frozenset(map(approval_ref, approvals)),
         )
         facts = await self.trust.verified(await self.store.know(question))
         return sum([await self._carry_out(due) for due in self._all(facts, versions, approvals)])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from uuid import UUID
 
 from worker.chain import approvals, blob, outcomes
-from worker.chain.approvals import approval_paging
+from worker.chain.approvals import approval_paging, approval_ref
 from worker.chain.clients import client_paging
 from worker.chain.keys import key_paging
 from worker.flow.trust import Trust
@@ -37,10 +37,10 @@ from worker.model.control import (
     VersionBody,
 )
 from worker.model.effects import LedgerEntry
-from worker.model.facts import Answer, Facts, Paging, Question
+from worker.model.facts import Answer, Facts, Paging, Question, RowPage
 from worker.model.outcomes import Wrapped
 from worker.model.requests import LedgerKey, Request
-from worker.model.rows import Alias, Approval
+from worker.model.rows import Alias, Approval, RowRef
 from worker.ports import Store
 
 _KEYED = KeyShowBody | KeyRotateBody | VersionBody | KeyDisableBody | KeyEnableBody
@@ -120,8 +120,8 @@ class _Wanted:
     trees: set[UUID] = field(default_factory=set)
     key_pages: set[Paging] = field(default_factory=set)
     client_pages: set[Paging] = field(default_factory=set)
-    approvals: set[UUID] = field(default_factory=set)
-    approval_pages: set[Paging] = field(default_factory=set)
+    refs: set[RowRef] = field(default_factory=set)
+    pages: set[RowPage] = field(default_factory=set)
     below: set[UUID] = field(default_factory=set)
     needs: set[tuple[UUID, int]] = field(default_factory=set)
 
@@ -162,10 +162,10 @@ class _Wanted:
 
     def _command(self, body: AnyBody) -> None:
         if isinstance(body, ApprovalListBody):
-            self.approval_pages.add(approval_paging(body))
+            self.pages.add(approval_paging(body))
             return
         if isinstance(body, ApprovalApproveBody | ApprovalRejectBody):
-            self.approvals.add(body.approval)
+            self.refs.add(approval_ref(body.approval))
         self.tenants.add(getattr(body, "tenant", ""))
         client = getattr(body, "client", None)
         if client is not None:

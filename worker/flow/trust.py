@@ -6,12 +6,15 @@ from uuid import UUID
 from cachetools import LRUCache
 
 from worker.model.facts import Answer, Facts, StoredRow
-from worker.model.rows import Alias, Approval, Client, IntakeKey, Key, RowRef, Tenant, Version
+from worker.model.rows import Alias, Approval, Client, IntakeKey, Key, Row, RowRef, Tenant, Version
 from worker.ports import FleetKeys, Mac
 from worker.seal.rowmac import mac_input
 
 REMEMBERED = 100_000
 """Rows whose MAC held are remembered whole, so the token is asked once per change, not once per request."""
+
+_MAPPED: frozenset[type[Row]] = frozenset({Tenant, Key, Version, Alias, Client, IntakeKey, Approval})
+"""The kinds of rows that `Facts` holds by their own keys."""
 
 
 class Trust:
@@ -52,7 +55,8 @@ def _facts(answer: Answer, tampered: frozenset[RowRef]) -> Facts:
         key_pages=answer.key_pages,
         client_pages=answer.client_pages,
         approvals={row.id: row for row in rows if isinstance(row, Approval)},
-        approval_pages=answer.approval_pages,
+        rows={row.ref: row for row in rows if type(row) not in _MAPPED},
+        pages=answer.pages,
         below=answer.below,
         needs=answer.needs,
     )

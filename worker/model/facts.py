@@ -6,13 +6,23 @@ from uuid import UUID
 
 from worker.model.effects import LedgerEntry
 from worker.model.requests import LedgerKey
-from worker.model.rows import Alias, Approval, Client, Dek, IntakeKey, Key, Row, RowRef, Tenant, Version
+from worker.model.rows import Alias, Approval, Client, Dek, IntakeKey, Key, Row, RowRef, Table, Tenant, Version
 
 
 @dataclass(frozen=True, slots=True)
 class Paging:
     """One page of a tenant's keys or clients, in the order of ids, after the given one."""
 
+    tenant: str
+    after: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowPage:
+    """One page of a table's rows, in the order of ids, after the given one. Without a tenant: of all tenants."""
+
+    table: Table
     tenant: str
     after: str
     limit: int
@@ -26,7 +36,7 @@ class Question:
     versions that wrapped it, and their keys with their active versions); of every DEK id its row, its key and the
     version it stands under. Of every key all aliases are told, for patterns match names. `trees` are keys whose
     versions are all wanted, `below` keys whose whole tree is counted, `needs` versions of which is asked what needs
-    them. An approval page without a tenant is of all tenants.
+    them. `refs` are rows of any other table, by name; so are the rows of `pages`.
     """
 
     ledger: frozenset[LedgerKey] = frozenset()
@@ -40,8 +50,8 @@ class Question:
     trees: frozenset[UUID] = frozenset()
     key_pages: frozenset[Paging] = frozenset()
     client_pages: frozenset[Paging] = frozenset()
-    approvals: frozenset[UUID] = frozenset()
-    approval_pages: frozenset[Paging] = frozenset()
+    refs: frozenset[RowRef] = frozenset()
+    pages: frozenset[RowPage] = frozenset()
     below: frozenset[UUID] = frozenset()
     needs: frozenset[tuple[UUID, int]] = frozenset()
 
@@ -93,7 +103,7 @@ class Answer:
     deks: Mapping[UUID, Dek]
     key_pages: Mapping[Paging, tuple[UUID, ...]] = field(default_factory=dict)
     client_pages: Mapping[Paging, tuple[str, ...]] = field(default_factory=dict)
-    approval_pages: Mapping[Paging, tuple[UUID, ...]] = field(default_factory=dict)
+    pages: Mapping[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: Mapping[UUID, tuple[Below, ...]] = field(default_factory=dict)
     needs: Mapping[tuple[UUID, int], Needs] = field(default_factory=dict)
 
@@ -116,6 +126,8 @@ class Facts:
     key_pages: Mapping[Paging, tuple[UUID, ...]]
     client_pages: Mapping[Paging, tuple[str, ...]]
     approvals: Mapping[UUID, Approval] = field(default_factory=dict)
-    approval_pages: Mapping[Paging, tuple[UUID, ...]] = field(default_factory=dict)
+    rows: Mapping[RowRef, Row] = field(default_factory=dict)
+    """Those of the tables that have no mapping of their own here."""
+    pages: Mapping[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: Mapping[UUID, tuple[Below, ...]] = field(default_factory=dict)
     needs: Mapping[tuple[UUID, int], Needs] = field(default_factory=dict)

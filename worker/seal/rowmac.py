@@ -5,12 +5,12 @@ A column that has a default and still holds it is left out: a row written before
 
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from enum import StrEnum
 from operator import attrgetter
 from typing import Any, NamedTuple, get_args
 from uuid import UUID
 
-from worker.model.hsm import Purpose, Wrapping
-from worker.model.rows import Algorithm, ApprovalState, Origin, Role, Row, State, Suite
+from worker.model.rows import Row
 from worker.seal.frames import framed
 
 FORMAT = b"keyriver-row/1"
@@ -29,8 +29,13 @@ _ENCODERS: dict[type, Callable[[Any], bytes]] = {
     UUID: lambda value: b"u" + value.bytes,
     type(None): lambda _: b"n",
     tuple: lambda value: b"t" + framed(*[text.encode() for text in value]),
-    **dict.fromkeys((Algorithm, ApprovalState, Origin, Purpose, Role, State, Suite, Wrapping), _text),
 }
+
+
+def _encode(value: object) -> bytes:
+    """One column; words of a fixed list count as text."""
+    kind = type(value)
+    return _ENCODERS[str if issubclass(kind, StrEnum) else kind](value)
 
 
 class _Columns(NamedTuple):
@@ -59,6 +64,6 @@ def mac_input(row: Row) -> bytes:
     pieces = [head]
     for name, default, value in zip(names, defaults, values(row), strict=True):
         if default is MISSING or value != default:
-            encoded = _ENCODERS[type(value)](value)
+            encoded = _encode(value)
             pieces += name, len(encoded).to_bytes(4, "big"), encoded
     return b"".join(pieces)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.chain.test_life_commands import events, puts, world
 from tests.unit.chain.world import EU, NOW, PAYMENTS, ROOT, World, key_ref, uid
-from worker.chain.approvals import LIFE_MS, command_of, digest
+from worker.chain.approvals import LIFE_MS, approval_ref, command_of, digest
 from worker.chain.plan import Conclusion
 from worker.chain.switch import SHOWN, blast_of
 from worker.model.bodies import AnyBody, ClientRevokeBody
@@ -18,11 +18,11 @@ from worker.model.control import (
     KeyDisableBody,
     KeyEnableBody,
 )
-from worker.model.facts import Below, Paging
+from worker.model.facts import Below, RowPage
 from worker.model.operations import Operation
 from worker.model.outcomes import Commanded, Failed
 from worker.model.replies import ApprovalListResult, ApprovalResult, DisableResult, PendingResult
-from worker.model.rows import FLEET_TENANT, Alias, Approval, ApprovalState, Client, Key, RowRef
+from worker.model.rows import FLEET_TENANT, Alias, Approval, ApprovalState, Client, Key, RowRef, Table
 
 BELOW = (
     Below(EU, "acme/eu", 2, "eu", False, 1, 0, 0),
@@ -188,8 +188,8 @@ def test_after_a_day_it_has_expired() -> None:
     assert row.expires_ms == NOW + LIFE_MS
     row = replace(row, expires_ms=NOW)
     where.put(row)
-    page = Paging("", "", 501)
-    where.approval_pages = {page: (row.id, uid(99))}
+    page = RowPage(Table.APPROVALS, "", "", 501)
+    where.pages = {page: (row.ref, approval_ref(uid(99)))}
     listed = result(asked(where, ApprovalListBody(), "ben", "l"))
     assert isinstance(listed, ApprovalListResult)
     assert [(one.state, one.digest) for one in listed.approvals] == [(ApprovalState.EXPIRED, digest(row))]

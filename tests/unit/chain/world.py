@@ -19,7 +19,7 @@ from worker.model.bodies import AnyBody
 from worker.model.codes import Code
 from worker.model.control import ApprovalApproveBody
 from worker.model.effects import LedgerEntry, PutRow, Seen
-from worker.model.facts import Below, Facts, Needs, Paging
+from worker.model.facts import Below, Facts, Needs, Paging, RowPage
 from worker.model.hsm import (
     CreatedKey,
     CreatedMaster,
@@ -133,7 +133,7 @@ class World:
     tampered: set[RowRef] = field(default_factory=set)
     key_pages: dict[Paging, tuple[UUID, ...]] = field(default_factory=dict)
     client_pages: dict[Paging, tuple[str, ...]] = field(default_factory=dict)
-    approval_pages: dict[Paging, tuple[UUID, ...]] = field(default_factory=dict)
+    pages: dict[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: dict[UUID, tuple[Below, ...]] = field(default_factory=dict)
     needs: dict[tuple[UUID, int], Needs] = field(default_factory=dict)
     limits: Limits = LIMITS
@@ -229,7 +229,8 @@ class World:
             key_pages=self.key_pages,
             client_pages=self.client_pages,
             approvals={row.id: row for row in rows if isinstance(row, Approval)},
-            approval_pages=self.approval_pages,
+            rows={row.ref: row for row in rows},
+            pages=self.pages,
             below=self.below,
             needs=self.needs,
         )

@@ -6,11 +6,11 @@ from typing import TypeVar
 from uuid import UUID
 
 from worker.model.effects import LedgerEntry
-from worker.model.facts import Answer, Below, Needs, Paging, Question, StoredRow
+from worker.model.facts import Answer, Below, Needs, Paging, Question, RowPage, StoredRow
 from worker.model.hsm import Purpose
 from worker.model.ids import NO_ID
 from worker.model.requests import LedgerKey
-from worker.model.rows import Alias, Approval, Client, Dek, Key, RowRef, State, Table, Version
+from worker.model.rows import Alias, Client, Dek, Key, RowRef, State, Table, Version
 
 T = TypeVar("T")
 Pair = tuple[UUID, int]
@@ -28,11 +28,11 @@ class FakeRows:
         """As `Store.know`."""
         key_pages = {page: self._key_page(page) for page in question.key_pages}
         client_pages = {page: self._client_page(page) for page in question.client_pages}
-        approval_pages = {page: self._approval_page(page) for page in question.approval_pages}
+        pages = {page: self._row_page(page) for page in question.pages}
         deks = {id_: self.deks[id_] for id_ in question.deks if id_ in self.deks}
         reached = self._reached(self._roots(question, deks.values(), key_pages.values()))
         refs = self._refs(question, reached, client_pages.values())
-        refs |= {RowRef(Table.APPROVALS, str(id_)) for id_ in question.approvals.union(*approval_pages.values())}
+        refs |= question.refs.union(*pages.values())
         return Answer(
             now_ms,
             {key: ledger[key] for key in question.ledger if key in ledger},
@@ -40,7 +40,7 @@ class FakeRows:
             deks,
             key_pages,
             client_pages,
-            approval_pages,
+            pages,
             {key: tuple(self._below(key)) for key in question.below},
             {pair: self._needs(pair) for pair in question.needs},
         )
@@ -91,13 +91,10 @@ class FakeRows:
         ids = (client.id for client in self._all(Client) if client.tenant == page.tenant and client.id > page.after)
         return tuple(sorted(ids)[: page.limit])
 
-    def _approval_page(self, page: Paging) -> tuple[UUID, ...]:
-        try:
-            after = UUID(page.after) if page.after else NO_ID
-        except ValueError:
-            return ()
-        ids = (one.id for one in self._all(Approval) if page.tenant in ("", one.tenant) and one.id > after)
-        return tuple(sorted(ids)[: page.limit])
+    def _row_page(self, page: RowPage) -> tuple[RowRef, ...]:
+        rows = [stored.row for ref, stored in self.rows.items() if ref.table is page.table]
+        refs = [row.ref for row in rows if page.tenant in ("", getattr(row, "tenant", ""))]
+        return tuple(sorted(ref for ref in refs if ref.key > page.after)[: page.limit])
 
     def _below(self, id_: UUID) -> Iterator[Below]:
         key = self._key(id_)

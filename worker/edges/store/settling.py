@@ -1,4 +1,4 @@
-"""A batch of settlements as the arguments of `keyriver.settle_v2`: parallel arrays, first the slot of the request."""
+"""A batch of settlements as the arguments of `keyriver.settle_v3`: parallel arrays, first the slot of the request."""
 
 import json
 from collections.abc import Iterable, Sequence

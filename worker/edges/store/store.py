@@ -13,12 +13,12 @@ from worker.edges.store.queries import SQL
 from worker.edges.store.rows import RowReader
 from worker.edges.store.settling import Batch, entry_of
 from worker.model.effects import LedgerEntry, Settlement, Settling
-from worker.model.facts import Answer, Below, Needs, Paging, Question, StoredRow
+from worker.model.facts import Answer, Below, Needs, Paging, Question, RowPage, StoredRow
 from worker.model.hsm import Purpose
 from worker.model.ids import NO_ID
 from worker.model.operations import Operation
 from worker.model.requests import LedgerKey
-from worker.model.rows import Dek
+from worker.model.rows import Dek, RowRef
 
 _MAX_INT = 2**31 - 1
 """Of a column; a blob's header has room for twice as many versions."""
@@ -37,17 +37,17 @@ class PostgresStore:
         async def work(connection: Connection) -> Answer:
             key_pages = {page: await _key_page(connection, page) for page in question.key_pages}
             client_pages = {page: await _client_page(connection, page) for page in question.client_pages}
-            approval_pages = {page: await _approval_page(connection, page) for page in question.approval_pages}
+            pages = {page: await _row_page(connection, page) for page in question.pages}
             keys = question.keys.union(question.trees, *key_pages.values())
             clients = question.clients.union(*client_pages.values())
-            approvals = question.approvals.union(*approval_pages.values())
-            rows = await connection.fetch(SQL["know"], *_arguments(question, keys, clients, approvals))
+            refs = question.refs.union(*pages.values())
+            rows = await connection.fetch(SQL["know"], *_arguments(question, keys, clients, refs))
             answer = _answer(self._reader, rows, key_pages, client_pages)
-            if not (approval_pages or question.below or question.needs):
+            if not (pages or question.below or question.needs):
                 return answer
             below = {key: await _below(connection, key) for key in question.below}
             needs = {place: await _needs(connection, *place) for place in question.needs}
-            return replace(answer, approval_pages=approval_pages, below=below, needs=needs)
+            return replace(answer, pages=pages, below=below, needs=needs)
 
         return await self._pool.run(work)
 
@@ -63,10 +63,11 @@ class PostgresStore:
 
 
 def _arguments(
-    question: Question, keys: frozenset[UUID], clients: frozenset[str], approvals: frozenset[UUID]
+    question: Question, keys: frozenset[UUID], clients: frozenset[str], refs: frozenset[RowRef]
 ) -> Sequence[object]:
     possible = [(key, number) for key, number in question.versions if number <= _MAX_INT]
     versions = [*((key, 0) for key in keys), *possible]
+    named = [ref for ref in refs if _possible(ref.key)]
     ledger = [key for key in question.ledger if _possible(key.tenant, key.client, key.source, key.id)]
     return (
         question.deks,
@@ -81,7 +82,8 @@ def _arguments(
         [tenant for tenant in question.tenants if _possible(tenant)],
         [client for client in clients if _possible(client)],
         question.intake_keys,
-        approvals,
+        [ref.table.value for ref in named],
+        [ref.key for ref in named],
     )
 
 
@@ -118,7 +120,7 @@ def _answer(
             ledger[entry.key] = entry
         elif kind == "now":
             now_ms = one[1]
-        elif (row := reader.read(kind, one[kind])) is not None:
+        elif (row := reader.read(kind, one["doc"] or one[kind])) is not None:
             rows.append(row)
     return Answer(now_ms, ledger, tuple(rows), deks, key_pages, client_pages)
 
@@ -140,14 +142,11 @@ async def _client_page(connection: Connection, page: Paging) -> tuple[str, ...]:
     return await _page(connection, "client_page", page, page.after)
 
 
-async def _approval_page(connection: Connection, page: Paging) -> tuple[UUID, ...]:
-    try:
-        after = UUID(page.after) if page.after else NO_ID
-    except ValueError:
+async def _row_page(connection: Connection, page: RowPage) -> tuple[RowRef, ...]:
+    if not _possible(page.tenant, page.after):
         return ()
-    if page.tenant:
-        return await _page(connection, "approval_page", page, after)
-    return tuple(row["id"] for row in await connection.fetch(SQL["approval_page_of_all"], after, page.limit))
+    found = await connection.fetch(SQL["row_page"], page.table.value, page.tenant, page.after, page.limit)
+    return tuple(RowRef(page.table, row["name"]) for row in found)
 
 
 async def _below(connection: Connection, key: UUID) -> tuple[Below, ...]:

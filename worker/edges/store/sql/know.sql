@@ -1,6 +1,6 @@
 -- name: know
 -- Everything a batch asks for, in one statement and so of one moment. Each row of the result is of one kind: the
--- clock, a ledger entry, a DEK (all three flat, for there may be many), or a row that carries a MAC (composite).
+-- clock, a ledger entry, a DEK (all three flat, for there may be many), or a row that carries a MAC (composite, the rarer as JSON).
 -- `OFFSET 0` keeps each subquery whole: the list drives, the table is read by index, whatever the statistics say.
 WITH RECURSIVE
 found AS (
@@ -45,7 +45,7 @@ SELECT
     NULL::text AS operation, NULL::bytea[] AS outcomes,
     NULL::keyriver.tenants AS tenants, NULL::keyriver.keys AS keys, NULL::keyriver.versions AS versions,
     NULL::keyriver.aliases AS aliases, NULL::keyriver.clients AS clients, NULL::keyriver.intake_keys AS intake_keys,
-    NULL::keyriver.approvals AS approvals
+    NULL::jsonb AS doc
 UNION ALL
 SELECT 'dek', NULL, f.id, f.key, f.version, f.blob,
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
@@ -84,10 +84,8 @@ SELECT 'intake_keys', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM unnest($12::bigint[]) AS q (sequence)
 CROSS JOIN LATERAL (SELECT i AS found FROM keyriver.intake_keys AS i WHERE i.sequence = q.sequence OFFSET 0) AS one
 UNION ALL
-SELECT 'approvals', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, one.found
-FROM unnest($13::uuid[]) AS q (id)
-CROSS JOIN LATERAL (SELECT p AS found FROM keyriver.approvals AS p WHERE p.id = q.id OFFSET 0) AS one;
+SELECT o.kind, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, o.doc
+FROM keyriver.rows_v1($13::text[], $14::text[]) AS o;
 
 -- name: key_page
 SELECT k.id FROM keyriver.keys AS k WHERE k.tenant = $1 AND k.id > $2 ORDER BY k.id LIMIT $3;
@@ -95,11 +93,8 @@ SELECT k.id FROM keyriver.keys AS k WHERE k.tenant = $1 AND k.id > $2 ORDER BY k
 -- name: client_page
 SELECT c.id FROM keyriver.clients AS c WHERE c.tenant = $1 AND c.id > $2 ORDER BY c.id LIMIT $3;
 
--- name: approval_page
-SELECT p.id FROM keyriver.approvals AS p WHERE p.tenant = $1 AND p.id > $2 ORDER BY p.id LIMIT $3;
-
--- name: approval_page_of_all
-SELECT p.id FROM keyriver.approvals AS p WHERE p.id > $1 ORDER BY p.id LIMIT $2;
+-- name: row_page
+SELECT p.name FROM keyriver.page_v1($1, $2, $3, $4) AS p;
 
 -- name: below
 -- A key and everything that hangs on it, counted: the blast radius of its switch. The census is folded, so a million
