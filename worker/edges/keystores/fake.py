@@ -20,12 +20,14 @@ _NONCE_BYTES = 12
 
 
 class FakeKeystore:
-    """One key with versions. Set `enabled` or `fault` to have it refuse."""
+    """One key with versions. Set `enabled`, `exists` or `fault` to have it refuse."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, *, exists: bool = True) -> None:
         self._key = key
         self._versions: list[AESGCM] = []
+        self.exists = exists
         self.enabled = True
+        """Off: described, and neither encrypts nor decrypts."""
         self.fault: KeystoreFault | None = None
         """Raised by every call while it is set."""
         self.calls = 0
@@ -65,6 +67,8 @@ class FakeKeystore:
         self.calls += 1
         if self.fault is not None:
             raise self.fault
+        if not self.exists:
+            raise KeystoreForbidden("there is no such key")
 
     def _use(self) -> None:
         self._called()

@@ -3,7 +3,7 @@
 The key is of a type with associated data (AES-256-GCM or ChaCha20-Poly1305) and not derived. The outer blob:
 
     blob    = %x02 ciphertext
-    ciphertext = "vault:v" 1*DIGIT ":" 1*VCHAR    ; as the engine made it, its key version in it
+    ciphertext = "vault:v" 1*DIGIT ":" base64     ; as the engine made it, its key version in it
 """
 
 import json
@@ -28,7 +28,8 @@ from worker.model.keystores import (
 
 T = TypeVar("T", bound=BaseModel)
 FORM: Final = b"\2"
-_CIPHERTEXT: Final = re.compile(rb"vault:v(?P<version>[1-9][0-9]{0,8}):[A-Za-z0-9+/=]{1,32768}")
+_BASE64: Final = rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+_CIPHERTEXT: Final = re.compile(rb"vault:v(?P<version>[1-9][0-9]{0,8}):" + _BASE64)
 _TYPES: Final = frozenset({"aes256-gcm96", "chacha20-poly1305"})
 
 
