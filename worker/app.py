@@ -4,11 +4,8 @@ One process has one token, one pool of connections and its lanes.
 """
 
 import asyncio
-import gc
 import os
-import resource
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +18,7 @@ from worker.edges.bus.sink import KafkaSink
 from worker.edges.bus.source import KafkaSource, Timing
 from worker.edges.bus.tail import Tail
 from worker.edges.hsm import HsmConfig, Pin, Token, open_token
+from worker.edges.process import harden, tune
 from worker.edges.store.attempts import PostgresAttempts
 from worker.edges.store.chores import fold, private_halves, prune
 from worker.edges.store.dues import PostgresDues
@@ -30,9 +28,11 @@ from worker.edges.store.log import PostgresAuditLog
 from worker.edges.store.migrate import check_schema, migrate
 from worker.edges.store.outbox import PostgresOutbox
 from worker.edges.store.pool import Pool, PostgresSettings, connected
+from worker.edges.store.presence import PostgresPresence
 from worker.edges.store.store import PostgresStore
 from worker.flow.alone import Quiet
 from worker.flow.answering import Answering
+from worker.flow.attendance import Attendance
 from worker.flow.bodies import BodyLimits
 from worker.flow.deadletters import DeadLetters
 from worker.flow.due import DueWork
@@ -59,13 +59,6 @@ from worker.model.topics import Lane, Topics, limits, specs
 from worker.seal.identity import Identity
 from worker.settings import Reach, Settings
 from worker.watch.metrics import Metrics
-
-SWITCH_INTERVAL_S = 5e-5
-"""Short calls that release the GIL crawl beside a busy loop at Python's default of 5 ms (FACTS 2.12)."""
-
-
-GC_THRESHOLDS = (50_000, 20, 50)
-"""A batch makes some ten thousand short-lived objects without cycles; looking for cycles every 700 is a waste."""
 
 
 class WrongFleet(Exception):
@@ -125,16 +118,6 @@ def hsm_config(settings: Settings) -> HsmConfig:
     )
 
 
-def harden(settings: Settings) -> None:
-    """No core dumps; in production nobody of the same user may read our memory either (S17)."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux" and not settings.is_development:
-        import ctypes  # noqa: PLC0415 - only Linux has prctl
-
-        pr_set_dumpable = 4
-        ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
-
-
 @asynccontextmanager
 async def open_parts(settings: Settings, metrics: Metrics) -> AsyncIterator[Parts]:
     """Open every edge and check that they belong together; close them in reverse."""
@@ -181,9 +164,13 @@ class Worker:
             progress=progress,
             private_halves=partial(private_halves, parts.pool),
         )
-        self._quiet = Quiet()
         self._uses = Uses(PostgresLeases(parts.pool))
         self._name = f"{socket.gethostname()}/{os.getpid()}"
+        self._presence = PostgresPresence(parts.pool)
+        run, session_s = new_ids(1)[0], settings.worker_session_s
+        self._attendance = Attendance(
+            run, self._name, session_s, self._presence, parts.store, parts.trust, parts.token.hsm
+        )
         self._dead_letters = DeadLetters(parts.topics.undelivered, self._name, parts.metrics)
         timing = Timing(session_s=settings.kafka_session_s, heartbeat_s=settings.kafka_session_s / 4)
         self.sources = {
@@ -228,6 +215,7 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain: finish what was begun, commit, leave the groups."""
         await self._check_topics()
+        await self._attendance.turn()  # before any handle is opened (S15)
         await self._voice.renew(now_ms())
         await self._intake_keys.keep(now_ms())
         async with self._hints() as hints:
@@ -279,17 +267,32 @@ class Worker:
         parts = self._parts
         outbox, topics = PostgresOutbox(parts.pool), parts.topics
         relay = Relay(parts.settings.fleet, topics.events, topics.hints, outbox, parts.sink, self._voice)
-        token, dues, ms = parts.token, PostgresDues(parts.pool), parts.settings.limits.recoverable_ms
-        due = DueWork(self._name, token.serial, ms, dues, parts.store, parts.trust, token.fleet_keys, token.hsm)
         return [
             Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
             Duty("outbox", relay.turn, 0.2),
-            Duty("due", due.turn, 1.0),
+            Duty("attendance", self._attendance.turn, 1.0),
+            Duty("due", self._due_work().turn, 1.0),
             Duty("audit log", self._sequencer().turn, TURN_S),
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
             Duty("fold", partial(fold, parts.pool), 30.0),
+            Duty("workers", self._presence.prune, 600.0),
         ]
+
+    def _due_work(self) -> DueWork:
+        parts, token = self._parts, self._parts.token
+        return DueWork(
+            holder=self._name,
+            serial=token.serial,
+            recoverable_ms=parts.settings.limits.recoverable_ms,
+            dues=PostgresDues(parts.pool),
+            presence=self._presence,
+            store=parts.store,
+            trust=parts.trust,
+            fleet_keys=token.fleet_keys,
+            hsm=token.hsm,
+            failpoints=self._failpoints,
+        )
 
     def _sequencer(self) -> Sequencer:
         parts = self._parts
@@ -307,9 +310,8 @@ async def run_worker(
     settings: Settings, lanes: Sequence[Lane], stop: asyncio.Event, serving: Callable[[Worker, Parts], None]
 ) -> None:
     """One worker process, from the first connection to the last commit. `serving` learns of the worker (for health)."""
-    harden(settings)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    gc.set_threshold(*GC_THRESHOLDS)
+    harden(development=settings.is_development)
+    tune()
     async with open_parts(settings, Metrics()) as parts:
         worker = Worker(parts, lanes)
         serving(worker, parts)

@@ -8,7 +8,7 @@ from uuid import UUID
 from worker.model.audit import AuditLeaf, Checkpoint, Due, Growth, Head, LogRow, Span, Stray
 from worker.model.effects import Announce, Settlement, Settling
 from worker.model.facts import Answer, Question
-from worker.model.hsm import HsmOp, HsmResult
+from worker.model.hsm import Condemned, HsmOp, HsmResult
 from worker.model.keystores import KeystoreAddress, KeystoreKey
 from worker.model.records import Catch, Entry, Outgoing, Partition, Undeliverable
 
@@ -24,8 +24,16 @@ class Hsm(Protocol):
         """
         ...
 
-    def drop(self, keys: Iterable[UUID]) -> None:
-        """Forget the cached handles of these keys; those in use go with their batch. Never blocks."""
+    def drop(self, keys: Iterable[UUID] | None) -> None:
+        """Forget the cached handles of these keys (None: of all); those in use go with their batch. Never blocks."""
+        ...
+
+    def condemn(self, versions: Iterable[Condemned]) -> frozenset[Condemned]:
+        """Open these key versions no more, at this or an older revision, and forget their handles (S15).
+
+        Returns those of which, and below which, no handle is left; asked again, it says what has gone since. Never
+        blocks.
+        """
         ...
 
 
@@ -206,6 +214,26 @@ class Dues(Protocol):
 
         Of token objects only those of the token with this serial: another one's are its workers' business.
         """
+        ...
+
+
+class Presence(Protocol):
+    """Which workers live, by the database's clock, and which handles each has confirmed to be gone (S15)."""
+
+    async def beat(self, run: UUID, name: str, seconds: float) -> bool:
+        """Be seen as alive for so long from now; whether this run was seen as alive until now."""
+        ...
+
+    async def condemned(self, limit: int) -> Sequence[tuple[UUID, int]]:
+        """Key versions whose destruction is due, the longest first; their rows are not verified."""
+        ...
+
+    async def confirm(self, run: UUID, gone: Sequence[Condemned]) -> None:
+        """This run has no handle of these any more, and opens none."""
+        ...
+
+    async def awaited(self, versions: Sequence[Condemned]) -> Mapping[Condemned, Sequence[str]]:
+        """The names of living workers that have not confirmed, of each version that waits for any."""
         ...
 
 
