@@ -4,30 +4,28 @@ One process has one token, one pool of connections and its lanes.
 """
 
 import asyncio
+import gc
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 
-from worker.edges.bus.access import KafkaAccess, Mechanism, Protocol
 from worker.edges.bus.admin import KafkaAdmin
 from worker.edges.bus.progress import KafkaProgress
-from worker.edges.bus.sink import KafkaSink
 from worker.edges.bus.source import KafkaSource, Timing
 from worker.edges.bus.tail import Tail
-from worker.edges.hsm import HsmConfig, Pin, Token, open_token
-from worker.edges.process import harden, tune
+from worker.edges.hsm import open_token
 from worker.edges.store.attempts import PostgresAttempts
 from worker.edges.store.chores import fold, private_halves, prune
 from worker.edges.store.dues import PostgresDues
-from worker.edges.store.fleet import Fleet, found_fleet, read_fleet, record_backup
+from worker.edges.store.fleet import Fleet, found_fleet, record_backup
 from worker.edges.store.leases import PostgresLeases
 from worker.edges.store.log import PostgresAuditLog
-from worker.edges.store.migrate import check_schema, migrate
+from worker.edges.store.migrate import migrate
 from worker.edges.store.outbox import PostgresOutbox
-from worker.edges.store.pool import Pool, PostgresSettings, connected
+from worker.edges.store.pool import connected
 from worker.edges.store.presence import PostgresPresence
 from worker.edges.store.store import PostgresStore
 from worker.flow.alone import Quiet
@@ -50,98 +48,31 @@ from worker.flow.registry import Clients
 from worker.flow.relay import Relay
 from worker.flow.river import River
 from worker.flow.sequencer import TURN_S, Sequencer
-from worker.flow.trust import Trust
 from worker.flow.unsealing import Unsealing
 from worker.flow.upkeep import Duty, keep_up
 from worker.flow.uses import Uses
 from worker.flow.voice import RunVoice
-from worker.model.topics import Lane, Topics, limits, specs
+from worker.model.topics import Lane, Topics, specs
+from worker.parts import (
+    Parts,
+    WrongTopics,
+    check_fleet,
+    harden,
+    hsm_config,
+    kafka_access,
+    open_parts,
+    postgres_settings,
+)
 from worker.seal.identity import Identity
-from worker.settings import Reach, Settings
+from worker.settings import Settings
 from worker.watch.metrics import Metrics
 
-
-class WrongFleet(Exception):
-    """The database, the token and the settings do not belong together."""
-
-
-class WrongTopics(Exception):
-    """Topics are missing or not set as they have to be; `keyriver topics` shows and creates them."""
+SWITCH_INTERVAL_S = 5e-5
+"""Short calls that release the GIL crawl beside a busy loop at Python's default of 5 ms (FACTS 2.12)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The edges of one process, open."""
-
-    settings: Settings
-    topics: Topics
-    access: KafkaAccess
-    token: Token
-    pool: Pool
-    store: PostgresStore
-    sink: KafkaSink
-    trust: Trust
-    metrics: Metrics
-
-
-def kafka_access(settings: Reach) -> KafkaAccess:
-    """The cluster as the settings describe it."""
-    return KafkaAccess(
-        bootstrap=settings.kafka_bootstrap,
-        protocol=Protocol(settings.kafka_protocol),
-        mechanism=Mechanism(settings.kafka_mechanism),
-        username=settings.kafka_username,
-        password=settings.kafka_password(),
-        ca_file=settings.kafka_ca_file,
-        cert_file=settings.kafka_cert_file,
-        key_file=settings.kafka_key_file,
-    )
-
-
-def postgres_settings(settings: Settings) -> PostgresSettings:
-    """The database as the settings describe it."""
-    return PostgresSettings(settings.postgres_dsn(), pool_size=settings.postgres_pool)
-
-
-def hsm_config(settings: Settings) -> HsmConfig:
-    """The token as the settings describe it."""
-    for name, value in settings.hsm_env.items():
-        os.environ.setdefault(name, value)
-    return HsmConfig(
-        module=settings.hsm_module,
-        fleet=settings.fleet,
-        pin=Pin(settings.hsm_pin()),
-        label=settings.hsm_label,
-        serial=settings.hsm_serial,
-        sessions=settings.hsm_sessions,
-        handles=settings.hsm_handles,
-    )
-
-
-@asynccontextmanager
-async def open_parts(settings: Settings, metrics: Metrics) -> AsyncIterator[Parts]:
-    """Open every edge and check that they belong together; close them in reverse."""
-    topics = Topics(settings.topic_prefix)
-    access = kafka_access(settings)
-    async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(connected(postgres_settings(settings)))
-        await check_schema(pool)
-        token = await open_token(hsm_config(settings), metrics)
-        stack.push_async_callback(token.close)
-        await _check_fleet(settings, pool, token)
-        sink = await stack.enter_async_context(KafkaSink(access, limits(topics).get))
-        trust = Trust(token.fleet_keys)
-        yield Parts(settings, topics, access, token, pool, PostgresStore(pool), sink, trust, metrics)
-
-
-async def _check_fleet(settings: Settings, pool: Pool, token: Token) -> None:
-    fleet = await read_fleet(pool)
-    if fleet is None:
-        raise WrongFleet("the database belongs to no fleet yet: run `keyriver init`")
-    if fleet.id != settings.fleet:
-        raise WrongFleet(f"fleet: the database belongs to {fleet.id}, the setting says {settings.fleet}")
-    if fleet.signing_key != token.fleet_keys.signing_key:
-        raise WrongFleet("hsm: this token's signing key is not the fleet's")
+GC_THRESHOLDS = (50_000, 20, 50)
+"""A batch makes some ten thousand short-lived objects without cycles; looking for cycles every 700 is a waste."""
 
 
 class Worker:
@@ -310,8 +241,9 @@ async def run_worker(
     settings: Settings, lanes: Sequence[Lane], stop: asyncio.Event, serving: Callable[[Worker, Parts], None]
 ) -> None:
     """One worker process, from the first connection to the last commit. `serving` learns of the worker (for health)."""
-    harden(development=settings.is_development)
-    tune()
+    harden(settings)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    gc.set_threshold(*GC_THRESHOLDS)
     async with open_parts(settings, Metrics()) as parts:
         worker = Worker(parts, lanes)
         serving(worker, parts)
@@ -334,7 +266,7 @@ async def found(
         try:
             row = Fleet(settings.fleet, token.fleet_keys.signing_key, token.serial, now_ms())
             await found_fleet(pool, row)
-            await _check_fleet(settings, pool, token)
+            await check_fleet(settings, pool, token)
             async with KafkaAdmin(access) as admin:
                 await admin.create(specs(topics, settings.kafka_partitions), settings.kafka_replicas)
             enrolling = Enrolling(settings.fleet, topics.replies, PostgresStore(pool), token.fleet_keys, keep)
