@@ -9,10 +9,10 @@ from tests.unit.store.rooms import Room, value
 from worker.edges.store.fake import FakeStore
 from worker.edges.store.pool import Pool
 from worker.edges.store.presence import PostgresPresence
+from worker.flow.attendance import Presence
 from worker.model.effects import Settled
 from worker.model.hsm import Condemned
 from worker.model.rows import State
-from worker.ports import Presence
 
 fake = fixtures.fake
 founded = fixtures.founded

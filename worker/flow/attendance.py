@@ -6,18 +6,40 @@ whatever it was in the middle of meets the new state at its settle.
 """
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
 from worker.flow.trust import Trust
 from worker.model.facts import Question
 from worker.model.hsm import Condemned
 from worker.model.rows import State
-from worker.ports import Hsm, Presence, Store
+from worker.ports import Hsm, Store
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 1000
+
+
+class Presence(Protocol):
+    """Which workers live, by the database's clock, and which handles each has confirmed to be gone (S15)."""
+
+    async def beat(self, run: UUID, name: str, seconds: float) -> bool:
+        """Be seen as alive for so long from now; whether this run was seen as alive until now."""
+        ...
+
+    async def condemned(self, limit: int) -> Sequence[tuple[UUID, int]]:
+        """Key versions whose destruction is due, the longest first; their rows are not verified."""
+        ...
+
+    async def confirm(self, run: UUID, gone: Sequence[Condemned]) -> None:
+        """This run has no handle of these any more, and opens none."""
+        ...
+
+    async def awaited(self, versions: Sequence[Condemned]) -> Mapping[Condemned, Sequence[str]]:
+        """The names of living workers that have not confirmed, of each version that waits for any."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

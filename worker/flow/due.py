@@ -12,13 +12,14 @@ from uuid import UUID
 
 from worker.chain.approvals import approval_ref
 from worker.chain.due import Due, approval_due, version_due
+from worker.flow.attendance import Presence
 from worker.flow.failpoints import NONE, Failpoints
 from worker.flow.trust import Trust
 from worker.model.effects import PutRow, Settled, Settlement
 from worker.model.facts import Facts, Question
 from worker.model.hsm import Condemned, DestroyedMaster
 from worker.model.rows import State, Version
-from worker.ports import Dues, FleetKeys, Hsm, Presence, Store
+from worker.ports import Dues, FleetKeys, Hsm, Store
 from worker.seal.rowmac import mac_input
 
 log = logging.getLogger(__name__)

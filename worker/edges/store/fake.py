@@ -33,7 +33,7 @@ def _system_ms() -> int:
 
 @dataclass(slots=True)
 class FakeStore:
-    """Implements `Store`, `Leases`, `Dues`, `Presence`, `Outbox` and `Attempts`. Tests may look into it and tamper."""
+    """Implements `Store`, `Leases`, `Dues`, `Outbox`, `Attempts` and presence. Tests may look into it and tamper."""
 
     clock: Callable[[], int] = _system_ms
     ledger: dict[LedgerKey, LedgerEntry] = field(default_factory=dict)
@@ -148,24 +148,24 @@ class FakeStore:
         return [(row.key, row.number) for row in versions[:limit]], [row.id for row in over[:limit]]
 
     async def beat(self, run: UUID, name: str, seconds: float) -> bool:
-        """As `Presence.beat`."""
+        """As `flow.attendance.Presence.beat`."""
         _, until = self.sessions.get(run, (name, -1.0))
         self.sessions[run] = (name, self.clock() + seconds * 1000)
         return until >= self.clock()
 
     async def condemned(self, limit: int) -> Sequence[tuple[UUID, int]]:
-        """As `Presence.condemned`."""
+        """As `flow.attendance.Presence.condemned`."""
         rows = [stored.row for stored in self.rows.values()]
         found = [row for row in rows if isinstance(row, Version) and row.state is State.DESTROY_SCHEDULED]
         found = sorted((row for row in found if 0 < row.due_ms <= self.clock()), key=lambda row: row.due_ms)
         return [(row.key, row.number) for row in found[:limit]]
 
     async def confirm(self, run: UUID, gone: Sequence[Condemned]) -> None:
-        """As `Presence.confirm`."""
+        """As `flow.attendance.Presence.confirm`."""
         self.confirmed.update((run, one) for one in gone)
 
     async def awaited(self, versions: Sequence[Condemned]) -> Mapping[Condemned, Sequence[str]]:
-        """As `Presence.awaited`."""
+        """As `flow.attendance.Presence.awaited`."""
         alive = {run: name for run, (name, until) in self.sessions.items() if until >= self.clock()}
         found = {one: sorted(alive[run] for run in alive if (run, one) not in self.confirmed) for one in versions}
         return {one: names for one, names in found.items() if names}

@@ -9,7 +9,7 @@ from worker.model.hsm import Condemned
 
 
 class PostgresPresence:
-    """The port `Presence`."""
+    """As `flow.attendance.Presence` wants it."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
