@@ -19,6 +19,7 @@ from worker.client.answers import Refusal, Result
 from worker.client.answers import Wrap as WrapAnswer
 from worker.edges.store.dues import PostgresDues
 from worker.edges.store.pool import Pool
+from worker.edges.store.presence import PostgresPresence
 from worker.edges.store.store import PostgresStore
 from worker.flow.due import DueWork
 from worker.flow.trust import Trust
@@ -84,6 +85,7 @@ class Commands(RuleBasedStateMachine):
             serial=self.rig.token.serial,
             recoverable_ms=0,
             dues=PostgresDues(self.pool),
+            presence=PostgresPresence(self.pool),
             store=self.rig.store,
             trust=Trust(self.rig.token.fleet_keys),
             fleet_keys=self.rig.token.fleet_keys,
