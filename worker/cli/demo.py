@@ -10,7 +10,6 @@ from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 
-from worker.app import postgres_settings
 from worker.cli import identities
 from worker.cli.demo_blow import Blow
 from worker.cli.demo_control import Control
@@ -23,6 +22,7 @@ from worker.cli.errors import Refused
 from worker.edges.store.pool import connected
 from worker.local import default_folder
 from worker.local.demo import CUSTOMERS, Row, cut, joined, read, written
+from worker.parts import postgres_settings
 from worker.settings import Settings
 
 KEY, CLIENT = "acme/eu/customers", "crm"
