@@ -10,6 +10,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.keystores import KeystoreAddress, Provider
 
 FLEET_TENANT = "fleet"
 """The reserved tenant of the officers (S14)."""
@@ -72,6 +73,16 @@ class ApprovalState(StrEnum):
     EXPIRED = "expired"
 
 
+class LinkState(StrEnum):
+    """What may be done with a link to a customer's keystore (S13)."""
+
+    LINKED = "linked"
+    CUT = "cut"
+    """By an officer, for a time: nothing under it works until it is restored."""
+    UNLINKED = "unlinked"
+    """For ever; the link's inner key is destroyed."""
+
+
 class Table(StrEnum):
     """The tables whose rows carry a MAC."""
 
@@ -82,6 +93,7 @@ class Table(StrEnum):
     CLIENTS = "clients"
     INTAKE_KEYS = "intake_keys"
     APPROVALS = "approvals"
+    LINKS = "links"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -142,6 +154,7 @@ class Version:
 
     `due_ms` is when it is to be activated (pre-active) or destroyed (destroy-scheduled), Unix milliseconds, or 0;
     `prior` the state that a cancelled destruction restores; `forced`: destroyed though something still needs it.
+    `link` names the link of an L1 that stays outside; `digest` is the SHA-256 of the inner blob of what it wraps (S13).
     """
 
     TABLE: ClassVar[Table] = Table.VERSIONS
@@ -158,6 +171,8 @@ class Version:
     due_ms: int = 0
     prior: State | None = None
     forced: bool = False
+    link: UUID | None = None
+    digest: bytes = b""
 
     @property
     def ref(self) -> RowRef:
@@ -257,7 +272,45 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where one version of an L1 stays in its customer's keystore (S13), and what may be done with it.
+
+    `credential` is a name in the workers' settings. `inner` labels the link's inner key in the token `serial`.
+    `sovereign`: whatever opened the tenant's keys before this link is destroyed. `cut_revision` is the revision that the
+    last cut made: a restore names it.
+    """
+
+    TABLE: ClassVar[Table] = Table.LINKS
+    id: UUID
+    tenant: str
+    key: UUID
+    version: int
+    provider: Provider
+    endpoint: str
+    external_key: str
+    credential: str
+    state: LinkState
+    inner: UUID
+    serial: str
+    external_version: str
+    sovereign: bool
+    created_ms: int
+    revision: int
+    cut_revision: int = 0
+
+    @property
+    def ref(self) -> RowRef:
+        """The row's name."""
+        return RowRef(Table.LINKS, str(self.id))
+
+    @property
+    def address(self) -> KeystoreAddress:
+        """The customer's key in the customer's keystore."""
+        return KeystoreAddress(self.provider, self.endpoint, self.external_key, self.credential)
+
+
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link
 
 
 @dataclass(frozen=True, slots=True)
