@@ -41,7 +41,6 @@ from worker.model.rows import (
     Alias,
     Key,
     Link,
-    LinkState,
     Origin,
     Row,
     RowRef,
@@ -50,10 +49,11 @@ from worker.model.rows import (
     Tenant,
     Version,
 )
+from worker.model.words import LinkState
 
 
 def create(case: Case, body: LinkCreateBody) -> Step | Code:
-    """A tenant whose L1 stays in its customer's keystore. Nothing else ever opened its keys: it is sovereign at once."""
+    """A tenant whose L1 stays in its customer's keystore. Nothing else ever opened its keys: sovereign at once."""
     if body.tenant == FLEET_TENANT or is_taken(case, body.tenant):
         return Code.EXISTS
     tenant = Tenant(body.tenant, body.layers, body.minimum_suite, enabled=True, revision=1)

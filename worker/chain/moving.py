@@ -1,4 +1,4 @@
-"""Provider move (SECURITY S13): the L1 gets a new version elsewhere; what stands under the old one is moved by campaigns."""
+"""Provider move (SECURITY S13): the L1 gets a new version elsewhere; campaigns move what stands under the old one."""
 
 from dataclasses import replace
 

@@ -5,7 +5,8 @@ from uuid import UUID
 from worker.model.codes import Code
 from worker.model.facts import Facts
 from worker.model.hsm import Outside, Wrapping
-from worker.model.rows import Key, Link, LinkState, RowRef, Table, Version
+from worker.model.rows import Key, Link, RowRef, Table, Version
+from worker.model.words import LinkState
 from worker.seal.frames import framed
 
 _FORMAT = b"keyriver-hyok/1"

@@ -125,9 +125,9 @@ MEANINGS: dict[Code, Meaning] = {
         "This version stays in a customer's keystore: it ends by `link unlink`, and moves by `tenant move`."
     ),
     Code.LINK_CUT: _caller("The link to the customer's keystore is cut; it has to be restored."),
-    Code.KEYSTORE_FORBIDDEN: _caller("The customer's keystore refuses its key; only the customer can allow it again."),
+    Code.KEYSTORE_FORBIDDEN: _caller("The customer's keystore refuses its key; the customer has to allow it again."),
     Code.KEYSTORE_UNFIT: _caller(
-        "The customer's key is no enabled AES-256 key that gives back what it took, or the fleet has no such credential."
+        "The customer's key is no enabled AES-256 key that gives back what it took, or we have no such credential."
     ),
     Code.UNSUPPORTED: _caller("The token does not offer what this needs."),
     Code.INTEGRITY: _caller("A stored row failed its integrity check; an operator was told."),

@@ -4,7 +4,8 @@ from uuid import UUID
 
 from worker.model.fields import Answer
 from worker.model.keystores import Provider
-from worker.model.rows import LinkState, State
+from worker.model.rows import State
+from worker.model.words import LinkState
 
 
 class LinkView(Answer):

@@ -1,4 +1,4 @@
-"""Bodies of the officers' commands on HYOK links (SECURITY S13): a tenant's L1 that stays in its customer's keystore."""
+"""Bodies of the officers' commands on HYOK links (SECURITY S13): L1s that stay in their customers' keystores."""
 
 from typing import Annotated
 from uuid import UUID

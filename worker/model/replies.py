@@ -100,7 +100,7 @@ class KeyView(Answer):
     enabled: bool
     disabled_revision: int | None = None
     active_version: int
-    versions: list[VersionView] = []
+    versions: list[VersionView] = Field(default=[])
 
 
 class TenantResult(Answer):
