@@ -49,7 +49,7 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.client.rotated.v1": ClientResult,
     "keyriver.client.revoked.v1": ClientResult,
     "keyriver.link.created.v1": LinkChange,
-    "keyriver.link.cut.v1": LinkChange,
+    "keyriver.link.severed.v1": LinkChange,
     "keyriver.link.restored.v1": LinkChange,
     "keyriver.link.unlinked.v1": LinkChange,
     "keyriver.link.sovereign.v1": LinkChange,

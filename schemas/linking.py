@@ -81,7 +81,7 @@ def _became(was: str, now: str, revision: int, **more: object) -> Json:
 
 STATED: dict[str, Json] = {
     "keyriver.link.created.v1": _became("", "linked", 1),
-    "keyriver.link.cut.v1": _became("linked", "cut", 2),
+    "keyriver.link.severed.v1": _became("linked", "cut", 2),
     "keyriver.link.restored.v1": _became("cut", "linked", 3, approved_by="bob"),
     "keyriver.link.unlinked.v1": _became("linked", "unlinked", 4, approved_by="bob", end=_END),
     "keyriver.link.sovereign.v1": _became("linked", "sovereign", 2, recoverable_until_ms=1_803_333_600_000),

@@ -163,7 +163,7 @@ def _cut(case: Case, body: LinkCutBody, key: Key, link: Link) -> Step | Code:
     cut = replace(link, state=LinkState.CUT, cut_revision=link.revision + 1, revision=link.revision + 1)
     result = LinkResult(link=link_view(cut))
     told = _told(case, link, link, cut, body.key, body.why)
-    return _putting((link,), (cut,), result, "keyriver.link.cut.v1", told, drops=key)
+    return _putting((link,), (cut,), result, "keyriver.link.severed.v1", told, drops=key)
 
 
 def _restore(case: Case, body: LinkRestoreBody, _key: Key, link: Link) -> Step | Code:
