@@ -39,7 +39,7 @@ def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
         CreateKey(A, uuid4(), 1, Purpose.WRAPS_DEKS),
         CreateMaster(uuid4(), 1, uuid4()),
         CreateMaster(uuid4(), 1, uuid4()),
-        DestroyMaster(uuid4(), 1, uuid4()),
+        DestroyMaster(uuid4(), 1, uuid4(), "t"),
     ]
     assert grouped(ops, range(len(ops))) == [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9, 10], [11]]
     assert grouped(ops, [2, 3]) == [[2], [3]]
