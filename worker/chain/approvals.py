@@ -24,6 +24,7 @@ from worker.model.control import (
 from worker.model.effects import Seen
 from worker.model.facts import Facts, RowPage
 from worker.model.ids import derived_id
+from worker.model.linking import LinkRestoreBody, LinkUnlinkBody, TenantMoveBody
 from worker.model.operations import SECOND_OFFICER, Operation
 from worker.model.outcomes import Commanded
 from worker.model.replies import ApprovalListResult, ApprovalResult, PendingResult
@@ -34,7 +35,16 @@ LIFE_MS = 24 * 3_600_000
 PAGE_BYTES = 512 * 1024
 """Of commands in one page of the list."""
 _FORMAT = b"keyriver-approval/1"
-_ALWAYS = (KeyEnableBody, KeyDestroyBody, KeyCancelDestroyBody, ClientAddBody, ClientRotateBody)
+_ALWAYS = (
+    KeyEnableBody,
+    KeyDestroyBody,
+    KeyCancelDestroyBody,
+    ClientAddBody,
+    ClientRotateBody,
+    LinkRestoreBody,
+    LinkUnlinkBody,
+    TenantMoveBody,
+)
 CarryOut = Callable[[Case, AnyBody], Step | Code]
 
 
