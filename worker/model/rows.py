@@ -9,6 +9,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.links import Link
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Dek",
     "IntakeKey",
     "Key",
+    "Link",
     "Origin",
     "Role",
     "Row",
@@ -83,6 +85,7 @@ class Version:
 
     `due_ms` is when it is to be activated (pre-active) or destroyed (destroy-scheduled), Unix milliseconds, or 0;
     `prior` the state that a cancelled destruction restores; `forced`: destroyed though something still needs it.
+    `link` names the link of an L1 that stays outside; `digest` is the SHA-256 of the inner blob of what it wraps (S13).
     """
 
     TABLE: ClassVar[Table] = Table.VERSIONS
@@ -99,6 +102,8 @@ class Version:
     due_ms: int = 0
     prior: State | None = None
     forced: bool = False
+    link: UUID | None = None
+    digest: bytes = b""
 
     @property
     def ref(self) -> RowRef:
@@ -198,7 +203,7 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link
 
 
 @dataclass(frozen=True, slots=True)
