@@ -150,11 +150,12 @@ class CreateMaster:
 
 @dataclass(frozen=True, slots=True)
 class DestroyMaster:
-    """Delete every token object labelled `material`; that none is there any more is no error."""
+    """Delete every object labelled `material` of the token `serial`; that none is there any more is no error."""
 
     key: UUID
     version: int
     material: UUID
+    serial: str
 
 
 HsmOp = (

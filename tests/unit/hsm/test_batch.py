@@ -45,7 +45,7 @@ def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
         CreateKey(A, uuid4(), 1, Purpose.WRAPS_DEKS),
         CreateMaster(uuid4(), 1, uuid4()),
         CreateMaster(uuid4(), 1, uuid4()),
-        DestroyMaster(uuid4(), 1, uuid4()),
+        DestroyMaster(uuid4(), 1, uuid4(), "t"),
         OpenKey(A, b""),
         OpenKey(B, b""),
         CreateOutside(A, uuid4(), 1, Purpose.WRAPS_KEYS, OUTSIDE),

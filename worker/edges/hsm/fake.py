@@ -143,6 +143,8 @@ class FakeHsm:
         return CreatedMaster(self._token.serial)
 
     def _destroy(self, op: DestroyMaster) -> HsmResult:
+        if op.serial != self._token.serial:
+            return HsmFault(Fault.UNSUPPORTED, "bound to another token")
         there = self._token.masters.get(op.material)
         if there is not None and there[1:] != (op.key, op.version):
             return HsmFault(Fault.INTEGRITY, "the label is another key's")
