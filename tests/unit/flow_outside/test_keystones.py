@@ -389,7 +389,7 @@ async def test_a_key_that_is_on_but_may_not_decrypt_is_forbidden_too(rig: Rig) -
     await rig.turn(PROBE_S * 2)
     described = await acme.store.describe()
     acme.store.exists = False
-    acme.store.describe = lambda: _said(described)  # type: ignore[assignment, method-assign]
+    acme.store.describe = lambda: _said(described)  # type: ignore[method-assign]
     await rig.turn(PROBE_S * 1.3)
     assert await rig.fault(acme.unwrap(wrapped)) is Fault.FORBIDDEN
 
