@@ -3,30 +3,25 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
+from tests.unit.chain.outer import ADDRESS, DIGEST, LINK, TARGET, approved, asked, on, outer_world, usable
 from tests.unit.chain.test_life_commands import events, puts
 from tests.unit.chain.test_switch_and_approvals import approve, refusal, result
-from tests.unit.chain.world import EU, LIMITS, NOW, PAYMENTS, ROOT, World, key_ref, seen_of, uid, version_ref
+from tests.unit.chain.world import EU, NOW, PAYMENTS, ROOT, World, seen_of, uid, version_ref
 from worker.chain.conclude import conclude
-from worker.chain.lifecycle import Use
 from worker.chain.links import link_paging
 from worker.chain.outside import bound_to
-from worker.chain.plan import Conclusion
 from worker.chain.resolve import Usable
-from worker.model.bodies import AnyBody, KeyCreateBody, KeyRotateBody
+from worker.model.bodies import KeyCreateBody, KeyRotateBody
 from worker.model.codes import Code
 from worker.model.control import KeyDestroyBody
 from worker.model.effects import Leaf
 from worker.model.facts import Needs
-from worker.model.hsm import CreateKey, CreateLink, CreateMaster, CreateOutside, Fault, HsmFault, Outside, Wrapping
-from worker.model.keystores import KeystoreAddress, Provider
-from worker.model.linked import LinkEnd, LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
+from worker.model.hsm import CreateKey, CreateLink, CreateOutside, Fault, HsmFault, Outside, Wrapping
+from worker.model.linked import LinkEnd, LinkListResult, LinkResult, UnlinkResult
 from worker.model.linking import (
-    KeystoreTarget,
-    LinkBody,
     LinkCreateBody,
     LinkCutBody,
     LinkDeclareBody,
@@ -34,84 +29,16 @@ from worker.model.linking import (
     LinkRestoreBody,
     LinkShowBody,
     LinkUnlinkBody,
-    TenantMoveBody,
 )
 from worker.model.operations import Operation
-from worker.model.replies import ApprovalResult, PendingResult
+from worker.model.replies import ApprovalResult
 from worker.model.rows import Approval, Key, Link, Origin, Row, RowRef, State, Table, Tenant, Version
 from worker.model.words import LinkState
-
-TARGET = KeystoreTarget(provider=Provider.XKS, endpoint="https://keys.example", key="k1", credential="acme")
-ADDRESS = KeystoreAddress(Provider.XKS, "https://keys.example", "k1", "acme")
-DIGEST = b"d" * 32
-LINK = Link(
-    uid(70),
-    "acme",
-    ROOT,
-    1,
-    Provider.XKS,
-    "https://keys.example",
-    "k1",
-    "acme",
-    LinkState.LINKED,
-    uid(1001),
-    "token-1",
-    "7",
-    sovereign=False,
-    created_ms=NOW,
-    revision=4,
-)
-OPERATIONS: dict[type[AnyBody], Operation] = {
-    LinkCreateBody: Operation.LINK_CREATE,
-    LinkShowBody: Operation.LINK_SHOW,
-    LinkListBody: Operation.LINK_LIST,
-    LinkCutBody: Operation.LINK_CUT,
-    LinkRestoreBody: Operation.LINK_RESTORE,
-    LinkUnlinkBody: Operation.LINK_UNLINK,
-    LinkDeclareBody: Operation.LINK_DECLARE,
-    TenantMoveBody: Operation.TENANT_MOVE,
-    KeyCreateBody: Operation.KEY_CREATE,
-    KeyRotateBody: Operation.KEY_ROTATE,
-    KeyDestroyBody: Operation.KEY_DESTROY,
-}
 
 
 @pytest.fixture
 def world() -> World:
-    """Acme's L1 stays outside; its L2 is wrapped twice."""
-    made = World(limits=replace(LIMITS, recoverable_ms=1000))
-    made.put(
-        LINK,
-        replace(made.key(ROOT), origin=Origin.EXTERNAL),
-        replace(made.version(ROOT), wrapping=Wrapping.EXTERNAL, link=LINK.id),
-        replace(made.version(EU), wrapped=b"outer", digest=DIGEST),
-    )
-    return made
-
-
-def asked(where: World, body: AnyBody, id_: str = "r1") -> Conclusion:
-    return where.run(where.request(OPERATIONS[type(body)], body, "ann", id_))
-
-
-def approved(where: World, body: AnyBody) -> Conclusion:
-    """By both officers."""
-    waiting = asked(where, body)
-    assert isinstance(result(waiting), PendingResult)
-    (row,) = puts(waiting)
-    assert isinstance(row, Approval)
-    where.put(row)
-    return approve(where, row)
-
-
-def usable(where: World, key: object = PAYMENTS) -> Usable | Code:
-    assert key in (ROOT, EU, PAYMENTS)
-    row = where.rows[RowRef(Table.KEYS, str(key))]
-    assert isinstance(row, Key)
-    return where.chains().usable(row, 1, Use.UNWRAP)
-
-
-def on(body: type[LinkBody], **more: object) -> Any:  # noqa: ANN401 - one of many bodies
-    return body.model_validate({"tenant": "acme", "key": "acme"} | more)
+    return outer_world()
 
 
 def test_the_way_up_leads_through_the_customers_keystore_and_rests_on_the_link(world: World) -> None:
@@ -340,90 +267,3 @@ def test_links_are_listed(world: World) -> None:
     assert isinstance(told, LinkListResult)
     assert ([one.id for one in told.links], told.more) == ([LINK.id], True)
     assert result(asked(world, LinkListBody())) == LinkListResult(links=[], more=False)
-
-
-# Moving.
-
-
-def moved(where: World, body: TenantMoveBody) -> Conclusion:
-    done = approved(where, body)
-    for row in puts(done):
-        where.put(row)
-    return done
-
-
-def test_a_tenant_moves_out_of_our_token_and_is_sovereign_only_when_nothing_is_left(world: World) -> None:
-    plain = World(limits=world.limits)
-    body = TenantMoveBody(tenant="acme", key="acme", keystore=TARGET, why="the law")
-    plain.needs = {(ROOT, 1): Needs(children=1)}
-    done = moved(plain, body)
-    (op,) = done.plan.ops
-    assert isinstance(op, CreateLink)
-    assert events(done) == ["tenant.moved", "key.deactivated", "approval.approved", "hint"]
-    told = getattr(result(done), "result", None)
-    assert isinstance(told, MoveResult)
-    assert [(one.version, one.state, one.children) for one in told.versions] == [
-        (1, State.DEACTIVATED, 1),
-        (2, State.ACTIVE, 0),
-    ]
-    key, second = plain.key(ROOT), plain.version(ROOT, 2)
-    assert (key.origin, key.active_version, key.latest_version) == (Origin.EXTERNAL, 2, 2)
-    assert (second.wrapping, plain.version(ROOT).state) == (Wrapping.EXTERNAL, State.DEACTIVATED)
-    # Not sovereign: the old L1 is there still, and an L2 under it
-    shown = result(asked(plain, on(LinkShowBody)))
-    assert isinstance(shown, LinkReport)
-    assert (shown.could_be_sovereign, shown.link.sovereign, shown.link.version) == (False, False, 2)
-    assert refusal(asked(plain, on(LinkDeclareBody))) is Code.STILL_NEEDED
-    plain.set_state(ROOT, State.DESTROYED)
-    assert refusal(asked(plain, on(LinkDeclareBody))) is Code.STILL_NEEDED
-    plain.needs = {}
-    declared = asked(plain, on(LinkDeclareBody, why="done"))
-    (link,) = puts(declared)
-    assert isinstance(link, Link)
-    assert link.sovereign
-    assert events(declared) == ["link.sovereign"]
-    assert seen_of(plain, key_ref(ROOT), version_ref(ROOT, 1)) <= set(declared.settlement.seen)
-    plain.put(link)
-    assert refusal(asked(plain, on(LinkDeclareBody))) is Code.CONFLICT
-    plain.put(replace(link, sovereign=False))
-    del plain.rows[version_ref(ROOT, 1)]
-    assert refusal(asked(plain, on(LinkDeclareBody))) is Code.STILL_NEEDED, "a row that is not shown is not gone"
-
-
-def test_a_tenant_moves_to_another_keystore_and_back_into_our_token(world: World) -> None:
-    other = TARGET.model_copy(update={"provider": Provider.PKCS11, "endpoint": "kryoptic/acme"})
-    moved(world, TenantMoveBody(tenant="acme", key="acme", keystore=other))
-    links = [row for row in world.rows.values() if isinstance(row, Link)]
-    assert {(one.version, one.endpoint, one.state) for one in links} == {
-        (1, "https://keys.example", LinkState.LINKED),
-        (2, "kryoptic/acme", LinkState.LINKED),
-    }
-    assert isinstance(usable(world), Usable), "what stands under the old link still opens"
-    back = moved(world, TenantMoveBody(tenant="acme", key="acme"))
-    assert isinstance(back.plan.ops[0], CreateMaster)
-    key = world.key(ROOT)
-    assert (key.origin, key.active_version, world.version(ROOT, 3).wrapping) == (Origin.GENERATED, 3, Wrapping.TOKEN)
-    assert refusal(asked(world, TenantMoveBody(tenant="acme", key="acme"))) is Code.CONFLICT, "that is a rotation"
-
-
-def test_a_compromised_l1_moves_and_keeps_its_state(world: World) -> None:
-    world.set_state(ROOT, State.COMPROMISED)
-    done = moved(world, TenantMoveBody(tenant="acme", key="acme"))
-    assert world.version(ROOT).state is State.COMPROMISED
-    assert version_ref(ROOT) not in done.settlement.changes
-
-
-@pytest.mark.parametrize(
-    ("edit", "key", "code"),
-    [
-        (None, "acme/none", Code.NOT_FOUND),
-        (None, "acme/eu", Code.WRONG_LAYER),
-        (lambda where: where.put(replace(where.key(ROOT), enabled=False)), "acme", Code.KEY_DISABLED),
-        (lambda where: where.put(replace(where.tenant(), enabled=False)), "acme", Code.KEY_DISABLED),
-        (lambda where: where.tamper(version_ref(ROOT)), "acme", Code.INTEGRITY),
-    ],
-)
-def test_a_move_is_refused(world: World, edit: object, key: str, code: Code) -> None:
-    if callable(edit):
-        edit(world)
-    assert refusal(asked(world, TenantMoveBody(tenant="acme", key=key))) is code
