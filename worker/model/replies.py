@@ -6,19 +6,14 @@ Who reads an answer ignores what it doesn't know, so that workers may be newer t
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import Field, create_model
 
 from worker.model.codes import MEANINGS, Code
-from worker.model.fields import Base64, Reason
+from worker.model.fields import Answer, Base64, Reason
 from worker.model.hsm import Purpose
+from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
 from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
-
-
-class Answer(BaseModel):
-    """What all parts of answers share: frozen, and open to fields that come later."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class ApprovalView(Answer):
@@ -87,6 +82,8 @@ class VersionView(Answer):
     state: State
     created_ms: int
     due_ms: int | None = None
+    parent_version: int | None = None
+    link: UUID | None = None
 
 
 class KeyView(Answer):
@@ -103,7 +100,7 @@ class KeyView(Answer):
     enabled: bool
     disabled_revision: int | None = None
     active_version: int
-    versions: list[VersionView] = []
+    versions: list[VersionView] = Field(default=[])
 
 
 class TenantResult(Answer):
@@ -257,7 +254,9 @@ class ApprovalResult(Answer):
     """The approval after the command; once it is approved, with what the approved command answers."""
 
     approval: ApprovalView
-    result: DisableResult | DestroyResult | KeyResult | ClientResult | None = None
+    result: DisableResult | DestroyResult | KeyResult | ClientResult | UnlinkResult | MoveResult | LinkResult | None = (
+        None
+    )
 
 
 CommandResult = (
@@ -271,6 +270,11 @@ CommandResult = (
     | PendingResult
     | ApprovalResult
     | ApprovalListResult
+    | LinkReport
+    | LinkListResult
+    | UnlinkResult
+    | MoveResult
+    | LinkResult
 )
 Result = ErrorResult | WrapResult | UnwrapResult | RewrapResult | CommandResult
 
@@ -308,6 +312,14 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.KEY_ENABLE: KeyResult,
     Operation.KEY_DESTROY: DestroyResult,
     Operation.KEY_CANCEL_DESTROY: KeyResult,
+    Operation.LINK_CREATE: LinkResult,
+    Operation.LINK_SHOW: LinkReport,
+    Operation.LINK_LIST: LinkListResult,
+    Operation.LINK_CUT: LinkResult,
+    Operation.LINK_RESTORE: LinkResult,
+    Operation.LINK_UNLINK: UnlinkResult,
+    Operation.LINK_DECLARE: LinkResult,
+    Operation.TENANT_MOVE: MoveResult,
     Operation.APPROVAL_APPROVE: ApprovalResult,
     Operation.APPROVAL_REJECT: ApprovalResult,
     Operation.APPROVAL_LIST: ApprovalListResult,
