@@ -49,7 +49,7 @@ class Plan:
     fleet: str
     tenant: str
     bulk: Bulk = field(default_factory=Bulk)
-    mark_s: float = 2.0
+    mark_s: float = 1.0
     most_in_a_row: int = 1000
 
 
