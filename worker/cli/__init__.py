@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from worker.cli import approval, audit, client, doctor, init, lifecycle, local, rewrap, run, tenant, topics
+from worker.cli import approval, audit, client, doctor, init, lifecycle, link, local, moving, rewrap, run, topics
 from worker.cli.errors import Usage, plain
 from worker.cli.output import complain, say
 from worker.client import Pending
@@ -45,8 +45,9 @@ for _place, _noun in enumerate(
         doctor.doctor,
         topics.topics,
         run.run,
-        tenant.tenant,
+        moving.tenant,
         lifecycle.key,
+        link.link,
         client.client,
         approval.approval,
         audit.audit,
