@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
 
+from worker.model.campaigns import CampaignKind, CampaignState
 from worker.model.hsm import Purpose, Wrapping
 
 FLEET_TENANT = "fleet"
@@ -82,6 +83,7 @@ class Table(StrEnum):
     CLIENTS = "clients"
     INTAKE_KEYS = "intake_keys"
     APPROVALS = "approvals"
+    CAMPAIGNS = "campaigns"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -142,6 +144,7 @@ class Version:
 
     `due_ms` is when it is to be activated (pre-active) or destroyed (destroy-scheduled), Unix milliseconds, or 0;
     `prior` the state that a cancelled destruction restores; `forced`: destroyed though something still needs it.
+    `retired_ms`: when a campaign saw, under this row's lock, that nothing stored is left under it, or 0.
     """
 
     TABLE: ClassVar[Table] = Table.VERSIONS
@@ -158,6 +161,7 @@ class Version:
     due_ms: int = 0
     prior: State | None = None
     forced: bool = False
+    retired_ms: int = 0
 
     @property
     def ref(self) -> RowRef:
@@ -257,7 +261,46 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """Everything under (key, from_version) goes to to_version; the id follows from these three, so there is one.
+
+    `items` is what there was to move at the start. `items_s` (0: no limit) and `hsm_share` (percent of each process's
+    time on the token) are the throttle. A `round` goes through the ids after `after` up to `upto`. `parent` is the deep
+    campaign that made this one; `compromised` whether others had the old version. `certificate` is JSON, signed.
+    """
+
+    TABLE: ClassVar[Table] = Table.CAMPAIGNS
+    id: UUID
+    tenant: str
+    key: UUID
+    from_version: int
+    to_version: int
+    kind: CampaignKind
+    state: CampaignState
+    parent: UUID | None
+    compromised: bool
+    items: int
+    items_s: int
+    hsm_share: int
+    round: int
+    after: UUID
+    upto: UUID
+    asked_by: str
+    why: str
+    created_ms: int
+    started_ms: int
+    ended_ms: int
+    certificate: bytes
+    revision: int
+
+    @property
+    def ref(self) -> RowRef:
+        """The row's name."""
+        return RowRef(Table.CAMPAIGNS, str(self.id))
+
+
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Campaign
 
 
 @dataclass(frozen=True, slots=True)
