@@ -5,11 +5,12 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from schemas import headers
+from schemas import campaigns, headers
 from schemas.samples import Sample, samples
 from worker.chain.conclude import HINT
 from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
+from worker.model.campaign_replies import CampaignTold
 from worker.model.codes import MEANINGS, Family
 from worker.model.operations import Operation
 from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
@@ -47,6 +48,8 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.client.added.v1": ClientResult,
     "keyriver.client.rotated.v1": ClientResult,
     "keyriver.client.revoked.v1": ClientResult,
+    "keyriver.key.retired.v1": Transition,
+    **dict.fromkeys(campaigns.STATED, CampaignTold),
 }
 ANNOUNCEMENTS: dict[str, type[BaseModel]] = {
     "keyriver.certificate.v1": CertificateBody,

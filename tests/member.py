@@ -18,9 +18,10 @@ from threading import Thread
 
 import uvloop
 
-from worker.app import Parts, Worker, found, run_worker
+from worker.app import Worker, found, run_worker
 from worker.flow.clock import boottime
 from worker.model.topics import Lane
+from worker.parts import Parts
 from worker.seal.identity import dump_identity
 from worker.settings import Settings
 from worker.watch.health import Health

@@ -6,34 +6,33 @@ One process has one token, one pool of connections and its lanes.
 import asyncio
 import gc
 import os
-import resource
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 
-from worker.edges.bus.access import KafkaAccess, Mechanism, Protocol
 from worker.edges.bus.admin import KafkaAdmin
 from worker.edges.bus.progress import KafkaProgress
-from worker.edges.bus.sink import KafkaSink
 from worker.edges.bus.source import KafkaSource, Timing
 from worker.edges.bus.tail import Tail
-from worker.edges.hsm import HsmConfig, Pin, Token, open_token
+from worker.edges.hsm import open_token
 from worker.edges.store.attempts import PostgresAttempts
+from worker.edges.store.campaigns import PostgresSlices
 from worker.edges.store.chores import fold, private_halves, prune
 from worker.edges.store.dues import PostgresDues
-from worker.edges.store.fleet import Fleet, found_fleet, read_fleet, record_backup
+from worker.edges.store.fleet import Fleet, found_fleet, record_backup
 from worker.edges.store.leases import PostgresLeases
 from worker.edges.store.log import PostgresAuditLog
-from worker.edges.store.migrate import check_schema, migrate
+from worker.edges.store.migrate import migrate
 from worker.edges.store.outbox import PostgresOutbox
-from worker.edges.store.pool import Pool, PostgresSettings, connected
+from worker.edges.store.pool import connected
 from worker.edges.store.store import PostgresStore
 from worker.flow.alone import Quiet
 from worker.flow.answering import Answering
 from worker.flow.bodies import BodyLimits
+from worker.flow.campaign_verify import Verifying
+from worker.flow.campaigns import Campaigning
 from worker.flow.deadletters import DeadLetters
 from worker.flow.due import DueWork
 from worker.flow.enrolling import Enrolling
@@ -50,14 +49,24 @@ from worker.flow.registry import Clients
 from worker.flow.relay import Relay
 from worker.flow.river import River
 from worker.flow.sequencer import TURN_S, Sequencer
-from worker.flow.trust import Trust
+from worker.flow.standing import Standings
 from worker.flow.unsealing import Unsealing
 from worker.flow.upkeep import Duty, keep_up
 from worker.flow.uses import Uses
 from worker.flow.voice import RunVoice
-from worker.model.topics import Lane, Topics, limits, specs
+from worker.model.topics import Lane, Topics, specs
+from worker.parts import (
+    Parts,
+    WrongTopics,
+    check_fleet,
+    harden,
+    hsm_config,
+    kafka_access,
+    open_parts,
+    postgres_settings,
+)
 from worker.seal.identity import Identity
-from worker.settings import Reach, Settings
+from worker.settings import Settings
 from worker.watch.metrics import Metrics
 
 SWITCH_INTERVAL_S = 5e-5
@@ -66,99 +75,6 @@ SWITCH_INTERVAL_S = 5e-5
 
 GC_THRESHOLDS = (50_000, 20, 50)
 """A batch makes some ten thousand short-lived objects without cycles; looking for cycles every 700 is a waste."""
-
-
-class WrongFleet(Exception):
-    """The database, the token and the settings do not belong together."""
-
-
-class WrongTopics(Exception):
-    """Topics are missing or not set as they have to be; `keyriver topics` shows and creates them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The edges of one process, open."""
-
-    settings: Settings
-    topics: Topics
-    access: KafkaAccess
-    token: Token
-    pool: Pool
-    store: PostgresStore
-    sink: KafkaSink
-    trust: Trust
-    metrics: Metrics
-
-
-def kafka_access(settings: Reach) -> KafkaAccess:
-    """The cluster as the settings describe it."""
-    return KafkaAccess(
-        bootstrap=settings.kafka_bootstrap,
-        protocol=Protocol(settings.kafka_protocol),
-        mechanism=Mechanism(settings.kafka_mechanism),
-        username=settings.kafka_username,
-        password=settings.kafka_password(),
-        ca_file=settings.kafka_ca_file,
-        cert_file=settings.kafka_cert_file,
-        key_file=settings.kafka_key_file,
-    )
-
-
-def postgres_settings(settings: Settings) -> PostgresSettings:
-    """The database as the settings describe it."""
-    return PostgresSettings(settings.postgres_dsn(), pool_size=settings.postgres_pool)
-
-
-def hsm_config(settings: Settings) -> HsmConfig:
-    """The token as the settings describe it."""
-    for name, value in settings.hsm_env.items():
-        os.environ.setdefault(name, value)
-    return HsmConfig(
-        module=settings.hsm_module,
-        fleet=settings.fleet,
-        pin=Pin(settings.hsm_pin()),
-        label=settings.hsm_label,
-        serial=settings.hsm_serial,
-        sessions=settings.hsm_sessions,
-        handles=settings.hsm_handles,
-    )
-
-
-def harden(settings: Settings) -> None:
-    """No core dumps; in production nobody of the same user may read our memory either (S17)."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux" and not settings.is_development:
-        import ctypes  # noqa: PLC0415 - only Linux has prctl
-
-        pr_set_dumpable = 4
-        ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
-
-
-@asynccontextmanager
-async def open_parts(settings: Settings, metrics: Metrics) -> AsyncIterator[Parts]:
-    """Open every edge and check that they belong together; close them in reverse."""
-    topics = Topics(settings.topic_prefix)
-    access = kafka_access(settings)
-    async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(connected(postgres_settings(settings)))
-        await check_schema(pool)
-        token = await open_token(hsm_config(settings), metrics)
-        stack.push_async_callback(token.close)
-        await _check_fleet(settings, pool, token)
-        sink = await stack.enter_async_context(KafkaSink(access, limits(topics).get))
-        trust = Trust(token.fleet_keys)
-        yield Parts(settings, topics, access, token, pool, PostgresStore(pool), sink, trust, metrics)
-
-
-async def _check_fleet(settings: Settings, pool: Pool, token: Token) -> None:
-    fleet = await read_fleet(pool)
-    if fleet is None:
-        raise WrongFleet("the database belongs to no fleet yet: run `keyriver init`")
-    if fleet.id != settings.fleet:
-        raise WrongFleet(f"fleet: the database belongs to {fleet.id}, the setting says {settings.fleet}")
-    if fleet.signing_key != token.fleet_keys.signing_key:
-        raise WrongFleet("hsm: this token's signing key is not the fleet's")
 
 
 class Worker:
@@ -281,7 +197,7 @@ class Worker:
         relay = Relay(parts.settings.fleet, topics.events, topics.hints, outbox, parts.sink, self._voice)
         token, dues, ms = parts.token, PostgresDues(parts.pool), parts.settings.limits.recoverable_ms
         due = DueWork(self._name, token.serial, ms, dues, parts.store, parts.trust, token.fleet_keys, token.hsm)
-        return [
+        duties = [
             Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
             Duty("outbox", relay.turn, 0.2),
@@ -290,6 +206,16 @@ class Worker:
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
             Duty("fold", partial(fold, parts.pool), 30.0),
         ]
+        if Lane.BULK in self.sources:
+            duties.append(Duty("campaigns", self._campaigning(dues).turn, 0.2))
+        return duties
+
+    def _campaigning(self, dues: PostgresDues) -> Campaigning:
+        parts, slices = self._parts, PostgresSlices(self._parts.pool)
+        fleet, keys = parts.settings.fleet, parts.token.fleet_keys
+        standings = Standings(parts.store, parts.trust, keys)
+        verifying = Verifying(fleet, self._name, slices, standings, keys, dues)
+        return Campaigning(self._name, slices, standings, parts.token.hsm, self._uses, verifying, self._failpoints)
 
     def _sequencer(self) -> Sequencer:
         parts = self._parts
@@ -332,7 +258,7 @@ async def found(
         try:
             row = Fleet(settings.fleet, token.fleet_keys.signing_key, token.serial, now_ms())
             await found_fleet(pool, row)
-            await _check_fleet(settings, pool, token)
+            await check_fleet(settings, pool, token)
             async with KafkaAdmin(access) as admin:
                 await admin.create(specs(topics, settings.kafka_partitions), settings.kafka_replicas)
             enrolling = Enrolling(settings.fleet, topics.replies, PostgresStore(pool), token.fleet_keys, keep)

@@ -50,6 +50,10 @@ def test_the_demo_reads_back_what_it_encrypted_and_leaves_nothing(tmp_path: Path
     assert demo.returncode == 0, said
     for sentence in ("kill -9", "went on from there", "place: UNWRAP_FAILED", "none doubled", "Byte for byte the same"):
         assert sentence in said
+    for sentence in ("400 reads, none refused", "Read a record: KEY_DISABLED", "Read the record again: C-000001"):
+        assert sentence in said
+    for sentence in ("The signed log has it.", "the path does not lead from the record to the checkpoint"):
+        assert sentence in said
     assert "Traceback" not in said
     assert not left_over(tmp_path)
     assert not (tmp_path / FOLDER).exists()

@@ -13,7 +13,6 @@ from uuid import UUID
 
 from cyclopts import App, Parameter
 
-from worker.app import kafka_access
 from worker.cli import accepted, ocsf
 from worker.cli.config import load
 from worker.cli.errors import Refused, Usage
@@ -25,6 +24,7 @@ from worker.edges.store.pool import PostgresSettings, connected
 from worker.flow.auditing import Hearing, NoProof, Proof, Report, Verdict, prove, verify
 from worker.model.audit import Checkpoint
 from worker.model.topics import Topics
+from worker.parts import kafka_access
 from worker.seal import checkpoints
 from worker.seal.errors import SealError
 from worker.settings import Books

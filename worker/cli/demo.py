@@ -1,27 +1,28 @@
-"""`keyriver demo`: a file of customer records through the river and back, with a worker killed on the way."""
+"""`keyriver demo`: a file of customer records through the river and back, with a worker killed on the way.
+
+Then the customer is in control: rotation in use, the red button, and a proof of what was done.
+"""
 
 import asyncio
-import shlex
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from hashlib import sha256
-from io import StringIO
 from pathlib import Path
 from time import monotonic
 
-from worker.app import postgres_settings
-from worker.cli import app, identities
+from worker.cli import identities
 from worker.cli.demo_blow import Blow
+from worker.cli.demo_control import Control
 from worker.cli.demo_figures import Clock, Figures, table
 from worker.cli.demo_fleet import PROCESSES, Fleet, alone
+from worker.cli.demo_orders import order, quietly
 from worker.cli.demo_records import AT_ONCE, INSTANCES, decrypted, encrypted, instances, refusal
 from worker.cli.demo_story import Story
 from worker.cli.errors import Refused
-from worker.client import Pending
 from worker.edges.store.pool import connected
 from worker.local import default_folder
 from worker.local.demo import CUSTOMERS, Row, cut, joined, read, written
+from worker.parts import postgres_settings
 from worker.settings import Settings
 
 KEY, CLIENT = "acme/eu/customers", "crm"
@@ -41,11 +42,13 @@ def demo() -> int:
     """Encrypt a file of customer records with a key for each record, kill a worker meanwhile, read the file back.
 
     It brings a Kafka, a Postgres and a SoftHSM2 token of its own and removes them at its end; another stack is not
-    touched. Exit code 0 only if what comes back is byte for byte what went in.
+    touched. Exit code 0 only if what comes back is byte for byte what went in, the red button stops it and the proof
+    holds.
     """
     story, begun = Story(), monotonic()
     story.say(
-        "Customer records, each encrypted with a key of its own; and a worker is killed.\nCtrl-C ends it at any time."
+        "Customer records, each encrypted with a key of its own; and a worker is killed.\n"
+        "Then the key is rotated, cut off and brought back, and what was done is proved.\nCtrl-C ends it at any time."
     )
     try:
         with alone(default_folder() / FOLDER) as fleet:
@@ -92,36 +95,17 @@ async def _play(fleet: Fleet, story: Story) -> bool:
     back, again = await _read_back(fleet, story, file)
     story.table(("", there.name, again.name), table((there, again)))
     story.say("Counted by the workers; what the killed one had not finished counts twice.")
-    return await _judge(story, plain, back, len(rows))
+    whole = await _judge(story, plain, back, len(rows))
+    sealed = list(read(await asyncio.to_thread(file.read_bytes)))
+    return await Control(story, fleet.stack.kafka.bootstrap, _identity(), KEY).play(rows, sealed) and whole
 
 
 async def _make_chain(story: Story) -> None:
     story.step("A customer's chain of keys: an officer signs commands, workers carry them out")
     for line in CHAIN:
-        story.typed(f"keyriver {line}")
-        await _approved(line, story)
-    story.typed("keyriver key tree acme")
-    story.tell(await _command("key tree acme"))
+        await quietly(story, line)
+    await order(story, "key tree acme")
     story.tell("L1 never leaves the token. L2 and L3 stand in Postgres, wrapped by the key above.")
-
-
-async def _approved(line: str, story: Story) -> None:
-    """The command; where one officer is not enough, the other one approves it."""
-    try:
-        await _command(line)
-    except Pending as waiting:
-        story.tell("pending: another officer has to approve it", "dim")
-        second = f"approval approve {waiting.approval.id} --as {identities.path_of(Settings().identities, 'bob')}"
-        story.typed(f"keyriver {second}")
-        await _command(second)
-
-
-async def _command(line: str) -> str:
-    """What the command prints as its result."""
-    printed = StringIO()
-    with redirect_stdout(printed), redirect_stderr(StringIO()):
-        await app.run_async(shlex.split(line), exit_on_error=False, result_action="return_value")
-    return printed.getvalue()
 
 
 async def _encrypt(fleet: Fleet, story: Story, rows: list[Row], file: Path) -> Figures:

@@ -10,7 +10,6 @@ from contextlib import suppress
 from cyclopts import App
 from rich.console import Console
 
-from worker.app import hsm_config, kafka_access, postgres_settings
 from worker.cli import findings
 from worker.cli.config import BadSettings, load
 from worker.cli.findings import Finding, Grade
@@ -26,6 +25,7 @@ from worker.edges.store.store import PostgresStore
 from worker.flow.fresh import now_ms
 from worker.model.facts import Question
 from worker.model.topics import Topics, specs
+from worker.parts import hsm_config, kafka_access, postgres_settings
 from worker.ports import BusUnavailable, StoreUnavailable, TokenUnavailable
 from worker.settings import Settings
 

@@ -1,10 +1,10 @@
 """What ends a command: the table of errors that are a user's or an operator's to mend, and how each is told."""
 
-from worker.app import WrongFleet, WrongTopics
 from worker.client import BadIdentityFile, BusDown, ClientError, NoAnswer
 from worker.edges.hsm import FleetKeyMissing, PinRefused, TokenLacks
 from worker.edges.store.pool import SchemaMismatch, StoreRefused
 from worker.local import PartFailed, PartMissing
+from worker.parts import WrongFleet, WrongTopics
 from worker.ports import BusUnavailable, StoreUnavailable, TokenUnavailable
 
 

@@ -5,7 +5,6 @@ from typing import Annotated, Self, TypeVar
 
 from cyclopts import Parameter
 
-from worker.app import kafka_access
 from worker.cli.config import load
 from worker.cli.identities import officer
 from worker.cli.output import working
@@ -13,6 +12,7 @@ from worker.client import KafkaTransport, KeyriverClient, Options
 from worker.model.bodies import CommandBody
 from worker.model.operations import Operation
 from worker.model.replies import CommandResult
+from worker.parts import kafka_access
 from worker.seal.identity import Identity
 from worker.settings import Reach
 

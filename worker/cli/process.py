@@ -9,11 +9,12 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from worker.app import Parts, Worker, run_worker
+from worker.app import Worker, run_worker
 from worker.cli.errors import Refused
 from worker.edges.store.log import PostgresAuditLog
 from worker.flow.clock import boottime
 from worker.model.topics import Lane
+from worker.parts import Parts
 from worker.ports import StoreUnavailable
 from worker.settings import Settings
 from worker.watch import Check, Health, Pulse, serve_http

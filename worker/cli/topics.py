@@ -2,13 +2,13 @@
 
 from cyclopts import App
 
-from worker.app import kafka_access
 from worker.cli.config import load
 from worker.cli.officer import Json
 from worker.cli.output import say, show, show_json, show_table, working
 from worker.edges.bus.admin import Difference, KafkaAdmin
 from worker.edges.bus.render import Principals, acl_commands, topic_commands
 from worker.model.topics import Topics, TopicSpec, specs
+from worker.parts import kafka_access
 from worker.settings import Settings
 
 topics = App(name="topics", help_format="markdown")

@@ -8,6 +8,13 @@ from typing import Generic, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from worker.model.campaign_replies import (
+    CampaignExposedResult,
+    CampaignFailuresResult,
+    CampaignListResult,
+    CampaignPlanResult,
+    CampaignResult,
+)
 from worker.model.fields import Body
 from worker.model.operations import DATA_OPERATIONS, Operation
 from worker.model.replies import (
@@ -79,6 +86,11 @@ Answer = (
     | _Answer[DestroyResult]
     | _Answer[ApprovalResult]
     | _Answer[ApprovalListResult]
+    | _Answer[CampaignPlanResult]
+    | _Answer[CampaignResult]
+    | _Answer[CampaignListResult]
+    | _Answer[CampaignFailuresResult]
+    | _Answer[CampaignExposedResult]
 )
 
 _ANSWERS: dict[Operation, type[Answer]] = {
@@ -106,6 +118,17 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_ROTATE: _Answer[ClientResult],
     Operation.CLIENT_REVOKE: _Answer[ClientResult],
     Operation.CLIENT_LIST: _Answer[ClientListResult],
+    Operation.CAMPAIGN_PLAN: _Answer[CampaignPlanResult],
+    Operation.CAMPAIGN_START: _Answer[CampaignResult],
+    Operation.CAMPAIGN_SHOW: _Answer[CampaignResult],
+    Operation.CAMPAIGN_LIST: _Answer[CampaignListResult],
+    Operation.CAMPAIGN_PAUSE: _Answer[CampaignResult],
+    Operation.CAMPAIGN_RESUME: _Answer[CampaignResult],
+    Operation.CAMPAIGN_CANCEL: _Answer[CampaignResult],
+    Operation.CAMPAIGN_THROTTLE: _Answer[CampaignResult],
+    Operation.CAMPAIGN_REPLAY: _Answer[CampaignResult],
+    Operation.CAMPAIGN_FAILURES: _Answer[CampaignFailuresResult],
+    Operation.CAMPAIGN_EXPOSED: _Answer[CampaignExposedResult],
 }
 
 

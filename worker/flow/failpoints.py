@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 VARIABLE = "KEYRIVER_FAILPOINTS"
 NAMES = ("caught", "opened", "known", "decided", "executed", "settled", "answered", "published", "committed")
+OF_CAMPAIGNS = ("leased", "rewrapped", "sliced")
+"""Between the steps of a slice."""
+_ALL = (*NAMES, *OF_CAMPAIGNS)
 
 
 class FailpointError(Exception):
@@ -33,9 +36,9 @@ def parse(text: str) -> dict[str, Failpoint]:
     for part in filter(None, text.split(",")):
         name, _, rest = part.partition("=")
         action, _, hit = rest.partition("@")
-        if name not in NAMES or action not in {"kill", "freeze", "error"} or not (hit or "1").isdigit():
+        if name not in _ALL or action not in {"kill", "freeze", "error"} or not (hit or "1").isdigit():
             raise ValueError(
-                f"{VARIABLE}: {part!r} is not name=kill|freeze|error[@hit] with a name of {', '.join(NAMES)}"
+                f"{VARIABLE}: {part!r} is not name=kill|freeze|error[@hit] with a name of {', '.join(_ALL)}"
             )
         points[name] = Failpoint(action, int(hit or "1"))
     return points

@@ -9,7 +9,7 @@ from worker.model.rows import Campaign, Dek
 
 
 class Slices(Protocol):
-    """Who does which part of a campaign, by the database's clock, and what stands in it. All are hints: `settle` guards."""
+    """Who does which part of a campaign, by the database's clock, and what stands in it. All hints: `settle` guards."""
 
     async def at_work(self) -> list[UUID]:
         """Campaigns that are running or verifying, as unverified rows say."""

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 from uuid import UUID
+
+from worker.model.words import RowRef, Table
 
 LAST_ID = UUID(int=(1 << 128) - 1)
 """Greater than any other id."""
@@ -28,6 +31,45 @@ class CampaignState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """Everything under (key, from_version) goes to to_version; the id follows from these three, so there is one.
+
+    `items` is what there was to move at the start. `items_s` (0: no limit) and `hsm_share` (percent of each process's
+    time on the token) are the throttle. A `round` goes through the ids after `after` up to `upto`. `parent` is the deep
+    campaign that made this one; `compromised` whether others had the old version. `certificate` is JSON, signed.
+    """
+
+    TABLE: ClassVar[Table] = Table.CAMPAIGNS
+    id: UUID
+    tenant: str
+    key: UUID
+    from_version: int
+    to_version: int
+    kind: CampaignKind
+    state: CampaignState
+    parent: UUID | None
+    compromised: bool
+    items: int
+    items_s: int
+    hsm_share: int
+    round: int
+    after: UUID
+    upto: UUID
+    asked_by: str
+    why: str
+    created_ms: int
+    started_ms: int
+    ended_ms: int
+    certificate: bytes
+    revision: int
+
+    @property
+    def ref(self) -> RowRef:
+        """The row's name."""
+        return RowRef(Table.CAMPAIGNS, str(self.id))
 
 
 class Leased(StrEnum):
@@ -94,7 +136,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """What a scan found under the old version: how many, how many of them are listed as failed, and where the others are."""
+    """What a scan found under the old version: how many, how many listed as failed, and where the others are."""
 
     rows: int = 0
     failed: int = 0

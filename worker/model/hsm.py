@@ -85,6 +85,22 @@ class CreateKey:
 
 
 @dataclass(frozen=True, slots=True)
+class RewrapKey:
+    """Take a wrapped key from under its parent `source` and wrap it under `target`, both inside the token (S6).
+
+    Then unwrap what was made, wrap it under the old parent and compare: AES-KW and AES-KWP give the same bytes again.
+    """
+
+    source: Kek
+    key: UUID
+    version: int
+    purpose: Purpose
+    wrapping: Wrapping
+    wrapped: bytes
+    target: Kek
+
+
+@dataclass(frozen=True, slots=True)
 class CreateMaster:
     """Make an L1 as a token object labelled `material`; if one with that label is there already, that one is it."""
 
@@ -102,7 +118,7 @@ class DestroyMaster:
     material: UUID
 
 
-HsmOp = WrapDek | UnwrapDek | RewrapDek | CreateKey | CreateMaster | DestroyMaster
+HsmOp = WrapDek | UnwrapDek | RewrapDek | CreateKey | RewrapKey | CreateMaster | DestroyMaster
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +140,7 @@ class UnwrappedDek:
 
 @dataclass(frozen=True, slots=True)
 class CreatedKey:
-    """Of `CreateKey`: the wrapped bytes and the mechanism that made them."""
+    """Of `CreateKey` and `RewrapKey`: the wrapped bytes and the mechanism that made them."""
 
     wrapped: bytes
     wrapping: Wrapping

@@ -6,19 +6,21 @@ Who reads an answer ignores what it doesn't know, so that workers may be newer t
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import Field, create_model
 
+from worker.model.campaign_replies import (
+    CampaignCommandResult,
+    CampaignExposedResult,
+    CampaignFailuresResult,
+    CampaignListResult,
+    CampaignPlanResult,
+    CampaignResult,
+)
 from worker.model.codes import MEANINGS, Code
-from worker.model.fields import Base64, Reason
+from worker.model.fields import Answer, Base64, Reason
 from worker.model.hsm import Purpose
 from worker.model.operations import Operation
 from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
-
-
-class Answer(BaseModel):
-    """What all parts of answers share: frozen, and open to fields that come later."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class ApprovalView(Answer):
@@ -103,7 +105,7 @@ class KeyView(Answer):
     enabled: bool
     disabled_revision: int | None = None
     active_version: int
-    versions: list[VersionView] = []
+    versions: list[VersionView] = Field(default=[])
 
 
 class TenantResult(Answer):
@@ -271,6 +273,7 @@ CommandResult = (
     | PendingResult
     | ApprovalResult
     | ApprovalListResult
+    | CampaignCommandResult
 )
 Result = ErrorResult | WrapResult | UnwrapResult | RewrapResult | CommandResult
 
@@ -315,6 +318,17 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_ROTATE: ClientResult,
     Operation.CLIENT_REVOKE: ClientResult,
     Operation.CLIENT_LIST: ClientListResult,
+    Operation.CAMPAIGN_PLAN: CampaignPlanResult,
+    Operation.CAMPAIGN_START: CampaignResult,
+    Operation.CAMPAIGN_SHOW: CampaignResult,
+    Operation.CAMPAIGN_LIST: CampaignListResult,
+    Operation.CAMPAIGN_PAUSE: CampaignResult,
+    Operation.CAMPAIGN_RESUME: CampaignResult,
+    Operation.CAMPAIGN_CANCEL: CampaignResult,
+    Operation.CAMPAIGN_THROTTLE: CampaignResult,
+    Operation.CAMPAIGN_REPLAY: CampaignResult,
+    Operation.CAMPAIGN_FAILURES: CampaignFailuresResult,
+    Operation.CAMPAIGN_EXPOSED: CampaignExposedResult,
 }
 """What an item of each operation's answer is, if it is no `ErrorResult`."""
 

@@ -33,6 +33,7 @@ from worker.model.hsm import (
     Kek,
     Purpose,
     RewrapDek,
+    RewrapKey,
     UnwrapDek,
     UnwrappedDek,
     WrapDek,
@@ -93,7 +94,7 @@ class FakeHsm:
             return self._answer(op)
         except _Refused as refused:
             return refused.fault
-        except (InvalidTag, ValueError):
+        except (InvalidTag, keywrap.InvalidUnwrap, ValueError):
             return HsmFault(Fault.BAD_CIPHERTEXT)
 
     def _answer(self, op: HsmOp) -> HsmResult:
@@ -110,6 +111,10 @@ class FakeHsm:
             case CreateKey():
                 parent = self._open(op.parent, Purpose.WRAPS_KEYS)
                 return CreatedKey(keywrap.aes_key_wrap_with_padding(parent, os.urandom(32)), Wrapping.AES_KWP)
+            case RewrapKey():
+                raw = _UNWRAP[op.wrapping](self._open(op.source, Purpose.WRAPS_KEYS), op.wrapped)
+                target = self._open(op.target, Purpose.WRAPS_KEYS)
+                return CreatedKey(keywrap.aes_key_wrap_with_padding(target, raw), Wrapping.AES_KWP)
             case CreateMaster():
                 return self._master(op)
             case DestroyMaster():

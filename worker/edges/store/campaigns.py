@@ -44,9 +44,7 @@ class PostgresSlices:
         """One committed statement."""
         columns = (campaign.id, campaign.round, campaign.key, of_deks, campaign.after, campaign.upto)
         (row,) = await self._pool.run(
-            lambda connection: connection.fetch(
-                SQL["lease_slice"], *columns, holder, seconds, size, campaign.items_s
-            )
+            lambda connection: connection.fetch(SQL["lease_slice"], *columns, holder, seconds, size, campaign.items_s)
         )
         leased = Leased(row["leased"])
         if leased is not Leased.SLICE:

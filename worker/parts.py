@@ -1,0 +1,114 @@
+"""The edges of one process, open: the half of the composition root that `init` and `doctor` need, too."""
+
+import os
+import resource
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from worker.edges.bus.access import KafkaAccess, Mechanism, Protocol
+from worker.edges.bus.sink import KafkaSink
+from worker.edges.hsm import HsmConfig, Pin, Token, open_token
+from worker.edges.store.fleet import read_fleet
+from worker.edges.store.migrate import check_schema
+from worker.edges.store.pool import Pool, PostgresSettings, connected
+from worker.edges.store.store import PostgresStore
+from worker.flow.trust import Trust
+from worker.model.topics import Topics, limits
+from worker.settings import Reach, Settings
+from worker.watch.metrics import Metrics
+
+
+class WrongFleet(Exception):
+    """The database, the token and the settings do not belong together."""
+
+
+class WrongTopics(Exception):
+    """Topics are missing or not set as they have to be; `keyriver topics` shows and creates them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The edges of one process, open."""
+
+    settings: Settings
+    topics: Topics
+    access: KafkaAccess
+    token: Token
+    pool: Pool
+    store: PostgresStore
+    sink: KafkaSink
+    trust: Trust
+    metrics: Metrics
+
+
+def kafka_access(settings: Reach) -> KafkaAccess:
+    """The cluster as the settings describe it."""
+    return KafkaAccess(
+        bootstrap=settings.kafka_bootstrap,
+        protocol=Protocol(settings.kafka_protocol),
+        mechanism=Mechanism(settings.kafka_mechanism),
+        username=settings.kafka_username,
+        password=settings.kafka_password(),
+        ca_file=settings.kafka_ca_file,
+        cert_file=settings.kafka_cert_file,
+        key_file=settings.kafka_key_file,
+    )
+
+
+def postgres_settings(settings: Settings) -> PostgresSettings:
+    """The database as the settings describe it."""
+    return PostgresSettings(settings.postgres_dsn(), pool_size=settings.postgres_pool)
+
+
+def hsm_config(settings: Settings) -> HsmConfig:
+    """The token as the settings describe it."""
+    for name, value in settings.hsm_env.items():
+        os.environ.setdefault(name, value)
+    return HsmConfig(
+        module=settings.hsm_module,
+        fleet=settings.fleet,
+        pin=Pin(settings.hsm_pin()),
+        label=settings.hsm_label,
+        serial=settings.hsm_serial,
+        sessions=settings.hsm_sessions,
+        handles=settings.hsm_handles,
+    )
+
+
+def harden(settings: Settings) -> None:
+    """No core dumps; in production nobody of the same user may read our memory either (S17)."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux" and not settings.is_development:
+        import ctypes  # noqa: PLC0415 - only Linux has prctl
+
+        pr_set_dumpable = 4
+        ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
+
+
+@asynccontextmanager
+async def open_parts(settings: Settings, metrics: Metrics) -> AsyncIterator[Parts]:
+    """Open every edge and check that they belong together; close them in reverse."""
+    topics = Topics(settings.topic_prefix)
+    access = kafka_access(settings)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(connected(postgres_settings(settings)))
+        await check_schema(pool)
+        token = await open_token(hsm_config(settings), metrics)
+        stack.push_async_callback(token.close)
+        await check_fleet(settings, pool, token)
+        sink = await stack.enter_async_context(KafkaSink(access, limits(topics).get))
+        trust = Trust(token.fleet_keys)
+        yield Parts(settings, topics, access, token, pool, PostgresStore(pool), sink, trust, metrics)
+
+
+async def check_fleet(settings: Settings, pool: Pool, token: Token) -> None:
+    """Raises `WrongFleet` unless database, token and settings are one fleet's."""
+    fleet = await read_fleet(pool)
+    if fleet is None:
+        raise WrongFleet("the database belongs to no fleet yet: run `keyriver init`")
+    if fleet.id != settings.fleet:
+        raise WrongFleet(f"fleet: the database belongs to {fleet.id}, the setting says {settings.fleet}")
+    if fleet.signing_key != token.fleet_keys.signing_key:
+        raise WrongFleet("hsm: this token's signing key is not the fleet's")
