@@ -1,19 +1,13 @@
 """An officer rotates a service key and moves every stored DEK to the new version, with proof that nothing is left."""
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
-import pytest
-
 from tests.fleet import Fleet, House
-from tests.stack import Services
 from worker.client import Unwrapped, WrappedDek
-from worker.local import kryoptic
-from worker.model.bodies import DekItem, KeyRotateBody, WrapItem
-from worker.model.campaign_bodies import CampaignPauseBody, CampaignPlanBody, CampaignShowBody, CampaignStartBody
+from worker.model.bodies import DekItem, KeyRotateBody
+from worker.model.campaign_bodies import CampaignPlanBody, CampaignShowBody, CampaignStartBody
 from worker.model.campaign_replies import CampaignPlanResult, CampaignResult, CampaignView
 from worker.model.campaigns import CampaignState
 from worker.model.operations import Operation
@@ -29,6 +23,7 @@ async def filled(house: House, count: int) -> dict[UUID, bytes]:
         for one in made:
             assert isinstance(one, WrappedDek)
             assert one.id is not None
+            assert one.dek is not None
             found[one.id] = one.dek
     return found
 
@@ -62,7 +57,6 @@ async def test_thin(fleet: Fleet, house: House) -> None:
     campaign = await started(fleet, house)
     done = await until(fleet, campaign, CampaignState.DONE)
     assert done.remaining == 0
-    print(done.certificate)
     items = [DekItem(id=one, context={"row": "1"}) for one in deks]
     opened = await house.client.unwrap(items)
     for one, want in zip(opened, deks.values(), strict=True):

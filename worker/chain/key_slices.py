@@ -10,6 +10,7 @@ from uuid import UUID
 
 from worker.chain import lifecycle
 from worker.chain.campaigns import campaign_id, campaign_ref, moves_deks, new_campaign
+from worker.chain.keys import creation
 from worker.chain.lifecycle import Change
 from worker.chain.slices import ACTOR, Ends, digest_of, resting, said
 from worker.chain.told import Teller
@@ -20,12 +21,14 @@ from worker.model.codes import Code
 from worker.model.effects import Announce, Effect, FinishSlice, PutRow, Seen, Settlement
 from worker.model.facts import Facts
 from worker.model.fields import Answer, Reason
-from worker.model.hsm import CreatedKey, CreateKey, HsmFault, HsmOp, HsmResult, RewrapKey, Wrapping
+from worker.model.hsm import CreatedKey, CreateKey, CreateOutside, HsmFault, HsmOp, HsmResult, RewrapKey, Wrapping
 from worker.model.ids import derived_id
 from worker.model.rows import Key, Row, State, Version
 
 Place = tuple[UUID, int]
 _GONE = frozenset({State.DESTROYED})
+_WRAPPED = frozenset({Wrapping.AES_KWP, Wrapping.AES_KW})
+"""What the token can take from one parent to another; what a customer's keystore wrapped it can't."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class KeyStep:
     """One key or version on its way. `version` lacks its bytes until the token answers; `rows` are ready."""
 
     item: str
-    op: RewrapKey | CreateKey | None
+    op: RewrapKey | CreateKey | CreateOutside | None
     version: Version | None
     rows: tuple[Row, ...] = ()
     facts: tuple[tuple[str, Answer], ...] = ()
@@ -73,7 +76,7 @@ def _rewrapped(campaign: Campaign, at: Ends, place: Place, facts: Facts) -> Iter
     if key is None or version is None or key.parent != campaign.key:
         yield Failure(item, Code.INTEGRITY.value)
     elif version.parent_version == campaign.from_version and version.state not in _GONE:
-        if version.wrapping is Wrapping.TOKEN or not version.wrapped:
+        if version.wrapping not in _WRAPPED or version.digest or at.source.link or at.target.link:
             yield Failure(item, Code.UNSUPPORTED.value)
             return
         op = RewrapKey(
@@ -143,13 +146,16 @@ def _renewing(
         state=State.ACTIVE,
         wrapping=Wrapping.AES_KWP,
         wrapped=b"",
+        digest=b"",
         parent_version=campaign.to_version,
         created_ms=facts.now_ms,
         due_ms=0,
         prior=None,
+        forced=False,
+        retired_ms=0,
         revision=1,
     )
-    op = CreateKey(at.target.kek, key.id, number, key.purpose)
+    op = creation(at.target, key, number)
     yield KeyStep(f"{key.id}/{number}", op, fresh, tuple(rows), tuple(told))
 
 
@@ -173,7 +179,7 @@ def conclude_keys(work: KeyWork, results: Sequence[HsmResult], facts: Facts, *, 
         rows += step.rows
         told += step.facts
         if isinstance(result, CreatedKey) and step.version is not None:
-            rows.append(replace(step.version, wrapped=result.wrapped, wrapping=result.wrapping))
+            rows.append(replace(step.version, wrapped=result.wrapped, wrapping=result.wrapping, digest=result.digest))
             made.append((step.version.key, step.version.number.to_bytes(4, "big") + result.wrapped))
     digest = digest_of(made)
     effects: list[Effect] = [FinishSlice(work.held, moved, digest, tuple(failures)), *map(PutRow, rows)]

@@ -29,8 +29,8 @@ from worker.model.rows import Dek
 ACTOR = "keyriver"
 """Who acts; the officer who started the campaign stands in its row and its events."""
 SLICE = "keyriver.campaign.slice.v1"
-_ELSEWHERE = frozenset({Fault.UNAVAILABLE, Fault.UNSUPPORTED})
-"""The token is away, or it is not this one that holds the key: no item's fault."""
+_ELSEWHERE = frozenset({Fault.UNAVAILABLE, Fault.COLD, Fault.UNSUPPORTED})
+"""The token is away, a key is not open yet, or it is another token that holds it: no item's fault."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,18 @@
 """`keyriver campaign`: move everything under an old key version to the active one, and prove that nothing is left."""
 
-import asyncio
-import json as json_
 import sys
-from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 from cyclopts import App, Parameter
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from worker.cli.body import body
+from worker.cli.campaign_show import bar_of, draw, moment, show_campaign, views, write
 from worker.cli.key import TenantOf, tenant_of
 from worker.cli.officer import As, Json, Officer, ask
-from worker.cli.output import say, show, show_json, show_table
+from worker.cli.output import show, show_json, show_table
 from worker.model.campaign_bodies import (
     FULL_SHARE,
     CampaignCancelBody,
@@ -63,8 +58,6 @@ Deep = Annotated[
 Speed = Annotated[int, Parameter(name="--items-per-second", help="Of all processes together; 0: no limit.")]
 Share = Annotated[int, Parameter(name="--hsm-share", help="Percent of each process's time on the token.")]
 Why = Annotated[str, Parameter(name="--why", help="The reason, for the event and the audit trail.")]
-LOOK_S = 1.0
-OVER = (CampaignState.DONE, CampaignState.FAILED, CampaignState.CANCELLED)
 
 
 @campaign.command
@@ -130,7 +123,7 @@ async def start(
     words = {"key": name, "from_version": from_version, "kind": _kind(deep=deep), "why": why}
     words |= {"items_s": items_per_second, "hsm_share": hsm_share}
     asked = body(CampaignStartBody, tenant=tenant_of(name, tenant), **words)
-    _show((await ask(signs, Operation.CAMPAIGN_START, asked, CampaignResult)).campaign, json=json)
+    show_campaign((await ask(signs, Operation.CAMPAIGN_START, asked, CampaignResult)).campaign, json=json)
 
 
 @campaign.command
@@ -146,10 +139,10 @@ async def watch(id: UUID, /, *, tenant: Of, signs: As = None, json: Json = False
     """
     async with Officer(signs) as officer:
         with ExitStack() as stack:
-            bar = stack.enter_context(_bar()) if sys.stderr.isatty() else None
-            async for view in _views(officer, tenant, id):
-                _draw(bar, view)
-    _show(view, json=json)
+            bar = stack.enter_context(bar_of()) if sys.stderr.isatty() else None
+            async for view in views(officer, tenant, id):
+                draw(bar, view)
+    show_campaign(view, json=json)
     return 0 if view.state is CampaignState.DONE else 1
 
 
@@ -165,7 +158,7 @@ async def show_one(id: UUID, /, *, tenant: Of, signs: As = None, json: Json = Fa
         id: The campaign.
     """
     asked = body(CampaignShowBody, tenant=tenant, campaign=id)
-    _show((await ask(signs, Operation.CAMPAIGN_SHOW, asked, CampaignResult)).campaign, json=json)
+    show_campaign((await ask(signs, Operation.CAMPAIGN_SHOW, asked, CampaignResult)).campaign, json=json)
 
 
 @campaign.command
@@ -176,7 +169,7 @@ async def pause(id: UUID, /, *, tenant: Of, why: Why = "", signs: As = None, jso
         id: The campaign.
     """
     asked = body(CampaignPauseBody, tenant=tenant, campaign=id, why=why)
-    _show((await ask(signs, Operation.CAMPAIGN_PAUSE, asked, CampaignResult)).campaign, json=json)
+    show_campaign((await ask(signs, Operation.CAMPAIGN_PAUSE, asked, CampaignResult)).campaign, json=json)
 
 
 @campaign.command
@@ -187,7 +180,7 @@ async def resume(id: UUID, /, *, tenant: Of, why: Why = "", signs: As = None, js
         id: The campaign.
     """
     asked = body(CampaignResumeBody, tenant=tenant, campaign=id, why=why)
-    _show((await ask(signs, Operation.CAMPAIGN_RESUME, asked, CampaignResult)).campaign, json=json)
+    show_campaign((await ask(signs, Operation.CAMPAIGN_RESUME, asked, CampaignResult)).campaign, json=json)
 
 
 @campaign.command
@@ -198,7 +191,7 @@ async def cancel(id: UUID, /, *, tenant: Of, why: Why = "", signs: As = None, js
         id: The campaign.
     """
     asked = body(CampaignCancelBody, tenant=tenant, campaign=id, why=why)
-    _show((await ask(signs, Operation.CAMPAIGN_CANCEL, asked, CampaignResult)).campaign, json=json)
+    show_campaign((await ask(signs, Operation.CAMPAIGN_CANCEL, asked, CampaignResult)).campaign, json=json)
 
 
 @campaign.command
@@ -209,7 +202,7 @@ async def replay(id: UUID, /, *, tenant: Of, why: Why = "", signs: As = None, js
         id: The campaign.
     """
     asked = body(CampaignReplayBody, tenant=tenant, campaign=id, why=why)
-    _show((await ask(signs, Operation.CAMPAIGN_REPLAY, asked, CampaignResult)).campaign, json=json)
+    show_campaign((await ask(signs, Operation.CAMPAIGN_REPLAY, asked, CampaignResult)).campaign, json=json)
 
 
 @campaign.command
@@ -234,7 +227,7 @@ async def throttle(
     """
     words = {"items_s": items_per_second, "hsm_share": hsm_share}
     asked = body(CampaignThrottleBody, tenant=tenant, campaign=id, **words)
-    _show((await ask(signs, Operation.CAMPAIGN_THROTTLE, asked, CampaignResult)).campaign, json=json)
+    show_campaign((await ask(signs, Operation.CAMPAIGN_THROTTLE, asked, CampaignResult)).campaign, json=json)
 
 
 @campaign.command
@@ -255,7 +248,7 @@ async def failures(id: UUID, /, *, tenant: Of, signs: As = None, json: Json = Fa
     if json:
         show_json(found)
     else:
-        show_table(("ITEM", "CODE", "AT"), [(one.item, one.code, _moment(one.at_ms)) for one in found])
+        show_table(("ITEM", "CODE", "AT"), [(one.item, one.code, moment(one.at_ms)) for one in found])
 
 
 @campaign.command
@@ -278,7 +271,7 @@ async def exposed(id: UUID, /, *, tenant: Of, out: Path | None = None, signs: As
             page = await officer.ask(Operation.CAMPAIGN_EXPOSED, asked, CampaignExposedResult)
             ids += page.exposed
             after = page.place
-    _write(out, ids)
+    write(out, ids)
 
 
 @campaign.command(name="list")
@@ -310,66 +303,5 @@ async def list_campaigns(tenant: str | None = None, /, *, signs: As = None, json
     show_table(("ID", "TENANT", "KEY", "VERSIONS", "KIND", "STATE"), rows)
 
 
-def _write(out: Path | None, ids: list[UUID]) -> None:
-    text = "".join(f"{one}\n" for one in ids)
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        out.write_text(text)
-        say(f"{len(ids)} ids in {out}")
-
-
-async def _views(officer: Officer, tenant: str, id_: UUID) -> AsyncIterator[CampaignView]:
-    """How it stands, once a second until it is over."""
-    asked = body(CampaignShowBody, tenant=tenant, campaign=id_)
-    while True:
-        view = (await officer.ask(Operation.CAMPAIGN_SHOW, asked, CampaignResult)).campaign
-        yield view
-        if view.state in OVER:
-            return
-        await asyncio.sleep(LOOK_S)
-
-
-def _bar() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=Console(stderr=True))
-
-
-def _draw(bar: Progress | None, view: CampaignView) -> None:
-    told = f"{view.alias or view.key} {view.state}: {view.remaining} left, {view.failed} failed, {view.rate:.0f}/s"
-    total = max(view.items, view.remaining, 1)
-    if bar is None:
-        say(told)
-        return
-    if not bar.tasks:
-        bar.add_task(told, total=total)
-    bar.update(TaskID(0), description=told, total=total, completed=total - view.remaining)
-
-
 def _kind(*, deep: bool) -> CampaignKind:
     return CampaignKind.DEEP if deep else CampaignKind.SHALLOW
-
-
-def _show(view: CampaignView, *, json: bool) -> None:
-    if json:
-        show_json(view)
-        return
-    show(f"{view.id}  {view.alias or view.key}  version {view.from_version} to {view.to_version}, {view.kind}")
-    speed = f", {view.items_s} items/s at most" if view.items_s else ""
-    share = f", {view.hsm_share} % of the token" if view.hsm_share < FULL_SHARE else ""
-    show(f"{view.state}: {view.moved} moved, {view.remaining} left, {view.failed} failed{speed}{share}")
-    if view.failed:
-        show(f"see `keyriver campaign failures {view.id} --tenant {view.tenant}`")
-    if view.issued_outside:
-        show(f"{view.issued_outside} blobs left the database: they are not moved, nothing is destroyed for them")
-    if view.certificate:
-        show(json_.dumps(json_.loads(view.certificate), indent=2))
-
-
-def _moment(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")

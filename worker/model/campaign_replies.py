@@ -6,6 +6,7 @@ from pydantic import Field
 
 from worker.model.campaigns import CampaignKind, CampaignState
 from worker.model.fields import Answer, Base64
+from worker.model.operations import Operation
 
 
 class CampaignView(Answer):
@@ -144,3 +145,18 @@ class Certificate(Answer):
 CampaignCommandResult = (
     CampaignPlanResult | CampaignResult | CampaignListResult | CampaignFailuresResult | CampaignExposedResult
 )
+
+CAMPAIGN_RESULTS: dict[Operation, type[Answer]] = {
+    Operation.CAMPAIGN_PLAN: CampaignPlanResult,
+    Operation.CAMPAIGN_START: CampaignResult,
+    Operation.CAMPAIGN_SHOW: CampaignResult,
+    Operation.CAMPAIGN_LIST: CampaignListResult,
+    Operation.CAMPAIGN_PAUSE: CampaignResult,
+    Operation.CAMPAIGN_RESUME: CampaignResult,
+    Operation.CAMPAIGN_CANCEL: CampaignResult,
+    Operation.CAMPAIGN_THROTTLE: CampaignResult,
+    Operation.CAMPAIGN_REPLAY: CampaignResult,
+    Operation.CAMPAIGN_FAILURES: CampaignFailuresResult,
+    Operation.CAMPAIGN_EXPOSED: CampaignExposedResult,
+}
+"""What an item of each one's answer is, if it is no error."""

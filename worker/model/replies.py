@@ -8,17 +8,11 @@ from uuid import UUID
 
 from pydantic import Field, create_model
 
-from worker.model.campaign_replies import (
-    CampaignCommandResult,
-    CampaignExposedResult,
-    CampaignFailuresResult,
-    CampaignListResult,
-    CampaignPlanResult,
-    CampaignResult,
-)
+from worker.model.campaign_replies import CAMPAIGN_RESULTS, CampaignCommandResult
 from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Answer, Base64, Reason
 from worker.model.hsm import Purpose
+from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
 from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
 
@@ -89,6 +83,8 @@ class VersionView(Answer):
     state: State
     created_ms: int
     due_ms: int | None = None
+    parent_version: int | None = None
+    link: UUID | None = None
 
 
 class KeyView(Answer):
@@ -259,7 +255,9 @@ class ApprovalResult(Answer):
     """The approval after the command; once it is approved, with what the approved command answers."""
 
     approval: ApprovalView
-    result: DisableResult | DestroyResult | KeyResult | ClientResult | None = None
+    result: DisableResult | DestroyResult | KeyResult | ClientResult | UnlinkResult | MoveResult | LinkResult | None = (
+        None
+    )
 
 
 CommandResult = (
@@ -274,6 +272,11 @@ CommandResult = (
     | ApprovalResult
     | ApprovalListResult
     | CampaignCommandResult
+    | LinkReport
+    | LinkListResult
+    | UnlinkResult
+    | MoveResult
+    | LinkResult
 )
 Result = ErrorResult | WrapResult | UnwrapResult | RewrapResult | CommandResult
 
@@ -311,6 +314,14 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.KEY_ENABLE: KeyResult,
     Operation.KEY_DESTROY: DestroyResult,
     Operation.KEY_CANCEL_DESTROY: KeyResult,
+    Operation.LINK_CREATE: LinkResult,
+    Operation.LINK_SHOW: LinkReport,
+    Operation.LINK_LIST: LinkListResult,
+    Operation.LINK_CUT: LinkResult,
+    Operation.LINK_RESTORE: LinkResult,
+    Operation.LINK_UNLINK: UnlinkResult,
+    Operation.LINK_DECLARE: LinkResult,
+    Operation.TENANT_MOVE: MoveResult,
     Operation.APPROVAL_APPROVE: ApprovalResult,
     Operation.APPROVAL_REJECT: ApprovalResult,
     Operation.APPROVAL_LIST: ApprovalListResult,
@@ -318,17 +329,7 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_ROTATE: ClientResult,
     Operation.CLIENT_REVOKE: ClientResult,
     Operation.CLIENT_LIST: ClientListResult,
-    Operation.CAMPAIGN_PLAN: CampaignPlanResult,
-    Operation.CAMPAIGN_START: CampaignResult,
-    Operation.CAMPAIGN_SHOW: CampaignResult,
-    Operation.CAMPAIGN_LIST: CampaignListResult,
-    Operation.CAMPAIGN_PAUSE: CampaignResult,
-    Operation.CAMPAIGN_RESUME: CampaignResult,
-    Operation.CAMPAIGN_CANCEL: CampaignResult,
-    Operation.CAMPAIGN_THROTTLE: CampaignResult,
-    Operation.CAMPAIGN_REPLAY: CampaignResult,
-    Operation.CAMPAIGN_FAILURES: CampaignFailuresResult,
-    Operation.CAMPAIGN_EXPOSED: CampaignExposedResult,
+    **CAMPAIGN_RESULTS,
 }
 """What an item of each operation's answer is, if it is no `ErrorResult`."""
 

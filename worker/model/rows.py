@@ -10,6 +10,7 @@ from uuid import UUID
 
 from worker.model.campaigns import Campaign
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.links import Link
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Dek",
     "IntakeKey",
     "Key",
+    "Link",
     "Origin",
     "Role",
     "Row",
@@ -86,6 +88,7 @@ class Version:
     `due_ms` is when it is to be activated (pre-active) or destroyed (destroy-scheduled), Unix milliseconds, or 0;
     `prior` the state that a cancelled destruction restores; `forced`: destroyed though something still needs it.
     `retired_ms`: when a campaign saw, under this row's lock, that nothing stored is left under it, or 0.
+    `link` names the link of an L1 that stays outside; `digest` is the SHA-256 of the inner blob of what it wraps (S13).
     """
 
     TABLE: ClassVar[Table] = Table.VERSIONS
@@ -103,6 +106,8 @@ class Version:
     prior: State | None = None
     forced: bool = False
     retired_ms: int = 0
+    link: UUID | None = None
+    digest: bytes = b""
 
     @property
     def ref(self) -> RowRef:
@@ -202,7 +207,7 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Campaign
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Campaign | Link
 
 
 @dataclass(frozen=True, slots=True)

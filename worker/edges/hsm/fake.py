@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -20,10 +20,13 @@ from worker.chain import payload
 from worker.edges.hsm.config import TokenState
 from worker.edges.hsm.session import NONCE_BYTES, TAG_BYTES
 from worker.model.hsm import (
+    Condemned,
     CreatedKey,
     CreatedMaster,
     CreateKey,
+    CreateLink,
     CreateMaster,
+    CreateOutside,
     DestroyedMaster,
     DestroyMaster,
     Fault,
@@ -31,6 +34,8 @@ from worker.model.hsm import (
     HsmOp,
     HsmResult,
     Kek,
+    OpenedKey,
+    OpenKey,
     Purpose,
     RewrapDek,
     RewrapKey,
@@ -79,15 +84,25 @@ class FakeHsm:
 
     def __init__(self, token: FakeToken) -> None:
         self._token = token
-        self.dropped: list[UUID] = []
+        self.dropped: list[UUID | None] = []
+        self.condemned: dict[tuple[UUID, int], int] = {}
+        self._opened: dict[Kek, bytes] = {}
 
     async def run(self, ops: Sequence[HsmOp], timeout_s: float) -> list[HsmResult]:
         """See `worker.ports.Hsm.run`."""
         return [_AWAY if self._token.away or timeout_s <= 0 else self._one(op) for op in ops]
 
-    def drop(self, keys: Iterable[UUID]) -> None:
-        """See `worker.ports.Hsm.drop`; the ids stand in `dropped`."""
-        self.dropped.extend(keys)
+    def drop(self, keys: Iterable[UUID] | None) -> None:
+        """See `worker.ports.Hsm.drop`; the ids stand in `dropped`, None for all."""
+        gone = None if keys is None else set(keys)
+        self.dropped.extend([None] if gone is None else gone)
+        self._opened = {kek: key for kek, key in self._opened.items() if gone and gone.isdisjoint(_line(kek))}
+
+    def condemn(self, versions: Iterable[Condemned]) -> frozenset[Condemned]:
+        """See `worker.ports.Hsm.condemn`; nothing is ever open here."""
+        asked = frozenset(versions)
+        self.condemned |= {(one.key, one.version): one.revision for one in asked}
+        return asked
 
     def _one(self, op: HsmOp) -> HsmResult:
         try:
@@ -97,7 +112,7 @@ class FakeHsm:
         except (InvalidTag, keywrap.InvalidUnwrap, ValueError):
             return HsmFault(Fault.BAD_CIPHERTEXT)
 
-    def _answer(self, op: HsmOp) -> HsmResult:
+    def _answer(self, op: HsmOp) -> HsmResult:  # noqa: C901 - one table of all operations
         match op:
             case WrapDek():
                 return self._wrap(op)
@@ -109,16 +124,25 @@ class FakeHsm:
                 payload.unpack(text)
                 return WrappedDek(*self._encrypt(op.target, op.target_aad, text))
             case CreateKey():
+                if op.inner is not (op.parent.wrapping is Wrapping.EXTERNAL):
+                    return HsmFault(Fault.UNSUPPORTED)
                 parent = self._open(op.parent, Purpose.WRAPS_KEYS)
                 return CreatedKey(keywrap.aes_key_wrap_with_padding(parent, os.urandom(32)), Wrapping.AES_KWP)
             case RewrapKey():
-                raw = _UNWRAP[op.wrapping](self._open(op.source, Purpose.WRAPS_KEYS), op.wrapped)
-                target = self._open(op.target, Purpose.WRAPS_KEYS)
-                return CreatedKey(keywrap.aes_key_wrap_with_padding(target, raw), Wrapping.AES_KWP)
+                return self._rewrap_key(op)
             case CreateMaster():
                 return self._master(op)
             case DestroyMaster():
                 return self._destroy(op)
+            case OpenKey():
+                return self._admit(op)
+            case CreateOutside() | CreateLink():
+                return HsmFault(Fault.UNSUPPORTED)
+
+    def _rewrap_key(self, op: RewrapKey) -> HsmResult:
+        raw = _UNWRAP[op.wrapping](self._open(op.source, Purpose.WRAPS_KEYS), op.wrapped)
+        target = self._open(op.target, Purpose.WRAPS_KEYS)
+        return CreatedKey(keywrap.aes_key_wrap_with_padding(target, raw), Wrapping.AES_KWP)
 
     def _master(self, op: CreateMaster) -> HsmResult:
         _, *owner = self._token.masters.setdefault(op.material, (os.urandom(32), op.key, op.version))
@@ -127,10 +151,19 @@ class FakeHsm:
         return CreatedMaster(self._token.serial)
 
     def _destroy(self, op: DestroyMaster) -> HsmResult:
+        if op.serial != self._token.serial:
+            return HsmFault(Fault.UNSUPPORTED, "bound to another token")
         there = self._token.masters.get(op.material)
         if there is not None and there[1:] != (op.key, op.version):
             return HsmFault(Fault.INTEGRITY, "the label is another key's")
         return DestroyedMaster(0 if self._token.masters.pop(op.material, None) is None else 1)
+
+    def _admit(self, op: OpenKey) -> HsmResult:
+        outside = op.kek.outside
+        if outside is None or not hmac.compare_digest(hashlib.sha256(op.inner).digest(), outside.digest):
+            return HsmFault(Fault.INTEGRITY)
+        self._opened[op.kek] = self._unwrap(op.kek, op.inner)
+        return OpenedKey()
 
     def _wrap(self, op: WrapDek) -> HsmResult:
         dek = op.dek or os.urandom(op.size)
@@ -150,20 +183,37 @@ class FakeHsm:
     def _open(self, kek: Kek, purpose: Purpose) -> bytes:
         if kek.purpose is not purpose:
             raise _Refused(Fault.UNSUPPORTED)
-        if kek.wrapping is Wrapping.TOKEN:
+        if kek.revision <= self.condemned.get((kek.key, kek.version), -1):
+            raise _Refused(Fault.UNAVAILABLE)
+        if kek.wrapping in (Wrapping.TOKEN, Wrapping.EXTERNAL):
             if kek.serial != self._token.serial:
                 raise _Refused(Fault.UNSUPPORTED)
             material = self._token.masters.get(kek.material or UUID(int=0))
             if material is None or material[1:] != (kek.key, kek.version):
                 raise _Refused(Fault.INTEGRITY)
             return material[0]
+        if kek.outside is not None:
+            if kek not in self._opened:
+                raise _Refused(Fault.COLD)
+            return self._opened[kek]
+        return self._unwrap(kek, kek.wrapped)
+
+    def _unwrap(self, kek: Kek, wrapped: bytes) -> bytes:
         if kek.parent is None or kek.parent.purpose is not Purpose.WRAPS_KEYS:
+            raise _Refused(Fault.INTEGRITY)
+        if (kek.parent.wrapping is Wrapping.EXTERNAL) is not (kek.outside is not None):
             raise _Refused(Fault.INTEGRITY)
         parent = self._open(kek.parent, Purpose.WRAPS_KEYS)
         try:
-            return _UNWRAP[kek.wrapping](parent, kek.wrapped)
+            return _UNWRAP[kek.wrapping](parent, wrapped)
         except (keywrap.InvalidUnwrap, ValueError):
             raise _Refused(Fault.INTEGRITY) from None
+
+
+def _line(kek: Kek | None) -> Iterator[UUID]:
+    while kek is not None:
+        yield kek.key
+        kek = kek.parent
 
 
 class _Refused(Exception):
