@@ -28,7 +28,8 @@ from worker.model.rows import Dek
 
 ACTOR = "keyriver"
 """Who acts; the officer who started the campaign stands in its row and its events."""
-SLICE = "keyriver.campaign.slice.v1"
+SLICE = "keyriver.campaign.slice"
+"""The type in a slice's leaf; it is no event."""
 _ELSEWHERE = frozenset({Fault.UNAVAILABLE, Fault.COLD, Fault.UNSUPPORTED})
 """The token is away, a key is not open yet, or it is another token that holds it: no item's fault."""
 
