@@ -37,6 +37,17 @@ from worker.model.fields import (
     Why,
 )
 from worker.model.operations import Operation, Permission
+from worker.model.policies import (
+    GrantGiveBody,
+    GrantListBody,
+    GrantRevokeBody,
+    PolicyAllowBody,
+    PolicyCheckBody,
+    PolicyListBody,
+    PolicyRevokeBody,
+    TenantQuotaBody,
+    TenantQuotasBody,
+)
 from worker.model.rows import Algorithm, Suite
 
 
@@ -167,13 +178,13 @@ class KeyListBody(Body):
 
 
 class ClientAddBody(Body):
-    """Register a service of a tenant."""
+    """Register a service of a tenant. Without permissions of its own it may what rules allow."""
 
     tenant: TenantName
     client: ClientName
     algorithm: Algorithm = Algorithm.ED25519
     public_key: Base64
-    permissions: list[Permission] = Field(min_length=1, max_length=len(Permission))
+    permissions: list[Permission] = Field(max_length=len(Permission))
     pattern: AliasPattern = "*"
     reply_topics: list[TopicName] = Field(min_length=1, max_length=16)
     recipient_suite: Suite | None = None
@@ -228,6 +239,15 @@ CommandBody = (
     | ClientRotateBody
     | ClientRevokeBody
     | ClientListBody
+    | PolicyAllowBody
+    | PolicyRevokeBody
+    | PolicyListBody
+    | PolicyCheckBody
+    | GrantGiveBody
+    | GrantRevokeBody
+    | GrantListBody
+    | TenantQuotaBody
+    | TenantQuotasBody
 )
 AnyBody = DataBody | CommandBody
 
@@ -256,4 +276,13 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.CLIENT_ROTATE: ClientRotateBody,
     Operation.CLIENT_REVOKE: ClientRevokeBody,
     Operation.CLIENT_LIST: ClientListBody,
+    Operation.POLICY_ALLOW: PolicyAllowBody,
+    Operation.POLICY_REVOKE: PolicyRevokeBody,
+    Operation.POLICY_LIST: PolicyListBody,
+    Operation.POLICY_CHECK: PolicyCheckBody,
+    Operation.GRANT_GIVE: GrantGiveBody,
+    Operation.GRANT_REVOKE: GrantRevokeBody,
+    Operation.GRANT_LIST: GrantListBody,
+    Operation.TENANT_QUOTA: TenantQuotaBody,
+    Operation.TENANT_QUOTAS: TenantQuotasBody,
 }

@@ -30,6 +30,15 @@ class Operation(StrEnum):
     CLIENT_ROTATE = "client.rotate"
     CLIENT_REVOKE = "client.revoke"
     CLIENT_LIST = "client.list"
+    POLICY_ALLOW = "policy.allow"
+    POLICY_REVOKE = "policy.revoke"
+    POLICY_LIST = "policy.list"
+    POLICY_CHECK = "policy.check"
+    GRANT_GIVE = "grant.give"
+    GRANT_REVOKE = "grant.revoke"
+    GRANT_LIST = "grant.list"
+    TENANT_QUOTA = "tenant.quota"
+    TENANT_QUOTAS = "tenant.quotas"
 
     @property
     def request_type(self) -> str:
@@ -62,9 +71,21 @@ _TOPICS = {
     Operation.KEY_COMPROMISE: "control.v1",
     Operation.APPROVAL_APPROVE: "control.v1",
     Operation.APPROVAL_REJECT: "control.v1",
+    Operation.POLICY_REVOKE: "control.v1",
+    Operation.GRANT_REVOKE: "control.v1",
 }
 _READS = frozenset(
-    {Operation.UNWRAP, Operation.KEY_SHOW, Operation.KEY_LIST, Operation.CLIENT_LIST, Operation.APPROVAL_LIST}
+    {
+        Operation.UNWRAP,
+        Operation.KEY_SHOW,
+        Operation.KEY_LIST,
+        Operation.CLIENT_LIST,
+        Operation.APPROVAL_LIST,
+        Operation.POLICY_LIST,
+        Operation.POLICY_CHECK,
+        Operation.GRANT_LIST,
+        Operation.TENANT_QUOTAS,
+    }
 )
 
 BY_TYPE = {operation.request_type: operation for operation in Operation}
@@ -81,6 +102,8 @@ SECOND_OFFICER = frozenset(
         Operation.CLIENT_ADD,
         Operation.CLIENT_ROTATE,
         Operation.CLIENT_REVOKE,
+        Operation.POLICY_ALLOW,
+        Operation.GRANT_GIVE,
     }
 )
 """What may be answered "pending" until a second officer agrees (S14).

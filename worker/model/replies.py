@@ -12,6 +12,15 @@ from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Answer, Base64, Reason
 from worker.model.hsm import Purpose
 from worker.model.operations import Operation
+from worker.model.policies import (
+    CheckResult,
+    GrantListResult,
+    GrantResult,
+    QuotaListResult,
+    QuotaResult,
+    RuleListResult,
+    RuleResult,
+)
 from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
 
 
@@ -34,13 +43,14 @@ class ApprovalView(Answer):
 class ErrorResult(Answer):
     """A refusal. `retry`: the identical request may succeed later. Readers take codes that came after them as text.
 
-    `pending` is there with the code PENDING: what a second officer has to approve.
+    `pending` is there with the code PENDING: what a second officer has to approve. `retry_after_ms`: sooner is in vain.
     """
 
     code: Code | str = Field(union_mode="left_to_right")
     message: str
     retry: bool
     pending: ApprovalView | None = None
+    retry_after_ms: int | None = None
 
 
 ERRORS: dict[Code, ErrorResult] = {
@@ -251,7 +261,7 @@ class ApprovalResult(Answer):
     """The approval after the command; once it is approved, with what the approved command answers."""
 
     approval: ApprovalView
-    result: DisableResult | DestroyResult | KeyResult | ClientResult | None = None
+    result: DisableResult | DestroyResult | KeyResult | ClientResult | RuleResult | GrantResult | None = None
 
 
 CommandResult = (
@@ -265,6 +275,13 @@ CommandResult = (
     | PendingResult
     | ApprovalResult
     | ApprovalListResult
+    | RuleResult
+    | RuleListResult
+    | CheckResult
+    | GrantResult
+    | GrantListResult
+    | QuotaResult
+    | QuotaListResult
 )
 Result = ErrorResult | WrapResult | UnwrapResult | RewrapResult | CommandResult
 
@@ -309,6 +326,15 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_ROTATE: ClientResult,
     Operation.CLIENT_REVOKE: ClientResult,
     Operation.CLIENT_LIST: ClientListResult,
+    Operation.POLICY_ALLOW: RuleResult,
+    Operation.POLICY_REVOKE: RuleResult,
+    Operation.POLICY_LIST: RuleListResult,
+    Operation.POLICY_CHECK: CheckResult,
+    Operation.GRANT_GIVE: GrantResult,
+    Operation.GRANT_REVOKE: GrantResult,
+    Operation.GRANT_LIST: GrantListResult,
+    Operation.TENANT_QUOTA: QuotaResult,
+    Operation.TENANT_QUOTAS: QuotaListResult,
 }
 """What an item of each operation's answer is, if it is no `ErrorResult`."""
 

@@ -9,6 +9,8 @@ from typing import ClassVar
 from uuid import UUID
 
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.licences import Grant, Rule
+from worker.model.quotas import Quota
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
 __all__ = [
@@ -19,12 +21,15 @@ __all__ = [
     "ApprovalState",
     "Client",
     "Dek",
+    "Grant",
     "IntakeKey",
     "Key",
     "Origin",
+    "Quota",
     "Role",
     "Row",
     "RowRef",
+    "Rule",
     "State",
     "Suite",
     "Table",
@@ -198,7 +203,7 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Rule | Grant | Quota
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,9 @@ class Table(StrEnum):
     CLIENTS = "clients"
     INTAKE_KEYS = "intake_keys"
     APPROVALS = "approvals"
+    RULES = "rules"
+    GRANTS = "grants"
+    QUOTAS = "quotas"
 
 
 @dataclass(frozen=True, slots=True, order=True)
