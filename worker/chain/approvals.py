@@ -26,13 +26,22 @@ from worker.model.facts import Facts, RowPage
 from worker.model.ids import derived_id
 from worker.model.operations import SECOND_OFFICER, Operation
 from worker.model.outcomes import Commanded
+from worker.model.policies import GrantGiveBody, PolicyAllowBody
 from worker.model.replies import ApprovalListResult, ApprovalResult, PendingResult
 from worker.model.rows import Approval, ApprovalState, Client, Key, Role, Row, RowRef, Table
 from worker.seal.frames import framed
 
 LIFE_MS = 24 * 3_600_000
 _FORMAT = b"keyriver-approval/1"
-_ALWAYS = (KeyEnableBody, KeyDestroyBody, KeyCancelDestroyBody, ClientAddBody, ClientRotateBody)
+_ALWAYS = (
+    KeyEnableBody,
+    KeyDestroyBody,
+    KeyCancelDestroyBody,
+    ClientAddBody,
+    ClientRotateBody,
+    PolicyAllowBody,
+    GrantGiveBody,
+)
 CarryOut = Callable[[Case, AnyBody], Step | Code]
 
 

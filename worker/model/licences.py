@@ -1,4 +1,4 @@
-"""Rows that allow: rules and grants. They only ever allow, so whoever deletes one only denies. Each carries a MAC (S7)."""
+"""Rows that allow: rules and grants. They only allow, so whoever deletes one only denies. Each carries a MAC (S7)."""
 
 from dataclasses import dataclass
 from typing import ClassVar

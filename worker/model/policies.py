@@ -28,7 +28,7 @@ RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{0,32}$")]
 
 
 class PolicyAllowBody(Body):
-    """Add a rule for a client. Needs a second officer. Without `region` it holds in any, without `context_keys` for any."""
+    """Add a rule for a client. Needs a second officer. Without `region` it holds in any, as with `context_keys`."""
 
     tenant: TenantName
     client: ClientName
@@ -71,7 +71,7 @@ class PolicyCheckBody(Body):
 
 
 class GrantGiveBody(Body):
-    """Let a client do this with one key, for so many seconds, through compromised versions too. Needs a second officer."""
+    """Let a client do this with one key for so many seconds, a compromised version included. Needs a second officer."""
 
     tenant: TenantName
     client: ClientName
@@ -222,7 +222,7 @@ class QuotaListResult(Answer):
 
 
 class PolicyChange(Answer):
-    """A fact about a rule, a grant or a quota: how it stands now, who wanted it and why, at which revision of the row."""
+    """A fact about a rule, a grant or a quota: how it stands, who wanted it and why, at which revision of its row."""
 
     tenant: str
     rule: RuleView | None = None

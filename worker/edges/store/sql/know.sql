@@ -85,7 +85,29 @@ FROM unnest($12::bigint[]) AS q (sequence)
 CROSS JOIN LATERAL (SELECT i AS found FROM keyriver.intake_keys AS i WHERE i.sequence = q.sequence OFFSET 0) AS one
 UNION ALL
 SELECT o.kind, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, o.doc
-FROM keyriver.rows_v1($13::text[], $14::text[]) AS o;
+FROM keyriver.rows_v1($13::text[], $14::text[]) AS o
+UNION ALL
+SELECT 'rules', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.doc
+FROM unnest($15::text[]) AS q (client)
+CROSS JOIN LATERAL (
+    SELECT to_jsonb(t) AS doc FROM keyriver.rules AS t
+    WHERE t.client = q.client AND NOT t.revoked
+        AND t.not_after_ms > (extract(EPOCH FROM statement_timestamp()) * 1000)::bigint
+    OFFSET 0
+) AS one
+UNION ALL
+SELECT 'grants', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.doc
+FROM unnest($15::text[]) AS q (client)
+CROSS JOIN LATERAL (
+    SELECT to_jsonb(t) AS doc FROM keyriver.grants AS t
+    WHERE t.client = q.client AND NOT t.revoked
+        AND t.not_after_ms > (extract(EPOCH FROM statement_timestamp()) * 1000)::bigint
+    OFFSET 0
+) AS one
+UNION ALL
+SELECT 'quotas', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.doc
+FROM unnest($16::text[]) AS q (id)
+CROSS JOIN LATERAL (SELECT to_jsonb(t) AS doc FROM keyriver.quotas AS t WHERE t.id = q.id OFFSET 0) AS one;
 
 -- name: key_page
 SELECT k.id FROM keyriver.keys AS k WHERE k.tenant = $1 AND k.id > $2 ORDER BY k.id LIMIT $3;
