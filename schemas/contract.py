@@ -11,6 +11,7 @@ from worker.chain.conclude import HINT
 from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
 from worker.model.codes import MEANINGS, Family
+from worker.model.linked import LinkChange, MoveResult
 from worker.model.operations import Operation
 from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
 from worker.model.topics import Cleanup, Topics, TopicSpec, specs
@@ -47,6 +48,12 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.client.added.v1": ClientResult,
     "keyriver.client.rotated.v1": ClientResult,
     "keyriver.client.revoked.v1": ClientResult,
+    "keyriver.link.created.v1": LinkChange,
+    "keyriver.link.severed.v1": LinkChange,
+    "keyriver.link.restored.v1": LinkChange,
+    "keyriver.link.unlinked.v1": LinkChange,
+    "keyriver.link.sovereign.v1": LinkChange,
+    "keyriver.tenant.moved.v1": MoveResult,
 }
 ANNOUNCEMENTS: dict[str, type[BaseModel]] = {
     "keyriver.certificate.v1": CertificateBody,

@@ -96,6 +96,7 @@ class Worker:
             private_halves=partial(private_halves, parts.pool),
         )
         self._uses = Uses(PostgresLeases(parts.pool))
+        self._quotas = Quotas(PostgresQuotaLeases(parts.pool))
         self._name = f"{socket.gethostname()}/{os.getpid()}"
         self._presence = PostgresPresence(parts.pool)
         run, session_s = new_ids(1)[0], settings.worker_session_s
@@ -131,6 +132,7 @@ class Worker:
             opening=Opening(settings.fleet, settings.topic_prefix, body_limits, clients),
             clients=clients,
             knowing=Knowing(parts.store, parts.trust),
+            quotas=self._quotas,
             unsealing=Unsealing(settings.fleet, self._intake_keys),
             executing=Executing(parts.token.hsm, parts.token.fleet_keys, self._uses, new_ids),
             store=parts.store,

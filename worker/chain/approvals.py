@@ -24,6 +24,7 @@ from worker.model.control import (
 from worker.model.effects import Seen
 from worker.model.facts import Facts, RowPage
 from worker.model.ids import derived_id
+from worker.model.linking import LinkRestoreBody, LinkUnlinkBody, TenantMoveBody
 from worker.model.operations import SECOND_OFFICER, Operation
 from worker.model.outcomes import Commanded
 from worker.model.policies import GrantGiveBody, PolicyAllowBody
@@ -41,6 +42,9 @@ _ALWAYS = (
     ClientRotateBody,
     PolicyAllowBody,
     GrantGiveBody,
+    LinkRestoreBody,
+    LinkUnlinkBody,
+    TenantMoveBody,
 )
 CarryOut = Callable[[Case, AnyBody], Step | Code]
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from worker.chain import lifecycle
 from worker.chain.keys import find
 from worker.chain.lifecycle import Change
+from worker.chain.outside import is_outside
 from worker.chain.plan import Case
 from worker.chain.told import Teller, teller
 from worker.chain.work import Commanding, Step
@@ -108,6 +109,8 @@ def destroy(case: Case, body: KeyDestroyBody) -> Step | Code:
     if isinstance(found, Code):
         return found
     key, version = found
+    if is_outside(version):
+        return Code.LINKED
     limits = case.limits
     if lifecycle.after(Change.SCHEDULE_DESTROY, version.state) is None:
         return Code.KEY_STATE

@@ -2,16 +2,22 @@
 
 from collections.abc import Iterable
 
+from worker.model.linked import LinkView
 from worker.model.policies import GrantView, RuleView
 from worker.model.replies import ApprovalView, ClientView, KeyView, VersionView
-from worker.model.rows import Approval, Client, Grant, Key, Rule, Version
+from worker.model.rows import Approval, Client, Grant, Key, Link, Rule, Version
 
 
 def key_view(key: Key, names: Iterable[str], versions: Iterable[Version] = ()) -> KeyView:
     """One key, its first name and its versions in their order."""
     shown = [
         VersionView(
-            number=version.number, state=version.state, created_ms=version.created_ms, due_ms=version.due_ms or None
+            number=version.number,
+            state=version.state,
+            created_ms=version.created_ms,
+            due_ms=version.due_ms or None,
+            parent_version=version.parent_version or None,
+            link=version.link,
         )
         for version in sorted(versions, key=lambda version: version.number)
     ]
@@ -96,4 +102,24 @@ def grant_view(grant: Grant) -> GrantView:
         given_ms=grant.given_ms,
         not_after_ms=grant.not_after_ms,
         revoked=grant.revoked,
+    )
+
+
+def link_view(link: Link) -> LinkView:
+    """One link; it holds no secret."""
+    return LinkView(
+        id=link.id,
+        tenant=link.tenant,
+        key=link.key,
+        version=link.version,
+        provider=link.provider,
+        endpoint=link.endpoint,
+        external_key=link.external_key,
+        credential=link.credential,
+        external_version=link.external_version,
+        state=link.state,
+        cut_revision=link.cut_revision or None,
+        sovereign=link.sovereign,
+        created_ms=link.created_ms,
+        revision=link.revision,
     )

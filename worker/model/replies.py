@@ -10,6 +10,7 @@ from pydantic import Field, create_model
 
 from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Answer, Base64
+from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
 from worker.model.policies import (
     CheckResult,
@@ -183,11 +184,25 @@ class ApprovalListResult(Answer):
     more: bool
 
 
+Approved = (
+    DisableResult
+    | DestroyResult
+    | KeyResult
+    | ClientResult
+    | UnlinkResult
+    | MoveResult
+    | LinkResult
+    | RuleResult
+    | GrantResult
+)
+"""What commands answer that may need a second officer."""
+
+
 class ApprovalResult(Answer):
     """The approval after the command; once it is approved, with what the approved command answers."""
 
     approval: ApprovalView
-    result: DisableResult | DestroyResult | KeyResult | ClientResult | RuleResult | GrantResult | None = None
+    result: Approved | None = None
 
 
 CommandResult = (
@@ -208,6 +223,11 @@ CommandResult = (
     | GrantListResult
     | QuotaResult
     | QuotaListResult
+    | LinkReport
+    | LinkListResult
+    | UnlinkResult
+    | MoveResult
+    | LinkResult
 )
 Result = ErrorResult | WrapResult | UnwrapResult | RewrapResult | CommandResult
 
@@ -245,6 +265,14 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.KEY_ENABLE: KeyResult,
     Operation.KEY_DESTROY: DestroyResult,
     Operation.KEY_CANCEL_DESTROY: KeyResult,
+    Operation.LINK_CREATE: LinkResult,
+    Operation.LINK_SHOW: LinkReport,
+    Operation.LINK_LIST: LinkListResult,
+    Operation.LINK_CUT: LinkResult,
+    Operation.LINK_RESTORE: LinkResult,
+    Operation.LINK_UNLINK: UnlinkResult,
+    Operation.LINK_DECLARE: LinkResult,
+    Operation.TENANT_MOVE: MoveResult,
     Operation.APPROVAL_APPROVE: ApprovalResult,
     Operation.APPROVAL_REJECT: ApprovalResult,
     Operation.APPROVAL_LIST: ApprovalListResult,

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from worker.model.hsm import Purpose, Wrapping
 from worker.model.licences import Grant, Rule
+from worker.model.links import Link
 from worker.model.quotas import Quota
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
@@ -24,6 +25,7 @@ __all__ = [
     "Grant",
     "IntakeKey",
     "Key",
+    "Link",
     "Origin",
     "Quota",
     "Role",
@@ -88,6 +90,7 @@ class Version:
 
     `due_ms` is when it is to be activated (pre-active) or destroyed (destroy-scheduled), Unix milliseconds, or 0;
     `prior` the state that a cancelled destruction restores; `forced`: destroyed though something still needs it.
+    `link` names the link of an L1 that stays outside; `digest` is the SHA-256 of the inner blob of what it wraps (S13).
     """
 
     TABLE: ClassVar[Table] = Table.VERSIONS
@@ -104,6 +107,8 @@ class Version:
     due_ms: int = 0
     prior: State | None = None
     forced: bool = False
+    link: UUID | None = None
+    digest: bytes = b""
 
     @property
     def ref(self) -> RowRef:
@@ -203,7 +208,7 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Rule | Grant | Quota
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link | Rule | Grant | Quota
 
 
 @dataclass(frozen=True, slots=True)

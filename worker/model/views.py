@@ -16,6 +16,8 @@ class VersionView(Answer):
     state: State
     created_ms: int
     due_ms: int | None = None
+    parent_version: int | None = None
+    link: UUID | None = None
 
 
 class KeyView(Answer):

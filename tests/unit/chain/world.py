@@ -24,11 +24,15 @@ from worker.model.hsm import (
     CreatedKey,
     CreatedMaster,
     CreateKey,
+    CreateLink,
     CreateMaster,
+    CreateOutside,
     DestroyedMaster,
     DestroyMaster,
     HsmOp,
     HsmResult,
+    OpenedKey,
+    OpenKey,
     Purpose,
     RewrapDek,
     UnwrapDek,
@@ -306,6 +310,12 @@ def answer(op: HsmOp) -> HsmResult:
             return CreatedKey(b"wrapped" * 6, Wrapping.AES_KW)
         case CreateMaster():
             return CreatedMaster("token-9")
+        case CreateOutside():
+            return CreatedKey(b"outer" * 8, Wrapping.AES_KWP, b"i" * 32)
+        case CreateLink():
+            return CreatedMaster("token-9", "7")
+        case OpenKey():
+            return OpenedKey()
         case DestroyMaster():
             return DestroyedMaster(1)
 

@@ -49,7 +49,8 @@ class FakeRows:
 
     def _licences(self, clients: frozenset[str], now_ms: int) -> set[RowRef]:
         """The rules and grants in force of these clients."""
-        rows = [row for kind in (Rule, Grant) for row in self._all(kind) if row.client in clients]
+        rows: list[Rule | Grant] = [*self._all(Rule), *self._all(Grant)]
+        rows = [row for row in rows if row.client in clients]
         return {row.ref for row in rows if not row.revoked and now_ms < row.not_after_ms}
 
     def _roots(self, question: Question, deks: Iterable[Dek], pages: Iterable[tuple[UUID, ...]]) -> set[Pair]:
@@ -80,6 +81,11 @@ class FakeRows:
         return (
             {RowRef(Table.TENANTS, tenant) for tenant in question.tenants}
             | {RowRef(Table.CLIENTS, client) for client in question.clients.union(*pages)}
+            | {
+                RowRef(Table.LINKS, str(one.link))
+                for one in map(self._version, reached)
+                if one is not None and one.link
+            }
             | {RowRef(Table.INTAKE_KEYS, str(sequence)) for sequence in question.intake_keys}
             | {RowRef(Table.KEYS, str(key)) for key in keys}
             | {RowRef(Table.VERSIONS, f"{key}/{number}") for key, number in reached}

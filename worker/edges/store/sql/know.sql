@@ -107,7 +107,12 @@ CROSS JOIN LATERAL (
 UNION ALL
 SELECT 'quotas', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.doc
 FROM unnest($16::text[]) AS q (id)
-CROSS JOIN LATERAL (SELECT to_jsonb(t) AS doc FROM keyriver.quotas AS t WHERE t.id = q.id OFFSET 0) AS one;
+CROSS JOIN LATERAL (SELECT to_jsonb(t) AS doc FROM keyriver.quotas AS t WHERE t.id = q.id OFFSET 0) AS one
+UNION ALL
+SELECT 'links', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, to_jsonb(l)
+FROM reached AS q
+CROSS JOIN LATERAL (SELECT v.link FROM keyriver.versions AS v WHERE v.key = q.key AND v.number = q.number OFFSET 0) AS v
+CROSS JOIN LATERAL (SELECT * FROM keyriver.links AS t WHERE t.id = v.link OFFSET 0) AS l;
 
 -- name: key_page
 SELECT k.id FROM keyriver.keys AS k WHERE k.tenant = $1 AND k.id > $2 ORDER BY k.id LIMIT $3;
