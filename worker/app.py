@@ -27,6 +27,7 @@ from worker.edges.store.migrate import migrate
 from worker.edges.store.outbox import PostgresOutbox
 from worker.edges.store.pool import connected
 from worker.edges.store.presence import PostgresPresence
+from worker.edges.store.quotas import PostgresQuotaLeases
 from worker.edges.store.store import PostgresStore
 from worker.flow.alone import Quiet
 from worker.flow.answering import Answering
@@ -44,6 +45,7 @@ from worker.flow.intakekeys import IntakeKeys
 from worker.flow.knowing import Knowing
 from worker.flow.opening import Opening
 from worker.flow.publishing import Publishing
+from worker.flow.quotas import Quotas
 from worker.flow.registry import Clients
 from worker.flow.relay import Relay
 from worker.flow.river import River

@@ -109,7 +109,7 @@ def revoke(case: Case, body: PolicyRevokeBody | GrantRevokeBody) -> Step | Code:
         return Code.NOT_FOUND
     if row.revoked:
         return Commanded(_result(row))
-    event = f"keyriver.{'rule' if isinstance(row, Rule) else 'grant'}.revoked.v1"
+    event = "keyriver.rule.revoked.v1" if isinstance(row, Rule) else "keyriver.grant.revoked.v1"
     changed = replace(row, revoked=True, revision=row.revision + 1)
     return _put(case, changed, (Seen(ref, row.revision),), event, body.why, (ref,))
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from worker.cli import approval, audit, client, doctor, init, lifecycle, local, run, tenant, topics
+from worker.cli import approval, audit, client, doctor, grant, init, lifecycle, local, policy, run, tenant, topics
 from worker.cli.errors import Usage, plain
 from worker.cli.output import complain, say
 from worker.client import Pending
@@ -47,6 +47,8 @@ for _place, _noun in enumerate(
         tenant.tenant,
         lifecycle.key,
         client.client,
+        policy.policy,
+        grant.grant,
         approval.approval,
         audit.audit,
     )
