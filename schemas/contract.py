@@ -5,11 +5,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from schemas import headers
+from schemas import campaigns, headers
 from schemas.samples import Sample, samples
 from worker.chain.conclude import HINT
+from worker.model.alarms import PinLocked
 from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
+from worker.model.campaign_replies import CampaignTold
 from worker.model.codes import MEANINGS, Family
 from worker.model.linked import LinkChange, MoveResult
 from worker.model.operations import Operation
@@ -39,16 +41,21 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.key.enabled.v1": Transition,
     "keyriver.key.destruction.scheduled.v1": Transition,
     "keyriver.key.destruction.cancelled.v1": Transition,
+    "keyriver.key.activation.lapsed.v1": Transition,
+    "keyriver.key.destruction.begun.v1": Transition,
     "keyriver.key.destroyed.v1": Transition,
     "keyriver.approval.requested.v1": ApprovalResult,
     "keyriver.approval.approved.v1": ApprovalResult,
     "keyriver.approval.rejected.v1": ApprovalResult,
     "keyriver.approval.voided.v1": ApprovalResult,
     "keyriver.approval.expired.v1": ApprovalResult,
+    "keyriver.pin.locked.v1": PinLocked,
     HINT: Hint,
     "keyriver.client.added.v1": ClientResult,
     "keyriver.client.rotated.v1": ClientResult,
     "keyriver.client.revoked.v1": ClientResult,
+    "keyriver.key.retired.v1": Transition,
+    **dict.fromkeys(campaigns.STATED, CampaignTold),
     "keyriver.link.created.v1": LinkChange,
     "keyriver.link.severed.v1": LinkChange,
     "keyriver.link.restored.v1": LinkChange,

@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import linking, policing
+from schemas import campaigns, linking, policing
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
@@ -120,7 +120,8 @@ ASKED: dict[Operation, Json] = {
             {"id": DEK, "context": {"table": "customers", "row": "17"}},
             {"id": DEK, "context": {"table": "another"}},
             {"blob": BLOB},
-        ]
+        ],
+        "rewrap": True,
     },
     Operation.REWRAP: {"items": [{"id": DEK}, {"blob": BLOB}]},
     Operation.TENANT_CREATE: {"tenant": "acme", "layers": 3, "minimum_suite": "x25519"},
@@ -160,6 +161,7 @@ ASKED: dict[Operation, Json] = {
     },
     Operation.CLIENT_REVOKE: {"tenant": "acme", "client": "payments"},
     Operation.CLIENT_LIST: {"tenant": "acme"},
+    **campaigns.ASKED,
     **linking.ASKED,
     **policing.ASKED,
 }
@@ -170,9 +172,10 @@ CALLERS_OWN: Json = {
     "store": False,
 }
 _PLACE: Json = {"key": KEY, "version": 2}
+_OLD_PLACE: Json = {"key": KEY, "version": 1}
 ANSWERED: dict[Operation, list[Json]] = {
     Operation.WRAP: [{"id": DEK, **_PLACE}],
-    Operation.UNWRAP: [_PLACE, {"code": "UNWRAP_FAILED"}, {"key": KEY, "version": 1}],
+    Operation.UNWRAP: [_PLACE, {"code": "UNWRAP_FAILED"}, {**_OLD_PLACE, "blob": BLOB, "blob_version": 2}],
     Operation.REWRAP: [{"id": DEK, **_PLACE, "unchanged": True}, {**_PLACE, "blob": BLOB, "unchanged": False}],
     Operation.TENANT_CREATE: [{"tenant": "acme", "layers": 3, "key": L1_VIEW}],
     Operation.KEY_CREATE: [{"key": KEY_VIEW}],
@@ -197,6 +200,7 @@ ANSWERED: dict[Operation, list[Json]] = {
     Operation.CLIENT_ROTATE: [{"client": CLIENT_VIEW}],
     Operation.CLIENT_REVOKE: [{"client": CLIENT_VIEW | {"revoked": True}}],
     Operation.CLIENT_LIST: [{"clients": [CLIENT_VIEW], "more": False}],
+    **campaigns.ANSWERED,
     **linking.ANSWERED,
     **policing.ANSWERED,
 }
@@ -216,16 +220,21 @@ STATED: dict[str, Json] = {
         "deactivated", "destroy-scheduled", approved_by="bob", destruction=DESTRUCTION
     ),
     "keyriver.key.destruction.cancelled.v1": became("destroy-scheduled", "deactivated", approved_by="bob"),
+    "keyriver.key.activation.lapsed.v1": became("pre-active, due", "pre-active"),
+    "keyriver.key.destruction.begun.v1": became("destroy-scheduled", "destroyed"),
     "keyriver.key.destroyed.v1": became("destroy-scheduled", "destroyed", destruction=DESTRUCTION),
     "keyriver.approval.requested.v1": {"approval": PENDING},
     "keyriver.approval.approved.v1": {"approval": DONE},
     "keyriver.approval.rejected.v1": {"approval": PENDING | {"state": "rejected", "decided_by": "bob"}},
     "keyriver.approval.voided.v1": {"approval": PENDING | {"state": "voided", "decided_by": "bob"}},
     "keyriver.approval.expired.v1": {"approval": PENDING | {"state": "expired"}},
+    "keyriver.pin.locked.v1": {"worker": "host-7/4242"},
     "keyriver.hint.v1": {"keys": [KEY]},
     "keyriver.client.added.v1": {"client": CLIENT_VIEW},
     "keyriver.client.rotated.v1": {"client": CLIENT_VIEW},
     "keyriver.client.revoked.v1": {"client": CLIENT_VIEW | {"revoked": True}},
+    "keyriver.key.retired.v1": became("deactivated", "deactivated", why="nothing stored is left under version 1"),
+    **campaigns.STATED,
     **linking.STATED,
     **policing.STATED,
 }

@@ -29,12 +29,15 @@ from worker.model.hsm import (
     CreatedKey,
     CreatedMaster,
     CreateKey,
+    CreateLink,
     CreateMaster,
+    CreateOutside,
     DestroyedMaster,
     DestroyMaster,
     Fault,
     HsmOp,
     Kek,
+    OpenKey,
     Purpose,
     RewrapDek,
     UnwrapDek,
@@ -120,6 +123,19 @@ async def test_rewrap_keeps_dek_and_digest_and_needs_no_context(token: AnyToken,
     assert {one.context_digest for one in back if isinstance(one, UnwrappedDek)} == {DIGEST}
 
 
+async def test_a_rewrap_that_reveals_gives_dek_and_digest_too(token: AnyToken, tenant: Chain) -> None:
+    """Lazy rewrap: one operation, so that the DEK of the blob and the one that is told are the same."""
+    target = await child(token.hsm, tenant.l2, Purpose.WRAPS_DEKS)
+    wrapped = await generated(token.hsm, tenant.l3, 4)
+    ops = [RewrapDek(tenant.l3, AAD, one.nonce, one.ciphertext, target, b"new", reveal=True) for one in wrapped]
+    ops[1] = replace(ops[1], reveal=False)
+    moved = [one for one in await token.hsm.run(ops, 20) if isinstance(one, WrappedDek)]
+    back = await token.hsm.run([UnwrapDek(target, b"new", one.nonce, one.ciphertext) for one in moved], 20)
+    assert deks(back) == [one.dek for one in wrapped]
+    assert [one.dek for one in moved] == [b"" if i == 1 else one.dek for i, one in enumerate(wrapped)]
+    assert [one.context_digest for one in moved] == [DIGEST, b"", DIGEST, DIGEST]
+
+
 async def test_a_chain_of_five_layers_opens(token: AnyToken, tenant: Chain) -> None:
     deep = tenant.l2
     for _ in range(3):
@@ -148,9 +164,11 @@ async def test_a_destroyed_master_opens_nothing_any_more(token: AnyToken) -> Non
     l1 = Kek(key, 1, 1, Purpose.WRAPS_KEYS, Wrapping.TOKEN, material=material, serial=token.serial)
     leaf = await child(token.hsm, l1, Purpose.WRAPS_DEKS)
     wrapped = await generated(token.hsm, leaf, 1)
-    assert faults(await token.hsm.run([DestroyMaster(uuid4(), 1, material)], 20)) == {0: Fault.INTEGRITY}
+    assert faults(await token.hsm.run([DestroyMaster(uuid4(), 1, material, token.serial)], 20)) == {0: Fault.INTEGRITY}
+    elsewhere = DestroyMaster(key, 1, material, "another-token")
+    assert faults(await token.hsm.run([elsewhere], 20)) == {0: Fault.UNSUPPORTED}, "not here is not gone"
     token.hsm.drop([key])
-    gone = await token.hsm.run([DestroyMaster(key, 1, material)] * 2, 20)
+    gone = await token.hsm.run([DestroyMaster(key, 1, material, token.serial)] * 2, 20)
     assert gone == [DestroyedMaster(1), DestroyedMaster(0)]
     assert set(faults(await token.hsm.run([unwrap(leaf, one) for one in wrapped], 20))) == {0}
 
@@ -233,7 +251,7 @@ async def test_a_mixed_batch_answers_in_order(token: AnyToken, tenant: Chain) ->
         WrapDek(tenant.l3, AAD, DIGEST, 16),
         RewrapDek(tenant.l3, AAD, one.nonce, one.ciphertext, tenant.l3, AAD),
         unwrap(tenant.l3, one),
-        DestroyMaster(uuid4(), 1, uuid4()),
+        DestroyMaster(uuid4(), 1, uuid4(), token.serial),
     ]
     results = await token.hsm.run(ops, 20)
     assert [type(result) for result in results] == [
@@ -245,7 +263,8 @@ async def test_a_mixed_batch_answers_in_order(token: AnyToken, tenant: Chain) ->
         UnwrappedDek,
         DestroyedMaster,
     ]
-    assert {type(op) for op in ops} == set(get_args(HsmOp)), "every operation stands in this batch"
+    with_a_keystore = {OpenKey, CreateOutside, CreateLink}  # in test_hsm_outside
+    assert {type(op) for op in ops} == set(get_args(HsmOp)) - with_a_keystore, "every operation stands in this batch"
 
 
 async def test_nothing_is_done_without_time_and_an_empty_batch_is_empty(token: AnyToken, tenant: Chain) -> None:

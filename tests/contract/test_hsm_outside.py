@@ -142,7 +142,7 @@ async def test_a_wrong_keystores_key_is_made_neither_with_nor_without_the_word(t
 async def test_without_the_inner_key_the_customers_answer_opens_nothing(token: AnyToken, l1: Kek) -> None:
     l2, inner = await inner_of(token, l1)
     assert l1.material is not None
-    assert await token.hsm.run([DestroyMaster(l1.key, 1, l1.material)], 20) == [DestroyedMaster(1)]
+    assert await token.hsm.run([DestroyMaster(l1.key, 1, l1.material, l1.serial)], 20) == [DestroyedMaster(1)]
     token.hsm.drop([l1.key])
     assert faults(await token.hsm.run([OpenKey(l2, inner)], 20)) == {0: Fault.INTEGRITY}
 

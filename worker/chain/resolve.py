@@ -43,7 +43,7 @@ class Chains:
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._known: dict[tuple[UUID, int, Use, tuple[Grant, ...]], Usable | Code] = {}
+        self._known: dict[tuple[UUID, int, Use, Who, tuple[Grant, ...]], Usable | Code] = {}
         self._own: dict[tuple[str, Permission, UUID], bool] = {}
         self._licensed: dict[tuple[RowRef, UUID, int, Use, tuple[Grant, ...]], Usable] = {}
         self._rules, self._grants = policy.by_client(facts.rows.values())
@@ -86,12 +86,12 @@ class Chains:
         wanted_use = USES[permission] if use is None else use
         grants = self._opening(client, permission)
         if self._owns(client, permission, key):
-            return self.usable(row, number, wanted_use, grants)
+            return self.usable(row, number, wanted_use, grants=grants)
         shown = Shown(None if context is None else frozenset(context), suites)
         found = self.licence(client, permission, row, number, wanted_use, shown)
         if found is None:
             return Code.INTEGRITY if client.id in self._facts.distrusted else Code.NOT_FOUND
-        usable = self.usable(row, number, wanted_use, grants)
+        usable = self.usable(row, number, wanted_use, grants=grants)
         return usable if isinstance(usable, Code) else self._under(found, usable, wanted_use, grants)
 
     def licence(
@@ -112,15 +112,17 @@ class Chains:
             return "unknown"
         return "forbidden" if row.tenant == client.tenant else "foreign"
 
-    def usable(self, key: Key, number: int, use: Use, grants: tuple[Grant, ...] = ()) -> Usable | Code:
+    def usable(
+        self, key: Key, number: int, use: Use, who: Who = Who.CALLER, grants: tuple[Grant, ...] = ()
+    ) -> Usable | Code:
         """What anybody who is allowed may use: switches and states of the key and of everything above it.
 
-        `grants` are those that open compromised versions for whoever asks.
+        `grants` are those that open compromised versions for the caller.
         """
-        memo = (key.id, number, use, grants)
+        memo = (key.id, number, use, who, grants)
         found = self._known.get(memo)
         if found is None:
-            found = self._known[memo] = self._resolve(key, number, use, grants)
+            found = self._known[memo] = self._resolve(key, number, use, who, grants)
         return found
 
     def _owns(self, client: Client, permission: Permission, key: UUID) -> bool:
@@ -147,21 +149,21 @@ class Chains:
             found = self._licensed[memo] = replace(usable, seen=tuple(seen))
         return found
 
-    def _resolve(self, key: Key, number: int, use: Use, grants: tuple[Grant, ...]) -> Usable | Code:
+    def _resolve(self, key: Key, number: int, use: Use, who: Who, grants: tuple[Grant, ...]) -> Usable | Code:
         version = self._version(key, number)
         if isinstance(version, Code):
             return version
         if not key.enabled:
             return Code.KEY_DISABLED
         seen: tuple[Seen, ...] = (Seen(key.ref, key.revision), Seen(version.ref, version.revision))
-        if not lifecycle.allows(version.state, use):
+        if not lifecycle.allows(version.state, use, who):
             grant = next((one for one in grants if one.key == key.id and policy.opens(one, number)), None)
             if grant is None or not lifecycle.allows(version.state, use, Who.GRANTED):
                 return Code.KEY_STATE
             seen = (*seen, Seen(grant.ref, grant.revision))
         if version.wrapping in _ROOTS:
             return self._root(key, version, seen)
-        above = self._parent(key, version, grants)
+        above = self._parent(key, version, who, grants)
         if isinstance(above, Code):
             return above
         outside = to_open(above.link, key, version)
@@ -191,11 +193,11 @@ class Chains:
         # Versions are never deleted: one that the key's row counts and that is not there was tampered with.
         return Code.INTEGRITY if 0 < number <= key.latest_version else Code.NOT_FOUND
 
-    def _parent(self, key: Key, version: Version, grants: tuple[Grant, ...]) -> Usable | Code:
+    def _parent(self, key: Key, version: Version, who: Who, grants: tuple[Grant, ...]) -> Usable | Code:
         parent = None if key.parent is None else self._facts.keys.get(key.parent)
         if parent is None or parent.tenant != key.tenant or parent.layer != key.layer - 1:
             return Code.INTEGRITY
-        return self.usable(parent, version.parent_version, Use.OPEN, grants)
+        return self.usable(parent, version.parent_version, Use.OPEN, who, grants)
 
 
 def _kek(key: Key, version: Version, parent: Kek | None = None, outside: Outside | None = None) -> Kek:

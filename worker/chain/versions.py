@@ -119,7 +119,9 @@ def destroy(case: Case, body: KeyDestroyBody) -> Step | Code:
     grace_ms = limits.shortest_grace_ms if body.grace_s is None else body.grace_s * 1000
     if not limits.shortest_grace_ms <= grace_ms <= limits.longest_grace_ms:
         return Code.GRACE_REFUSED
-    needs = case.facts.needs.get((key.id, version.number), Needs())
+    needs = case.facts.needs.get((key.id, version.number))
+    if needs is None:
+        return Code.INTEGRITY  # nobody asked what needs it: a fault of ours, and never a reason to destroy
     forced = body.force is not None and body.force == body.key
     if needs.anything and not forced:
         return Code.STILL_NEEDED

@@ -8,6 +8,13 @@ from typing import Generic, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from worker.model.campaign_replies import (
+    CampaignExposedResult,
+    CampaignFailuresResult,
+    CampaignListResult,
+    CampaignPlanResult,
+    CampaignResult,
+)
 from worker.model.fields import Body
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import DATA_OPERATIONS, Operation
@@ -90,6 +97,11 @@ Answer = (
     | _Answer[DestroyResult]
     | _Answer[ApprovalResult]
     | _Answer[ApprovalListResult]
+    | _Answer[CampaignPlanResult]
+    | _Answer[CampaignResult]
+    | _Answer[CampaignListResult]
+    | _Answer[CampaignFailuresResult]
+    | _Answer[CampaignExposedResult]
     | _Answer[LinkResult]
     | _Answer[LinkReport]
     | _Answer[LinkListResult]
@@ -146,6 +158,17 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.GRANT_LIST: _Answer[GrantListResult],
     Operation.TENANT_QUOTA: _Answer[QuotaResult],
     Operation.TENANT_QUOTAS: _Answer[QuotaListResult],
+    Operation.CAMPAIGN_PLAN: _Answer[CampaignPlanResult],
+    Operation.CAMPAIGN_START: _Answer[CampaignResult],
+    Operation.CAMPAIGN_SHOW: _Answer[CampaignResult],
+    Operation.CAMPAIGN_LIST: _Answer[CampaignListResult],
+    Operation.CAMPAIGN_PAUSE: _Answer[CampaignResult],
+    Operation.CAMPAIGN_RESUME: _Answer[CampaignResult],
+    Operation.CAMPAIGN_CANCEL: _Answer[CampaignResult],
+    Operation.CAMPAIGN_THROTTLE: _Answer[CampaignResult],
+    Operation.CAMPAIGN_REPLAY: _Answer[CampaignResult],
+    Operation.CAMPAIGN_FAILURES: _Answer[CampaignFailuresResult],
+    Operation.CAMPAIGN_EXPOSED: _Answer[CampaignExposedResult],
 }
 
 

@@ -9,6 +9,20 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
+from worker.model.campaign_bodies import (
+    AnyCampaignBody,
+    CampaignCancelBody,
+    CampaignExposedBody,
+    CampaignFailuresBody,
+    CampaignListBody,
+    CampaignPauseBody,
+    CampaignPlanBody,
+    CampaignReplayBody,
+    CampaignResumeBody,
+    CampaignShowBody,
+    CampaignStartBody,
+    CampaignThrottleBody,
+)
 from worker.model.control import (
     ApprovalApproveBody,
     ApprovalListBody,
@@ -47,17 +61,7 @@ from worker.model.linking import (
     TenantMoveBody,
 )
 from worker.model.operations import Operation, Permission
-from worker.model.policies import (
-    GrantGiveBody,
-    GrantListBody,
-    GrantRevokeBody,
-    PolicyAllowBody,
-    PolicyCheckBody,
-    PolicyListBody,
-    PolicyRevokeBody,
-    TenantQuotaBody,
-    TenantQuotasBody,
-)
+from worker.model.policies import POLICY_BODIES, AnyPolicyBody
 from worker.model.rows import Algorithm, Suite
 
 
@@ -110,9 +114,14 @@ class DekItem(Body):
 
 
 class UnwrapBody(Body):
-    """Unwrap DEKs; they come back sealed to the recipient key."""
+    """Unwrap DEKs; they come back sealed to the recipient key.
+
+    `rewrap`: a blob under an old version of its key comes back wrapped under the current one, too, in the place of the
+    old one. Stored DEKs are left where they are: the fleet moves them itself.
+    """
 
     items: list[DekItem] = Field(min_length=1)
+    rewrap: bool = False
 
 
 class RewrapItem(Body):
@@ -257,15 +266,8 @@ CommandBody = (
     | ClientRotateBody
     | ClientRevokeBody
     | ClientListBody
-    | PolicyAllowBody
-    | PolicyRevokeBody
-    | PolicyListBody
-    | PolicyCheckBody
-    | GrantGiveBody
-    | GrantRevokeBody
-    | GrantListBody
-    | TenantQuotaBody
-    | TenantQuotasBody
+    | AnyPolicyBody
+    | AnyCampaignBody
 )
 AnyBody = DataBody | CommandBody
 
@@ -302,13 +304,16 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.CLIENT_ROTATE: ClientRotateBody,
     Operation.CLIENT_REVOKE: ClientRevokeBody,
     Operation.CLIENT_LIST: ClientListBody,
-    Operation.POLICY_ALLOW: PolicyAllowBody,
-    Operation.POLICY_REVOKE: PolicyRevokeBody,
-    Operation.POLICY_LIST: PolicyListBody,
-    Operation.POLICY_CHECK: PolicyCheckBody,
-    Operation.GRANT_GIVE: GrantGiveBody,
-    Operation.GRANT_REVOKE: GrantRevokeBody,
-    Operation.GRANT_LIST: GrantListBody,
-    Operation.TENANT_QUOTA: TenantQuotaBody,
-    Operation.TENANT_QUOTAS: TenantQuotasBody,
+    **POLICY_BODIES,
+    Operation.CAMPAIGN_PLAN: CampaignPlanBody,
+    Operation.CAMPAIGN_START: CampaignStartBody,
+    Operation.CAMPAIGN_SHOW: CampaignShowBody,
+    Operation.CAMPAIGN_LIST: CampaignListBody,
+    Operation.CAMPAIGN_PAUSE: CampaignPauseBody,
+    Operation.CAMPAIGN_RESUME: CampaignResumeBody,
+    Operation.CAMPAIGN_CANCEL: CampaignCancelBody,
+    Operation.CAMPAIGN_THROTTLE: CampaignThrottleBody,
+    Operation.CAMPAIGN_REPLAY: CampaignReplayBody,
+    Operation.CAMPAIGN_FAILURES: CampaignFailuresBody,
+    Operation.CAMPAIGN_EXPOSED: CampaignExposedBody,
 }

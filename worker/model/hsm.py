@@ -83,7 +83,10 @@ class UnwrapDek:
 
 @dataclass(frozen=True, slots=True)
 class RewrapDek:
-    """Decrypt under `source`, encrypt under `target` with the context digest kept, decrypt again and compare."""
+    """Decrypt under `source`, encrypt under `target` with the context digest kept, decrypt again and compare.
+
+    `reveal`: the result tells the DEK and its context digest, too.
+    """
 
     source: Kek
     source_aad: bytes
@@ -91,6 +94,7 @@ class RewrapDek:
     ciphertext: bytes
     target: Kek
     target_aad: bytes
+    reveal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,22 @@ class CreateLink:
 
 
 @dataclass(frozen=True, slots=True)
+class RewrapKey:
+    """Take a wrapped key from under its parent `source` and wrap it under `target`, both inside the token (S6).
+
+    Then unwrap what was made, wrap it under the old parent and compare: AES-KW and AES-KWP give the same bytes again.
+    """
+
+    source: Kek
+    key: UUID
+    version: int
+    purpose: Purpose
+    wrapping: Wrapping
+    wrapped: bytes
+    target: Kek
+
+
+@dataclass(frozen=True, slots=True)
 class CreateMaster:
     """Make an L1 as a token object labelled `material`; if one with that label is there already, that one is it."""
 
@@ -150,25 +170,36 @@ class CreateMaster:
 
 @dataclass(frozen=True, slots=True)
 class DestroyMaster:
-    """Delete every token object labelled `material`; that none is there any more is no error."""
+    """Delete every object labelled `material` of the token `serial`; that none is there any more is no error."""
 
     key: UUID
     version: int
     material: UUID
+    serial: str
 
 
 HsmOp = (
-    WrapDek | UnwrapDek | RewrapDek | CreateKey | CreateMaster | DestroyMaster | OpenKey | CreateOutside | CreateLink
+    WrapDek
+    | UnwrapDek
+    | RewrapDek
+    | CreateKey
+    | RewrapKey
+    | CreateMaster
+    | DestroyMaster
+    | OpenKey
+    | CreateOutside
+    | CreateLink
 )
 
 
 @dataclass(frozen=True, slots=True)
 class WrappedDek:
-    """Of `WrapDek` and `RewrapDek`. `ciphertext` ends with the tag; `dek` is empty after a rewrap."""
+    """Of `WrapDek` and `RewrapDek`. `ciphertext` ends with the tag; a rewrap fills the rest only to `reveal` it."""
 
     nonce: bytes
     ciphertext: bytes
     dek: bytes = field(default=b"", repr=False)
+    context_digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +212,7 @@ class UnwrappedDek:
 
 @dataclass(frozen=True, slots=True)
 class CreatedKey:
-    """Of `CreateKey` and `CreateOutside`: the wrapped bytes and the mechanism that made them.
+    """Of `CreateKey`, `RewrapKey` and `CreateOutside`: the wrapped bytes and the mechanism that made them.
 
     `digest` is the SHA-256 of the inner blob where `wrapped` is a keystore's.
     """

@@ -48,6 +48,18 @@ class Operation(StrEnum):
     TENANT_QUOTA = "tenant.quota"
     TENANT_QUOTAS = "tenant.quotas"
 
+    CAMPAIGN_PLAN = "campaign.plan"
+    CAMPAIGN_START = "campaign.start"
+    CAMPAIGN_SHOW = "campaign.show"
+    CAMPAIGN_LIST = "campaign.list"
+    CAMPAIGN_PAUSE = "campaign.pause"
+    CAMPAIGN_RESUME = "campaign.resume"
+    CAMPAIGN_CANCEL = "campaign.cancel"
+    CAMPAIGN_THROTTLE = "campaign.throttle"
+    CAMPAIGN_REPLAY = "campaign.replay"
+    CAMPAIGN_FAILURES = "campaign.failures"
+    CAMPAIGN_EXPOSED = "campaign.exposed"
+
     @property
     def request_type(self) -> str:
         """The CloudEvents type of the request."""
@@ -82,6 +94,8 @@ _TOPICS = {
     Operation.APPROVAL_REJECT: "control.v1",
     Operation.POLICY_REVOKE: "control.v1",
     Operation.GRANT_REVOKE: "control.v1",
+    Operation.CAMPAIGN_PAUSE: "control.v1",
+    Operation.CAMPAIGN_CANCEL: "control.v1",
 }
 _READS = frozenset(
     {
@@ -94,6 +108,11 @@ _READS = frozenset(
         Operation.POLICY_CHECK,
         Operation.GRANT_LIST,
         Operation.TENANT_QUOTAS,
+        Operation.CAMPAIGN_PLAN,
+        Operation.CAMPAIGN_SHOW,
+        Operation.CAMPAIGN_LIST,
+        Operation.CAMPAIGN_FAILURES,
+        Operation.CAMPAIGN_EXPOSED,
         Operation.LINK_SHOW,
         Operation.LINK_LIST,
     }

@@ -17,7 +17,7 @@ from worker.model.fields import (
     Uuid,
     Why,
 )
-from worker.model.operations import Permission
+from worker.model.operations import Operation, Permission
 from worker.model.words import Suite
 
 DAY_S = 24 * 3600
@@ -234,3 +234,42 @@ class PolicyChange(Answer):
     request: str
     correlation: str
     revision: int
+
+
+AnyPolicyBody = (
+    PolicyAllowBody
+    | PolicyRevokeBody
+    | PolicyListBody
+    | PolicyCheckBody
+    | GrantGiveBody
+    | GrantRevokeBody
+    | GrantListBody
+    | TenantQuotaBody
+    | TenantQuotasBody
+)
+POLICY_BODIES: dict[Operation, type[AnyPolicyBody]] = {
+    Operation.POLICY_ALLOW: PolicyAllowBody,
+    Operation.POLICY_REVOKE: PolicyRevokeBody,
+    Operation.POLICY_LIST: PolicyListBody,
+    Operation.POLICY_CHECK: PolicyCheckBody,
+    Operation.GRANT_GIVE: GrantGiveBody,
+    Operation.GRANT_REVOKE: GrantRevokeBody,
+    Operation.GRANT_LIST: GrantListBody,
+    Operation.TENANT_QUOTA: TenantQuotaBody,
+    Operation.TENANT_QUOTAS: TenantQuotasBody,
+}
+PolicyCommandResult = (
+    RuleResult | RuleListResult | CheckResult | GrantResult | GrantListResult | QuotaResult | QuotaListResult
+)
+POLICY_RESULTS: dict[Operation, type[Answer]] = {
+    Operation.POLICY_ALLOW: RuleResult,
+    Operation.POLICY_REVOKE: RuleResult,
+    Operation.POLICY_LIST: RuleListResult,
+    Operation.POLICY_CHECK: CheckResult,
+    Operation.GRANT_GIVE: GrantResult,
+    Operation.GRANT_REVOKE: GrantResult,
+    Operation.GRANT_LIST: GrantListResult,
+    Operation.TENANT_QUOTA: QuotaResult,
+    Operation.TENANT_QUOTAS: QuotaListResult,
+}
+"""What an item of each operation's answer is, if it is no error."""

@@ -8,19 +8,12 @@ from uuid import UUID
 
 from pydantic import Field, create_model
 
+from worker.model.campaign_replies import CAMPAIGN_RESULTS, CampaignCommandResult
 from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Answer, Base64
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
-from worker.model.policies import (
-    CheckResult,
-    GrantListResult,
-    GrantResult,
-    QuotaListResult,
-    QuotaResult,
-    RuleListResult,
-    RuleResult,
-)
+from worker.model.policies import POLICY_RESULTS, GrantResult, PolicyCommandResult, RuleResult
 from worker.model.rows import Suite
 from worker.model.views import (
     ApprovalView,
@@ -97,10 +90,15 @@ class WrapResult(Answer):
 
 
 class UnwrapResult(Answer):
-    """The DEK itself stands in the sealed part, in the slot of this item."""
+    """The DEK itself stands in the sealed part, in the slot of this item.
+
+    `blob` is the DEK wrapped anew, under `blob_version`; there when that was asked for and `version` is not current.
+    """
 
     key: UUID
     version: int
+    blob: Base64 | None = None
+    blob_version: int | None = None
 
 
 class RewrapResult(Answer):
@@ -216,13 +214,8 @@ CommandResult = (
     | PendingResult
     | ApprovalResult
     | ApprovalListResult
-    | RuleResult
-    | RuleListResult
-    | CheckResult
-    | GrantResult
-    | GrantListResult
-    | QuotaResult
-    | QuotaListResult
+    | PolicyCommandResult
+    | CampaignCommandResult
     | LinkReport
     | LinkListResult
     | UnlinkResult
@@ -280,15 +273,8 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_ROTATE: ClientResult,
     Operation.CLIENT_REVOKE: ClientResult,
     Operation.CLIENT_LIST: ClientListResult,
-    Operation.POLICY_ALLOW: RuleResult,
-    Operation.POLICY_REVOKE: RuleResult,
-    Operation.POLICY_LIST: RuleListResult,
-    Operation.POLICY_CHECK: CheckResult,
-    Operation.GRANT_GIVE: GrantResult,
-    Operation.GRANT_REVOKE: GrantResult,
-    Operation.GRANT_LIST: GrantListResult,
-    Operation.TENANT_QUOTA: QuotaResult,
-    Operation.TENANT_QUOTAS: QuotaListResult,
+    **POLICY_RESULTS,
+    **CAMPAIGN_RESULTS,
 }
 """What an item of each operation's answer is, if it is no `ErrorResult`."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
 
+from worker.model.campaigns import Campaign
 from worker.model.hsm import Purpose, Wrapping
 from worker.model.licences import Grant, Rule
 from worker.model.links import Link
@@ -20,6 +21,7 @@ __all__ = [
     "Alias",
     "Approval",
     "ApprovalState",
+    "Campaign",
     "Client",
     "Dek",
     "Grant",
@@ -90,6 +92,7 @@ class Version:
 
     `due_ms` is when it is to be activated (pre-active) or destroyed (destroy-scheduled), Unix milliseconds, or 0;
     `prior` the state that a cancelled destruction restores; `forced`: destroyed though something still needs it.
+    `retired_ms`: when a campaign saw, under this row's lock, that nothing stored is left under it, or 0.
     `link` names the link of an L1 that stays outside; `digest` is the SHA-256 of the inner blob of what it wraps (S13).
     """
 
@@ -107,6 +110,7 @@ class Version:
     due_ms: int = 0
     prior: State | None = None
     forced: bool = False
+    retired_ms: int = 0
     link: UUID | None = None
     digest: bytes = b""
 
@@ -208,7 +212,7 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link | Rule | Grant | Quota
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link | Campaign | Rule | Grant | Quota
 
 
 @dataclass(frozen=True, slots=True)

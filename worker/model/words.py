@@ -87,6 +87,7 @@ class Table(StrEnum):
     RULES = "rules"
     GRANTS = "grants"
     QUOTAS = "quotas"
+    CAMPAIGNS = "campaigns"
     LINKS = "links"
 
 

@@ -269,7 +269,7 @@ def test_the_answers_suite_counts_where_plaintext_goes_back(suite: Suite, *, all
 @pytest.mark.parametrize(("suite", "allowed"), [(P256, False), (HYBRID, True)])
 def test_the_requests_own_seal_counts_too(suite: Suite, *, allowed: bool) -> None:
     world = bare(rule_row(permissions=("wrap",), minimum_suite=HYBRID))
-    world.intake_keys[7] = IntakeKey(7, suite, b"p", b"w", NOW, NOW + 1, 1)
+    world.put(IntakeKey(7, suite, b"p", b"w", NOW, NOW + 1, 1))
     body = WrapBody(key="acme/eu/payments", items=[WrapItem()], sealed=SealedDeks(sequence=7, ciphertext=b"c"))
     (outcome,) = world.run(world.request(Operation.WRAP, body), (b"d" * 32,)).outcomes
     assert isinstance(outcome, Wrapped) is allowed

@@ -35,6 +35,7 @@ from worker.model.hsm import (
     OpenKey,
     Purpose,
     RewrapDek,
+    RewrapKey,
     UnwrapDek,
     UnwrappedDek,
     WrapDek,
@@ -141,8 +142,8 @@ class World:
     client_pages: dict[Paging, tuple[str, ...]] = field(default_factory=dict)
     pages: dict[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: dict[UUID, tuple[Below, ...]] = field(default_factory=dict)
-    needs: dict[tuple[UUID, int], Needs] = field(default_factory=dict)
-    intake_keys: dict[int, IntakeKey] = field(default_factory=dict)
+    needs: dict[tuple[UUID, int], Needs] | None = field(default_factory=dict)
+    """Of other versions than these nothing is needed; None: nobody asked."""
     limits: Limits = LIMITS
     new_ids: Ids = field(default_factory=Ids)
     now_ms: int = NOW
@@ -217,6 +218,7 @@ class World:
 
     def facts(self) -> Facts:
         rows = list(self.rows.values())
+        nothing = {(row.key, row.number): Needs() for row in rows if isinstance(row, Version)}
         names: dict[UUID, tuple[str, ...]] = {}
         for row in rows:
             if isinstance(row, Alias):
@@ -231,7 +233,7 @@ class World:
             aliases={row.name: row for row in rows if isinstance(row, Alias)},
             names=names,
             clients={row.id: row for row in rows if isinstance(row, Client)},
-            intake_keys=self.intake_keys,
+            intake_keys={row.sequence: row for row in rows if isinstance(row, IntakeKey)},
             tampered=frozenset(self.tampered),
             key_pages=self.key_pages,
             client_pages=self.client_pages,
@@ -240,7 +242,7 @@ class World:
             distrusted=frozenset(self.distrusted),
             pages=self.pages,
             below=self.below,
-            needs=self.needs,
+            needs={} if self.needs is None else nothing | self.needs,
         )
 
     def chains(self) -> Chains:
@@ -310,7 +312,7 @@ def answer(op: HsmOp) -> HsmResult:
             return WrappedDek(NONCE, b"r" * len(op.ciphertext))
         case UnwrapDek():
             return UnwrappedDek(b"d" * 32, sha256(b"").digest())
-        case CreateKey():
+        case CreateKey() | RewrapKey():
             return CreatedKey(b"wrapped" * 6, Wrapping.AES_KW)
         case CreateMaster():
             return CreatedMaster("token-9")
@@ -344,9 +346,5 @@ def seen_of(world: World, *refs: RowRef) -> set[Seen]:
 
 def chain_refs(*keys: UUID, tenant: str = "acme", version: Mapping[UUID, int] | None = None) -> Sequence[RowRef]:
     """The rows that a use of the last of these keys rests on."""
-    numbers = version or {}
-    return [
-        RowRef(Tenant.TABLE, tenant),
-        *[key_ref(key) for key in keys],
-        *[version_ref(key, numbers.get(key, 1)) for key in keys],
-    ]
+    versions = [version_ref(key, (version or {}).get(key, 1)) for key in keys]
+    return [RowRef(Tenant.TABLE, tenant), *[key_ref(key) for key in keys], *versions]
