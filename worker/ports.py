@@ -10,7 +10,6 @@ from worker.model.effects import Announce, Settlement, Settling
 from worker.model.facts import Answer, Question
 from worker.model.hsm import Condemned, HsmOp, HsmResult
 from worker.model.keystores import KeystoreAddress, KeystoreKey
-from worker.model.quotas import Lease, Want
 from worker.model.records import Catch, Entry, Outgoing, Partition, Undeliverable
 
 
@@ -200,17 +199,6 @@ class Leases(Protocol):
 
     async def lease(self, key: UUID, version: int, count: int) -> int:
         """Add `count` to what was ever leased for this version, durably, and return the new sum."""
-        ...
-
-
-class QuotaLeases(Protocol):
-    """Quotas (D10), leased before they are given out, refilled by the database's clock."""
-
-    async def lease_quotas(self, wants: Sequence[Want]) -> list[Lease]:
-        """Lease of each what is wanted, as far as it is there; one answer per want, in order.
-
-        If anything is there, at least what is needed is granted: the quota is in debt then until that is refilled.
-        """
         ...
 
 

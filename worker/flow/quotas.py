@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Protocol
 
 from cachetools import LRUCache
 
@@ -15,13 +16,24 @@ from worker.chain.decide import is_answered
 from worker.chain.quotas import asked_of, bounds, cost
 from worker.flow.clock import boottime
 from worker.model.facts import Facts
-from worker.model.quotas import Quota, Want
+from worker.model.quotas import Lease, Quota, Want
 from worker.model.requests import Request
-from worker.ports import QuotaLeases
 
 SHARE_S = 0.1
 """A lease is at least what the quota refills in so many seconds."""
 REMEMBERED = 50_000
+
+
+class QuotaLeases(Protocol):
+    """Quotas in Postgres, refilled by its clock."""
+
+    async def lease_quotas(self, wants: Sequence[Want]) -> list[Lease]:
+        """Lease of each what is wanted, as far as it is there; one answer per want, in order.
+
+        If anything is there, at least what is needed is granted: the quota is in debt then until that is refilled.
+        Raises `StoreUnavailable`.
+        """
+        ...
 
 
 @dataclass(slots=True)

@@ -132,7 +132,7 @@ class FakeStore:
         return before + count
 
     async def lease_quotas(self, wants: Sequence[Want]) -> list[Lease]:
-        """As `QuotaLeases.lease_quotas`."""
+        """As `flow.quotas.QuotaLeases.lease_quotas`."""
         return [self._lease_quota(want) for want in wants]
 
     def _lease_quota(self, want: Want) -> Lease:

@@ -8,7 +8,7 @@ from worker.model.quotas import Lease, Want
 
 
 class PostgresQuotaLeases:
-    """The port `QuotaLeases`."""
+    """Implements `flow.quotas.QuotaLeases`."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
