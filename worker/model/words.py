@@ -84,6 +84,9 @@ class Table(StrEnum):
     CLIENTS = "clients"
     INTAKE_KEYS = "intake_keys"
     APPROVALS = "approvals"
+    RULES = "rules"
+    GRANTS = "grants"
+    QUOTAS = "quotas"
     CAMPAIGNS = "campaigns"
     LINKS = "links"
 
