@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import linking
+from schemas import linking, regional
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
@@ -162,6 +162,7 @@ ASKED: dict[Operation, Json] = {
     Operation.CLIENT_REVOKE: {"tenant": "acme", "client": "payments"},
     Operation.CLIENT_LIST: {"tenant": "acme"},
     **linking.ASKED,
+    **regional.ASKED,
 }
 CALLERS_OWN: Json = {
     "key": "acme/eu/payments",
@@ -199,6 +200,7 @@ ANSWERED: dict[Operation, list[Json]] = {
     Operation.CLIENT_REVOKE: [{"client": CLIENT_VIEW | {"revoked": True}}],
     Operation.CLIENT_LIST: [{"clients": [CLIENT_VIEW], "more": False}],
     **linking.ANSWERED,
+    **regional.ANSWERED,
 }
 STATED: dict[str, Json] = {
     "keyriver.tenant.created.v1": ANSWERED[Operation.TENANT_CREATE][0],
@@ -230,6 +232,7 @@ STATED: dict[str, Json] = {
     "keyriver.client.rotated.v1": {"client": CLIENT_VIEW},
     "keyriver.client.revoked.v1": {"client": CLIENT_VIEW | {"revoked": True}},
     **linking.STATED,
+    **regional.STATED,
 }
 
 

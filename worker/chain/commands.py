@@ -1,6 +1,6 @@
 """The officers' commands: tenants, keys and clients. Each has one item and one result."""
 
-from worker.chain import approvals, clients, keys, links, moving, rotation, switch, versions
+from worker.chain import approvals, clients, keys, links, moving, regions, rotation, switch, versions
 from worker.chain.outcomes import recall
 from worker.chain.plan import Case, Decision, Plan
 from worker.chain.work import Commanding, Step
@@ -31,6 +31,7 @@ from worker.model.control import (
 from worker.model.effects import Seen
 from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
 from worker.model.outcomes import Commanded, Failed
+from worker.model.regional import RegionListBody, RegionSetBody
 
 
 def plan(case: Case) -> Decision:
@@ -79,6 +80,10 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return links.change(case, body)
         case TenantMoveBody():
             return moving.move(case, body)
+        case RegionSetBody():
+            return regions.set_region(case, body)
+        case RegionListBody():
+            return regions.list_page(case, body)
         case ApprovalApproveBody():
             return approvals.approve(case, body, _step)
         case ApprovalRejectBody():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from worker.cli import approval, audit, client, doctor, init, lifecycle, local, run, tenant, topics
+from worker.cli import approval, audit, client, doctor, init, lifecycle, local, region, run, tenant, topics
 from worker.cli.errors import Usage, plain
 from worker.cli.output import complain, say
 from worker.client import Pending
@@ -46,6 +46,7 @@ for _place, _noun in enumerate(
         run.run,
         tenant.tenant,
         lifecycle.key,
+        region.region,
         client.client,
         approval.approval,
         audit.audit,

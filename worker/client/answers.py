@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from worker.model.fields import Body
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import DATA_OPERATIONS, Operation
+from worker.model.regional import RegionListResult, RegionResult
 from worker.model.replies import (
     ApprovalListResult,
     ApprovalResult,
@@ -80,6 +81,8 @@ Answer = (
     | _Answer[DestroyResult]
     | _Answer[ApprovalResult]
     | _Answer[ApprovalListResult]
+    | _Answer[RegionResult]
+    | _Answer[RegionListResult]
     | _Answer[LinkResult]
     | _Answer[LinkReport]
     | _Answer[LinkListResult]
@@ -113,6 +116,8 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.LINK_UNLINK: _Answer[UnlinkResult],
     Operation.LINK_DECLARE: _Answer[LinkResult],
     Operation.TENANT_MOVE: _Answer[MoveResult],
+    Operation.REGION_SET: _Answer[RegionResult],
+    Operation.REGION_LIST: _Answer[RegionListResult],
     Operation.APPROVAL_APPROVE: _Answer[ApprovalResult],
     Operation.APPROVAL_REJECT: _Answer[ApprovalResult],
     Operation.APPROVAL_LIST: _Answer[ApprovalListResult],

@@ -13,6 +13,7 @@ from worker.model.fields import Answer, Base64, Reason
 from worker.model.hsm import Purpose
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
+from worker.model.regional import RegionListResult, RegionResult
 from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
 
 
@@ -259,9 +260,17 @@ class ApprovalResult(Answer):
     """The approval after the command; once it is approved, with what the approved command answers."""
 
     approval: ApprovalView
-    result: DisableResult | DestroyResult | KeyResult | ClientResult | UnlinkResult | MoveResult | LinkResult | None = (
-        None
-    )
+    result: (
+        DisableResult
+        | DestroyResult
+        | KeyResult
+        | ClientResult
+        | RegionResult
+        | UnlinkResult
+        | MoveResult
+        | LinkResult
+        | None
+    ) = None
 
 
 CommandResult = (
@@ -275,6 +284,8 @@ CommandResult = (
     | PendingResult
     | ApprovalResult
     | ApprovalListResult
+    | RegionResult
+    | RegionListResult
     | LinkReport
     | LinkListResult
     | UnlinkResult
@@ -325,6 +336,8 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.LINK_UNLINK: UnlinkResult,
     Operation.LINK_DECLARE: LinkResult,
     Operation.TENANT_MOVE: MoveResult,
+    Operation.REGION_SET: RegionResult,
+    Operation.REGION_LIST: RegionListResult,
     Operation.APPROVAL_APPROVE: ApprovalResult,
     Operation.APPROVAL_REJECT: ApprovalResult,
     Operation.APPROVAL_LIST: ApprovalListResult,

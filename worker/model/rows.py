@@ -10,6 +10,7 @@ from uuid import UUID
 
 from worker.model.hsm import Purpose, Wrapping
 from worker.model.links import Link
+from worker.model.regions import Region
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Key",
     "Link",
     "Origin",
+    "Region",
     "Role",
     "Row",
     "RowRef",
@@ -203,7 +205,7 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link | Region
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from worker.model.rows import (
     Key,
     Link,
     Origin,
+    Region,
     Role,
     Row,
     State,
@@ -56,6 +57,7 @@ ROWS: list[Row] = [
     ),
     IntakeKey(1, Suite.P256, b"public", b"wrapped", 1, 2, 1),
     Approval(ID, "acme", "key.enable", b"{}", "ann", "r1", 1, 2, ("keys x 1",), ApprovalState.PENDING, "", 1),
+    Region("eu", "fleet", ("4b1f", "77"), 1),
     Link(ID, "acme", ID, 1, Provider.XKS, "https://k.example", "k1", "c", LinkState.LINKED, ID, "s", "v", True, 1, 1),
 ]
 
