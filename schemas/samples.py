@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import linking, regional
+from schemas import campaigns, linking, regional
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
@@ -161,6 +161,7 @@ ASKED: dict[Operation, Json] = {
     },
     Operation.CLIENT_REVOKE: {"tenant": "acme", "client": "payments"},
     Operation.CLIENT_LIST: {"tenant": "acme"},
+    **campaigns.ASKED,
     **linking.ASKED,
     **regional.ASKED,
 }
@@ -199,6 +200,7 @@ ANSWERED: dict[Operation, list[Json]] = {
     Operation.CLIENT_ROTATE: [{"client": CLIENT_VIEW}],
     Operation.CLIENT_REVOKE: [{"client": CLIENT_VIEW | {"revoked": True}}],
     Operation.CLIENT_LIST: [{"clients": [CLIENT_VIEW], "more": False}],
+    **campaigns.ANSWERED,
     **linking.ANSWERED,
     **regional.ANSWERED,
 }
@@ -231,6 +233,8 @@ STATED: dict[str, Json] = {
     "keyriver.client.added.v1": {"client": CLIENT_VIEW},
     "keyriver.client.rotated.v1": {"client": CLIENT_VIEW},
     "keyriver.client.revoked.v1": {"client": CLIENT_VIEW | {"revoked": True}},
+    "keyriver.key.retired.v1": became("deactivated", "deactivated", why="nothing stored is left under version 1"),
+    **campaigns.STATED,
     **linking.STATED,
     **regional.STATED,
 }
