@@ -13,7 +13,8 @@ from worker.cli.errors import Refused
 from worker.model.bodies import CommandBody, KeyListBody
 from worker.model.control import KeyDisableBody
 from worker.model.operations import Operation
-from worker.model.replies import Blast, BlastLayer, CommandResult, DisableResult, KeyListResult, KeyView
+from worker.model.replies import CommandResult, DisableResult, KeyListResult, KeyView
+from worker.model.reports import Blast, BlastLayer
 
 R = TypeVar("R", bound=CommandResult)
 

@@ -15,6 +15,7 @@ from worker.model.hsm import Purpose
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
 from worker.model.regional import RegionListResult, RegionResult
+from worker.model.reports import Blast, Destruction
 from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
 
 
@@ -131,54 +132,12 @@ class KeyListResult(Answer):
     more: bool
 
 
-class BlastLayer(Answer):
-    """What a switch stops in one layer and region: keys, their versions, DEKs stored under them, blobs outside."""
-
-    layer: int
-    region: str
-    keys: int
-    versions: int
-    deks: int
-    issued_outside: int
-
-
-class BlastService(Answer):
-    """One key that wraps DEKs, and how many."""
-
-    key: UUID
-    alias: str
-    region: str
-    deks: int
-    issued_outside: int
-
-
-class Blast(Answer):
-    """The blast radius of a key's switch. `services` are the largest ones, `more` how many are not shown."""
-
-    tenant: str
-    layers: list[BlastLayer]
-    services: list[BlastService]
-    more: int
-
-
 class DisableResult(Answer):
     """The key's switch and what hangs on it. After a dry run `press` is the command that does it."""
 
     key: KeyView
     blast: Blast
     press: str | None = None
-
-
-class Destruction(Answer):
-    """What a destruction takes, and until when backups and topics could still bring it back (S15)."""
-
-    version: int
-    due_ms: int
-    recoverable_until_ms: int
-    deks: int
-    issued_outside: int
-    children: int
-    forced: bool
 
 
 class DestroyResult(Answer):

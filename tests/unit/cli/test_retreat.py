@@ -10,7 +10,8 @@ from worker.model.bodies import CommandBody, KeyListBody
 from worker.model.control import KeyDisableBody
 from worker.model.hsm import Purpose
 from worker.model.operations import Operation
-from worker.model.replies import Blast, BlastLayer, BlastService, CommandResult, DisableResult, KeyListResult, KeyView
+from worker.model.replies import CommandResult, DisableResult, KeyListResult, KeyView
+from worker.model.reports import Blast, BlastLayer, BlastService
 from worker.model.rows import Origin
 
 
