@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import campaigns, linking, regional
+from schemas import campaigns, linking, policing, regional
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
@@ -164,6 +164,7 @@ ASKED: dict[Operation, Json] = {
     **campaigns.ASKED,
     **linking.ASKED,
     **regional.ASKED,
+    **policing.ASKED,
 }
 CALLERS_OWN: Json = {
     "key": "acme/eu/payments",
@@ -203,6 +204,7 @@ ANSWERED: dict[Operation, list[Json]] = {
     **campaigns.ANSWERED,
     **linking.ANSWERED,
     **regional.ANSWERED,
+    **policing.ANSWERED,
 }
 STATED: dict[str, Json] = {
     "keyriver.tenant.created.v1": ANSWERED[Operation.TENANT_CREATE][0],
@@ -237,6 +239,7 @@ STATED: dict[str, Json] = {
     **campaigns.STATED,
     **linking.STATED,
     **regional.STATED,
+    **policing.STATED,
 }
 
 

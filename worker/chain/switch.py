@@ -14,7 +14,7 @@ from worker.model.effects import Seen
 from worker.model.facts import Below
 from worker.model.outcomes import Commanded
 from worker.model.replies import DisableResult, KeyResult
-from worker.model.reports import Blast, BlastLayer, BlastService
+from worker.model.views import Blast, BlastLayer, BlastService
 
 SHOWN = 100
 """So many service keys stand in a report by name, those with the most DEKs first."""

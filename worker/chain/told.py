@@ -7,8 +7,8 @@ from worker.chain.views import key_view
 from worker.model.facts import Facts
 from worker.model.fields import Reason
 from worker.model.replies import KeyView, Transition
-from worker.model.reports import Blast, Destruction
 from worker.model.rows import Key, State, Version
+from worker.model.views import Blast, Destruction
 
 
 @dataclass(frozen=True, slots=True)

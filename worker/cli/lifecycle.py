@@ -27,7 +27,7 @@ from worker.model.control import (
 )
 from worker.model.operations import Operation
 from worker.model.replies import DestroyResult, DisableResult, KeyResult
-from worker.model.reports import Blast
+from worker.model.views import Blast
 
 Version = Annotated[int | None, Parameter(name="--version", help="Which version; else the active one.")]
 Why = Annotated[str, Parameter(name="--why", help="The reason, for the event and the audit trail.")]

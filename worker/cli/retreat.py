@@ -14,7 +14,7 @@ from worker.model.bodies import CommandBody, KeyListBody
 from worker.model.control import KeyDisableBody
 from worker.model.operations import Operation
 from worker.model.replies import CommandResult, DisableResult, KeyListResult, KeyView
-from worker.model.reports import Blast, BlastLayer
+from worker.model.views import Blast, BlastLayer
 
 R = TypeVar("R", bound=CommandResult)
 

@@ -11,8 +11,8 @@ from worker.model.control import KeyDisableBody
 from worker.model.hsm import Purpose
 from worker.model.operations import Operation
 from worker.model.replies import CommandResult, DisableResult, KeyListResult, KeyView
-from worker.model.reports import Blast, BlastLayer, BlastService
 from worker.model.rows import Origin
+from worker.model.views import Blast, BlastLayer, BlastService
 
 
 def key(number: int, parent: int | None, region: str) -> KeyView:
