@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
+from worker.model.imports import ImportAlgorithm
+
 
 class Purpose(StrEnum):
     """What a key does for its whole life (SECURITY S5)."""
@@ -102,7 +104,55 @@ class DestroyMaster:
     material: UUID
 
 
-HsmOp = WrapDek | UnwrapDek | RewrapDek | CreateKey | CreateMaster | DestroyMaster
+@dataclass(frozen=True, slots=True)
+class CreateImportPair:
+    """Have an RSA key pair labelled `material` that only unwraps, proved for this algorithm (S12).
+
+    Making one takes seconds and is not waited for: `Fault.UNAVAILABLE` until it is there.
+    """
+
+    material: UUID
+    algorithm: ImportAlgorithm
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportMaster:
+    """Unwrap a customer's AES-256 key as an L1 labelled `material`, with the pair whose public half is `public_key`.
+
+    `check_value` is what he says of it. `canary` is what an earlier import of the same key left, empty at the first.
+    `Fault.BAD_CIPHERTEXT` is the one answer to everything that is wrong once decryption has begun.
+    """
+
+    key: UUID
+    version: int
+    material: UUID
+    pair: UUID
+    public_key: bytes
+    algorithm: ImportAlgorithm
+    blob: bytes
+    check_value: bytes
+    canary: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class DestroyImportPair:
+    """Delete every private key labelled `material`; that none is there any more is no error."""
+
+    material: UUID
+
+
+HsmOp = (
+    WrapDek
+    | UnwrapDek
+    | RewrapDek
+    | CreateKey
+    | CreateMaster
+    | DestroyMaster
+    | CreateImportPair
+    | ImportMaster
+    | DestroyImportPair
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +189,29 @@ class CreatedMaster:
 
 @dataclass(frozen=True, slots=True)
 class DestroyedMaster:
-    """Of `DestroyMaster`: how many objects were deleted."""
+    """Of `DestroyMaster` and `DestroyImportPair`: how many objects were deleted."""
 
     objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportPair:
+    """Of `CreateImportPair`: the public half (DER SubjectPublicKeyInfo) and the token that holds the other.
+
+    `signature` is the fleet's over the statement about it, put there before it is concluded (S1).
+    """
+
+    public_key: bytes
+    serial: str
+    signature: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedMaster:
+    """Of `ImportMaster`: the token that holds the key, and the canary to keep."""
+
+    serial: str
+    canary: bytes
 
 
 class Fault(StrEnum):
@@ -163,4 +233,6 @@ class HsmFault:
     detail: str = ""
 
 
-HsmResult = WrappedDek | UnwrappedDek | CreatedKey | CreatedMaster | DestroyedMaster | HsmFault
+HsmResult = (
+    WrappedDek | UnwrappedDek | CreatedKey | CreatedMaster | DestroyedMaster | ImportPair | ImportedMaster | HsmFault
+)

@@ -9,6 +9,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.imports import Import
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ApprovalState",
     "Client",
     "Dek",
+    "Import",
     "IntakeKey",
     "Key",
     "Origin",
@@ -83,6 +85,8 @@ class Version:
 
     `due_ms` is when it is to be activated (pre-active) or destroyed (destroy-scheduled), Unix milliseconds, or 0;
     `prior` the state that a cancelled destruction restores; `forced`: destroyed though something still needs it.
+    Of imported material: `not_after_ms` is when it is deleted, or 0; `absent`: it is not there, and nothing works
+    until the same is imported again; `canary` proves that it is the same (S12), empty before the first import.
     """
 
     TABLE: ClassVar[Table] = Table.VERSIONS
@@ -99,6 +103,9 @@ class Version:
     due_ms: int = 0
     prior: State | None = None
     forced: bool = False
+    not_after_ms: int = 0
+    absent: bool = False
+    canary: bytes = b""
 
     @property
     def ref(self) -> RowRef:
@@ -198,7 +205,7 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Import
 
 
 @dataclass(frozen=True, slots=True)

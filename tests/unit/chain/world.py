@@ -23,12 +23,17 @@ from worker.model.facts import Below, Facts, Needs, Paging, RowPage
 from worker.model.hsm import (
     CreatedKey,
     CreatedMaster,
+    CreateImportPair,
     CreateKey,
     CreateMaster,
     DestroyedMaster,
+    DestroyImportPair,
     DestroyMaster,
     HsmOp,
     HsmResult,
+    ImportedMaster,
+    ImportMaster,
+    ImportPair,
     Purpose,
     RewrapDek,
     UnwrapDek,
@@ -306,8 +311,12 @@ def answer(op: HsmOp) -> HsmResult:
             return CreatedKey(b"wrapped" * 6, Wrapping.AES_KW)
         case CreateMaster():
             return CreatedMaster("token-9")
-        case DestroyMaster():
+        case DestroyMaster() | DestroyImportPair():
             return DestroyedMaster(1)
+        case CreateImportPair():
+            return ImportPair(b"public", "token-9", b"s" * 64)
+        case ImportMaster():
+            return ImportedMaster("token-9", op.canary or b"canary")
 
 
 def blob_of(key: UUID, version: int, dek: UUID, fill: bytes = b"c") -> bytes:

@@ -16,17 +16,22 @@ from worker.edges.hsm.ck import CkError
 from worker.edges.hsm.config import Observer
 from worker.edges.hsm.crew import Crew
 from worker.edges.hsm.deks import Results, rewrap_group, unwrap_group, wrap_group
+from worker.edges.hsm.imports import import_master
 from worker.edges.hsm.keeper import Entry, Keeper, Refused
 from worker.edges.hsm.keys import create_key
 from worker.edges.hsm.masters import create_master, destroy_master
+from worker.edges.hsm.pairs import destroy_pair, have_pair
 from worker.model.hsm import (
+    CreateImportPair,
     CreateKey,
     CreateMaster,
+    DestroyImportPair,
     DestroyMaster,
     Fault,
     HsmFault,
     HsmOp,
     HsmResult,
+    ImportMaster,
     Kek,
     RewrapDek,
     UnwrapDek,
@@ -40,6 +45,9 @@ OPERATIONS: dict[type, str] = {
     CreateKey: "create_key",
     CreateMaster: "create_master",
     DestroyMaster: "destroy_master",
+    CreateImportPair: "create_import_pair",
+    ImportMaster: "import_master",
+    DestroyImportPair: "destroy_import_pair",
 }
 _AT_ONCE = 64
 """Operations between two looks at the clock."""
@@ -54,7 +62,7 @@ def keks_of(op: HsmOp) -> tuple[Kek, ...]:
             return (op.source, op.target)
         case CreateKey():
             return (op.parent,)
-        case CreateMaster() | DestroyMaster():
+        case _:
             return ()
 
 
@@ -130,7 +138,7 @@ class Chunk:
                 call = partial(unwrap_group, crew, handles[0], cast("Sequence[UnwrapDek]", ops), at, results)
             case RewrapDek():
                 call = partial(rewrap_group, crew, handles, cast("Sequence[RewrapDek]", ops), at, results)
-            case CreateKey() | CreateMaster() | DestroyMaster():
+            case _:
                 call = partial(self._keys, at, handles, crew)
         try:
             call()
@@ -143,12 +151,19 @@ class Chunk:
         for i in at:
             op = self.ops[i]
             make: Callable[[], HsmResult]
-            if isinstance(op, CreateMaster):
-                make = partial(create_master, op, crew, self.deadline)
-            elif isinstance(op, DestroyMaster):
-                make = partial(destroy_master, op, crew)
-            else:
-                make = partial(create_key, cast("CreateKey", op), handles[0], crew)
+            match op:
+                case CreateMaster():
+                    make = partial(create_master, op, crew, self.deadline)
+                case DestroyMaster():
+                    make = partial(destroy_master, op, crew)
+                case CreateImportPair():
+                    make = partial(have_pair, op, crew)
+                case ImportMaster():
+                    make = partial(import_master, op, crew)
+                case DestroyImportPair():
+                    make = partial(destroy_pair, op, crew)
+                case _:
+                    make = partial(create_key, cast("CreateKey", op), handles[0], crew)
             try:
                 self.results[i] = make()
             except CkError as error:

@@ -18,18 +18,22 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from worker.chain import payload
 from worker.edges.hsm.config import TokenState
+from worker.edges.hsm.fake_imports import FakeImports
 from worker.edges.hsm.session import NONCE_BYTES, TAG_BYTES
 from worker.model.hsm import (
     CreatedKey,
     CreatedMaster,
+    CreateImportPair,
     CreateKey,
     CreateMaster,
     DestroyedMaster,
+    DestroyImportPair,
     DestroyMaster,
     Fault,
     HsmFault,
     HsmOp,
     HsmResult,
+    ImportMaster,
     Kek,
     Purpose,
     RewrapDek,
@@ -56,6 +60,7 @@ class FakeToken:
         self.serial = serial
         self.away = False
         self.masters: dict[UUID, tuple[bytes, UUID, int]] = {}
+        self.imports = FakeImports(serial, self.masters)
         self.hsm = FakeHsm(self)
         self.fleet_keys = FakeFleetKeys(self)
 
@@ -114,6 +119,8 @@ class FakeHsm:
                 return self._master(op)
             case DestroyMaster():
                 return self._destroy(op)
+            case CreateImportPair() | ImportMaster() | DestroyImportPair():
+                return self._token.imports.answer(op)
 
     def _master(self, op: CreateMaster) -> HsmResult:
         _, *owner = self._token.masters.setdefault(op.material, (os.urandom(32), op.key, op.version))
@@ -125,7 +132,9 @@ class FakeHsm:
         there = self._token.masters.get(op.material)
         if there is not None and there[1:] != (op.key, op.version):
             return HsmFault(Fault.INTEGRITY, "the label is another key's")
-        return DestroyedMaster(0 if self._token.masters.pop(op.material, None) is None else 1)
+        masters = self._token.masters
+        gone = [label for label, (_, *owner) in masters.items() if owner == [op.key, op.version]]
+        return DestroyedMaster(len([masters.pop(label) for label in gone]))
 
     def _wrap(self, op: WrapDek) -> HsmResult:
         dek = op.dek or os.urandom(op.size)
