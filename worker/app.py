@@ -26,9 +26,11 @@ from worker.edges.store.log import PostgresAuditLog
 from worker.edges.store.migrate import migrate
 from worker.edges.store.outbox import PostgresOutbox
 from worker.edges.store.pool import connected
+from worker.edges.store.presence import PostgresPresence
 from worker.edges.store.store import PostgresStore
 from worker.flow.alone import Quiet
 from worker.flow.answering import Answering
+from worker.flow.attendance import Attendance
 from worker.flow.bodies import BodyLimits
 from worker.flow.deadletters import DeadLetters
 from worker.flow.due import DueWork
@@ -93,9 +95,13 @@ class Worker:
             progress=progress,
             private_halves=partial(private_halves, parts.pool),
         )
-        self._quiet = Quiet()
         self._uses = Uses(PostgresLeases(parts.pool))
         self._name = f"{socket.gethostname()}/{os.getpid()}"
+        self._presence = PostgresPresence(parts.pool)
+        run, session_s = new_ids(1)[0], settings.worker_session_s
+        self._attendance = Attendance(
+            run, self._name, session_s, self._presence, parts.store, parts.trust, parts.token.hsm
+        )
         self._dead_letters = DeadLetters(parts.topics.undelivered, self._name, parts.metrics)
         timing = Timing(session_s=settings.kafka_session_s, heartbeat_s=settings.kafka_session_s / 4)
         self.sources = {
@@ -140,6 +146,7 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain: finish what was begun, commit, leave the groups."""
         await self._check_topics()
+        await self._attendance.turn()  # before any handle is opened (S15)
         await self._voice.renew(now_ms())
         await self._intake_keys.keep(now_ms())
         async with self._hints() as hints:
@@ -191,17 +198,32 @@ class Worker:
         parts = self._parts
         outbox, topics = PostgresOutbox(parts.pool), parts.topics
         relay = Relay(parts.settings.fleet, topics.events, topics.hints, outbox, parts.sink, self._voice)
-        token, dues, ms = parts.token, PostgresDues(parts.pool), parts.settings.limits.recoverable_ms
-        due = DueWork(self._name, token.serial, ms, dues, parts.store, parts.trust, token.fleet_keys, token.hsm)
         return [
             Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
             Duty("outbox", relay.turn, 0.2),
-            Duty("due", due.turn, 1.0),
+            Duty("attendance", self._attendance.turn, 1.0),
+            Duty("due", self._due_work().turn, 1.0),
             Duty("audit log", self._sequencer().turn, TURN_S),
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
             Duty("fold", partial(fold, parts.pool), 30.0),
+            Duty("workers", self._presence.prune, 600.0),
         ]
+
+    def _due_work(self) -> DueWork:
+        parts, token = self._parts, self._parts.token
+        return DueWork(
+            holder=self._name,
+            serial=token.serial,
+            recoverable_ms=parts.settings.limits.recoverable_ms,
+            dues=PostgresDues(parts.pool),
+            presence=self._presence,
+            store=parts.store,
+            trust=parts.trust,
+            fleet_keys=token.fleet_keys,
+            hsm=token.hsm,
+            failpoints=self._failpoints,
+        )
 
     def _sequencer(self) -> Sequencer:
         parts = self._parts

@@ -8,7 +8,7 @@ from uuid import UUID
 from worker.model.audit import AuditLeaf, Checkpoint, Due, Growth, Head, LogRow, Span, Stray
 from worker.model.effects import Announce, Settlement, Settling
 from worker.model.facts import Answer, Question
-from worker.model.hsm import HsmOp, HsmResult
+from worker.model.hsm import Condemned, HsmOp, HsmResult
 from worker.model.keystores import KeystoreAddress, KeystoreKey
 from worker.model.records import Catch, Entry, Outgoing, Partition, Undeliverable
 
@@ -24,8 +24,16 @@ class Hsm(Protocol):
         """
         ...
 
-    def drop(self, keys: Iterable[UUID]) -> None:
-        """Forget the cached handles of these keys; those in use go with their batch. Never blocks."""
+    def drop(self, keys: Iterable[UUID] | None) -> None:
+        """Forget the cached handles of these keys (None: of all); those in use go with their batch. Never blocks."""
+        ...
+
+    def condemn(self, versions: Iterable[Condemned]) -> frozenset[Condemned]:
+        """Open these key versions no more, at this or an older revision, and forget their handles (S15).
+
+        Returns those of which, and below which, no handle is left; asked again, it says what has gone since. Never
+        blocks.
+        """
         ...
 
 

@@ -10,11 +10,13 @@ from worker.model.fields import Answer
 from worker.model.hsm import (
     CreatedKey,
     CreatedMaster,
+    CreateImportPair,
     CreateKey,
     CreateMaster,
     Fault,
     HsmFault,
     HsmResult,
+    ImportMaster,
     RewrapDek,
     UnwrapDek,
     UnwrappedDek,
@@ -113,7 +115,7 @@ class Commanding:
     `also` are more such facts. `told` stands in the audit leaf, too. `drops` are keys whose handles must go.
     """
 
-    op: CreateKey | CreateMaster | None
+    op: CreateKey | CreateMaster | CreateImportPair | ImportMaster | None
     version: Version | None
     rows: tuple[Row, ...]
     changes: tuple[RowRef, ...]
@@ -131,14 +133,26 @@ class Commanding:
         return _unexpected(result)
 
     def written(self, result: HsmResult | None) -> tuple[Row, ...]:
-        """All rows to put, the new version with what the token gave."""
+        """All rows to put, the new version with what the token gave; none where it failed."""
         match result, self.version:
             case CreatedKey(wrapped=wrapped, wrapping=wrapping), Version() as version:
                 return (*self.rows, replace(version, wrapped=wrapped, wrapping=wrapping))
             case CreatedMaster(serial=serial), Version() as version:
                 return (*self.rows, replace(version, serial=serial))
+            case HsmFault(), _:
+                return ()
             case _:
                 return self.rows
+
+    def facts(self, outcome: Outcome) -> tuple[tuple[str, Answer], ...]:
+        """What is announced: of what was not done, nothing."""
+        if not isinstance(outcome, Commanded):
+            return ()
+        return ((self.event, self.told or self.result), *self.also)
+
+    def tells(self, outcome: Outcome) -> Answer | None:
+        """What the audit leaf tells besides the counts: the transition, or the approval."""
+        return self.told if isinstance(outcome, Commanded) else None
 
 
 Work = Wrapping | Unwrapping | Replaying | Rewrapping | Commanding

@@ -19,6 +19,7 @@ from worker.model.replies import (
     CommandResult,
     DestroyResult,
     DisableResult,
+    ImportParametersResult,
     KeyListResult,
     KeyResult,
     RewrapResult,
@@ -77,6 +78,7 @@ Answer = (
     | _Answer[ClientListResult]
     | _Answer[DisableResult]
     | _Answer[DestroyResult]
+    | _Answer[ImportParametersResult]
     | _Answer[ApprovalResult]
     | _Answer[ApprovalListResult]
 )
@@ -99,6 +101,8 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.KEY_ENABLE: _Answer[KeyResult],
     Operation.KEY_DESTROY: _Answer[DestroyResult],
     Operation.KEY_CANCEL_DESTROY: _Answer[KeyResult],
+    Operation.KEY_IMPORT_PARAMETERS: _Answer[ImportParametersResult],
+    Operation.KEY_IMPORT: _Answer[KeyResult],
     Operation.APPROVAL_APPROVE: _Answer[ApprovalResult],
     Operation.APPROVAL_REJECT: _Answer[ApprovalResult],
     Operation.APPROVAL_LIST: _Answer[ApprovalListResult],

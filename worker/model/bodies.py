@@ -36,8 +36,9 @@ from worker.model.fields import (
     TopicName,
     Why,
 )
+from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.operations import Operation, Permission
-from worker.model.rows import Algorithm, Suite
+from worker.model.rows import Algorithm, Origin, Suite
 
 
 class SealedDeks(Body):
@@ -118,11 +119,15 @@ class RewrapBody(Body):
 
 
 class TenantCreateBody(Body):
-    """Create a tenant and its L1 (alias: the tenant's name)."""
+    """Create a tenant and its L1 (alias: the tenant's name).
+
+    `origin` imported: the L1 does nothing before the customer's key is imported (`key.import-parameters`).
+    """
 
     tenant: TenantName
     layers: int = Field(default=3, ge=2, le=8)
     minimum_suite: Suite = Suite.P256
+    origin: Literal[Origin.GENERATED, Origin.IMPORTED] = Origin.GENERATED
 
 
 class KeyCreateBody(Body):
@@ -221,6 +226,8 @@ CommandBody = (
     | KeyEnableBody
     | KeyDestroyBody
     | KeyCancelDestroyBody
+    | KeyImportParametersBody
+    | KeyImportBody
     | ApprovalApproveBody
     | ApprovalRejectBody
     | ApprovalListBody
@@ -249,6 +256,8 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.KEY_ENABLE: KeyEnableBody,
     Operation.KEY_DESTROY: KeyDestroyBody,
     Operation.KEY_CANCEL_DESTROY: KeyCancelDestroyBody,
+    Operation.KEY_IMPORT_PARAMETERS: KeyImportParametersBody,
+    Operation.KEY_IMPORT: KeyImportBody,
     Operation.APPROVAL_APPROVE: ApprovalApproveBody,
     Operation.APPROVAL_REJECT: ApprovalRejectBody,
     Operation.APPROVAL_LIST: ApprovalListBody,

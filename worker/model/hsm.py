@@ -198,11 +198,12 @@ class DestroyedMaster:
 class ImportPair:
     """Of `CreateImportPair`: the public half (DER SubjectPublicKeyInfo) and the token that holds the other.
 
-    `signature` is the fleet's over the statement about it, put there before it is concluded (S1).
+    `fleet` and its signature over the statement about it are put there before it is concluded (S1).
     """
 
     public_key: bytes
     serial: str
+    fleet: str = ""
     signature: bytes = b""
 
 
@@ -212,6 +213,15 @@ class ImportedMaster:
 
     serial: str
     canary: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Condemned:
+    """A key version that is about to be destroyed; `revision` is its row's. Handles of it, and below it, must go."""
+
+    key: UUID
+    version: int
+    revision: int
 
 
 class Fault(StrEnum):

@@ -23,6 +23,8 @@ class Operation(StrEnum):
     KEY_ENABLE = "key.enable"
     KEY_DESTROY = "key.destroy"
     KEY_CANCEL_DESTROY = "key.cancel-destroy"
+    KEY_IMPORT_PARAMETERS = "key.import-parameters"
+    KEY_IMPORT = "key.import"
     APPROVAL_APPROVE = "approval.approve"
     APPROVAL_REJECT = "approval.reject"
     APPROVAL_LIST = "approval.list"
@@ -78,6 +80,7 @@ SECOND_OFFICER = frozenset(
         Operation.KEY_ENABLE,
         Operation.KEY_DESTROY,
         Operation.KEY_CANCEL_DESTROY,
+        Operation.KEY_IMPORT,
         Operation.CLIENT_ADD,
         Operation.CLIENT_ROTATE,
         Operation.CLIENT_REVOKE,
@@ -85,7 +88,7 @@ SECOND_OFFICER = frozenset(
 )
 """What may be answered "pending" until a second officer agrees (S14).
 
-A disable only of a layer 1 key, a revocation only of an officer.
+A disable only of a layer 1 key, a revocation only of an officer, an import only where the fleet held the key so far.
 """
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, create_model
 from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Answer, Base64, Reason
 from worker.model.hsm import Purpose
+from worker.model.imports import ImportAlgorithm, ImportState
 from worker.model.operations import Operation
 from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
 
@@ -75,12 +76,17 @@ class RewrapResult(Answer):
 
 
 class VersionView(Answer):
-    """One version of a key, for people."""
+    """One version of a key, for people.
+
+    Of imported material: `not_after_ms` is when it is deleted; `absent`: it is not there, import it (again).
+    """
 
     number: int
     state: State
     created_ms: int
     due_ms: int | None = None
+    not_after_ms: int | None = None
+    absent: bool | None = None
 
 
 class KeyView(Answer):
@@ -198,6 +204,41 @@ class Transition(Answer):
     destruction: Destruction | None = None
 
 
+class ImportParametersResult(Answer):
+    """What a customer wraps his key for (S12). `public_key` is a DER SubjectPublicKeyInfo.
+
+    `signature` (64 bytes, r then s) is that of the fleet's P-256 key over the statement `keyriver-import/1`.
+    """
+
+    fleet: str
+    tenant: str
+    key: UUID
+    parameters: UUID
+    algorithm: ImportAlgorithm
+    public_key: Base64
+    serial: str
+    expires_ms: int
+    signature: Base64
+
+
+class ImportFact(Answer):
+    """A fact about import parameters: given out, refused an import, expired; who did it, and by which request."""
+
+    tenant: str
+    key: UUID
+    alias: str
+    parameters: UUID
+    algorithm: ImportAlgorithm
+    expires_ms: int
+    state: ImportState
+    failures: int
+    who: str
+    why: str
+    request: str
+    correlation: str
+    revision: int
+
+
 class Hint(Answer):
     """Broadcast: the handles of these keys, and of all keys below them, must go. No fact, and never needed (D7)."""
 
@@ -262,6 +303,7 @@ CommandResult = (
     | ClientListResult
     | DisableResult
     | DestroyResult
+    | ImportParametersResult
     | PendingResult
     | ApprovalResult
     | ApprovalListResult
@@ -302,6 +344,8 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.KEY_ENABLE: KeyResult,
     Operation.KEY_DESTROY: DestroyResult,
     Operation.KEY_CANCEL_DESTROY: KeyResult,
+    Operation.KEY_IMPORT_PARAMETERS: ImportParametersResult,
+    Operation.KEY_IMPORT: KeyResult,
     Operation.APPROVAL_APPROVE: ApprovalResult,
     Operation.APPROVAL_REJECT: ApprovalResult,
     Operation.APPROVAL_LIST: ApprovalListResult,

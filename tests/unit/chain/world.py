@@ -314,7 +314,7 @@ def answer(op: HsmOp) -> HsmResult:
         case DestroyMaster() | DestroyImportPair():
             return DestroyedMaster(1)
         case CreateImportPair():
-            return ImportPair(b"public", "token-9", b"s" * 64)
+            return ImportPair(b"public", "token-9", "dev-test", b"s" * 64)
         case ImportMaster():
             return ImportedMaster("token-9", op.canary or b"canary")
 

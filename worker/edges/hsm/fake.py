@@ -21,6 +21,7 @@ from worker.edges.hsm.config import TokenState
 from worker.edges.hsm.fake_imports import FakeImports
 from worker.edges.hsm.session import NONCE_BYTES, TAG_BYTES
 from worker.model.hsm import (
+    Condemned,
     CreatedKey,
     CreatedMaster,
     CreateImportPair,
@@ -83,15 +84,22 @@ class FakeHsm:
 
     def __init__(self, token: FakeToken) -> None:
         self._token = token
-        self.dropped: list[UUID] = []
+        self.dropped: list[UUID | None] = []
+        self.condemned: dict[tuple[UUID, int], int] = {}
 
     async def run(self, ops: Sequence[HsmOp], timeout_s: float) -> list[HsmResult]:
         """See `worker.ports.Hsm.run`."""
         return [_AWAY if self._token.away or timeout_s <= 0 else self._one(op) for op in ops]
 
-    def drop(self, keys: Iterable[UUID]) -> None:
-        """See `worker.ports.Hsm.drop`; the ids stand in `dropped`."""
-        self.dropped.extend(keys)
+    def drop(self, keys: Iterable[UUID] | None) -> None:
+        """See `worker.ports.Hsm.drop`; the ids stand in `dropped`, None for all."""
+        self.dropped.extend([None] if keys is None else keys)
+
+    def condemn(self, versions: Iterable[Condemned]) -> frozenset[Condemned]:
+        """See `worker.ports.Hsm.condemn`; nothing is ever open here."""
+        asked = frozenset(versions)
+        self.condemned |= {(one.key, one.version): one.revision for one in asked}
+        return asked
 
     def _one(self, op: HsmOp) -> HsmResult:
         try:
@@ -154,6 +162,8 @@ class FakeHsm:
     def _open(self, kek: Kek, purpose: Purpose) -> bytes:
         if kek.purpose is not purpose:
             raise _Refused(Fault.UNSUPPORTED)
+        if kek.revision <= self.condemned.get((kek.key, kek.version), -1):
+            raise _Refused(Fault.UNAVAILABLE)
         if kek.wrapping is Wrapping.TOKEN:
             if kek.serial != self._token.serial:
                 raise _Refused(Fault.UNSUPPORTED)
