@@ -12,7 +12,16 @@ from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
 from worker.model.codes import MEANINGS, Family
 from worker.model.operations import Operation
-from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
+from worker.model.replies import (
+    REPLIES,
+    ApprovalResult,
+    ClientResult,
+    Hint,
+    ImportFact,
+    KeyResult,
+    TenantResult,
+    Transition,
+)
 from worker.model.topics import Cleanup, Topics, TopicSpec, specs
 from worker.seal.announcements import CertificateBody, IntakeBody
 from worker.seal.identity import IdentityDocument
@@ -38,6 +47,11 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.key.destruction.scheduled.v1": Transition,
     "keyriver.key.destruction.cancelled.v1": Transition,
     "keyriver.key.destroyed.v1": Transition,
+    "keyriver.key.imported.v1": Transition,
+    "keyriver.key.material.expired.v1": Transition,
+    "keyriver.import.offered.v1": ImportFact,
+    "keyriver.import.refused.v1": ImportFact,
+    "keyriver.import.expired.v1": ImportFact,
     "keyriver.approval.requested.v1": ApprovalResult,
     "keyriver.approval.approved.v1": ApprovalResult,
     "keyriver.approval.rejected.v1": ApprovalResult,

@@ -12,6 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from schemas.imports import IMPORT, IMPORT_FACT, OFFERED, PARAMETERS
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
@@ -136,6 +137,8 @@ ASKED: dict[Operation, Json] = {
     Operation.KEY_ENABLE: {"tenant": "acme", "key": "acme/eu", "revision": 7, "why": "false alarm"},
     Operation.KEY_DESTROY: {"tenant": "acme", "key": "acme/eu/payments", "version": 1, "grace_s": 604_800},
     Operation.KEY_CANCEL_DESTROY: {"tenant": "acme", "key": "acme/eu/payments", "version": 1},
+    Operation.KEY_IMPORT_PARAMETERS: PARAMETERS,
+    Operation.KEY_IMPORT: IMPORT,
     Operation.APPROVAL_APPROVE: {"tenant": "acme", "approval": APPROVAL, "digest": DIGEST},
     Operation.APPROVAL_REJECT: {"tenant": "acme", "approval": APPROVAL, "why": "not now"},
     Operation.APPROVAL_LIST: {"tenant": "acme"},
@@ -187,6 +190,8 @@ ANSWERED: dict[Operation, list[Json]] = {
     Operation.KEY_ENABLE: [{"code": "PENDING", "pending": PENDING}],
     Operation.KEY_DESTROY: [{"key": KEY_VIEW, "destruction": DESTRUCTION}],
     Operation.KEY_CANCEL_DESTROY: [{"key": KEY_VIEW}],
+    Operation.KEY_IMPORT_PARAMETERS: [OFFERED],
+    Operation.KEY_IMPORT: [{"key": L1_VIEW | {"origin": "imported"}}],
     Operation.APPROVAL_APPROVE: [{"approval": DONE, "result": {"key": L2_VIEW}}],
     Operation.APPROVAL_REJECT: [{"approval": PENDING | {"state": "rejected", "decided_by": "bob"}}],
     Operation.APPROVAL_LIST: [{"approvals": [PENDING], "more": False}],
@@ -212,6 +217,11 @@ STATED: dict[str, Json] = {
     ),
     "keyriver.key.destruction.cancelled.v1": became("destroy-scheduled", "deactivated", approved_by="bob"),
     "keyriver.key.destroyed.v1": became("destroy-scheduled", "destroyed", destruction=DESTRUCTION),
+    "keyriver.key.imported.v1": became("pre-active, without material", "active"),
+    "keyriver.key.material.expired.v1": became("active", "active, without material"),
+    "keyriver.import.offered.v1": IMPORT_FACT,
+    "keyriver.import.refused.v1": IMPORT_FACT | {"failures": 5, "state": "burned", "revision": 6},
+    "keyriver.import.expired.v1": IMPORT_FACT | {"state": "expired", "who": "keyriver", "revision": 2},
     "keyriver.approval.requested.v1": {"approval": PENDING},
     "keyriver.approval.approved.v1": {"approval": DONE},
     "keyriver.approval.rejected.v1": {"approval": PENDING | {"state": "rejected", "decided_by": "bob"}},

@@ -39,6 +39,7 @@ from worker.flow.executing import Executing
 from worker.flow.failpoints import Failpoints, parse
 from worker.flow.fresh import new_ids, now_ms
 from worker.flow.hints import Hints
+from worker.flow.importing import Statements
 from worker.flow.intake import Bounds, Intake
 from worker.flow.intakekeys import IntakeKeys
 from worker.flow.knowing import Knowing
@@ -132,7 +133,7 @@ class Worker:
             clients=clients,
             knowing=Knowing(parts.store, parts.trust),
             unsealing=Unsealing(settings.fleet, self._intake_keys),
-            executing=Executing(parts.token.hsm, parts.token.fleet_keys, self._uses, new_ids),
+            executing=self._executing(),
             store=parts.store,
             answering=Answering(settings.fleet, self._voice),
             publishing=Publishing(parts.sink, self._dead_letters),
@@ -142,6 +143,11 @@ class Worker:
             new_ids=new_ids,
             failpoints=self._failpoints,
         )
+
+    def _executing(self) -> Executing:
+        token = self._parts.token
+        statements = Statements(self._parts.settings.fleet, token.fleet_keys)
+        return Executing(token.hsm, token.fleet_keys, self._uses, new_ids, statements)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain: finish what was begun, commit, leave the groups."""

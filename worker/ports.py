@@ -210,10 +210,14 @@ class Dues(Protocol):
         ...
 
     async def due(self, limit: int, serial: str) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
-        """Key versions that are due, and pending approvals that are over; the longest due first.
+        """Key versions that are due, or whose material is, and pending approvals that are over; the longest due first.
 
         Of token objects only those of the token with this serial: another one's are its workers' business.
         """
+        ...
+
+    async def imports_due(self, limit: int, serial: str) -> Sequence[UUID]:
+        """Import parameters that are over, or whose key pair in this token is good for nothing more."""
         ...
 
 

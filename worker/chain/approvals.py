@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from worker.chain.importing import Importing
 from worker.chain.plan import Case
 from worker.chain.views import approval_view
 from worker.chain.work import Commanding, Step
@@ -45,7 +46,7 @@ def needs_second(body: AnyBody, step: Commanding) -> bool:
         return any(isinstance(row, Key) and row.parent is None for row in step.rows)
     if isinstance(body, ClientRevokeBody):
         return any(isinstance(row, Client) and row.role is Role.OFFICER for row in step.rows)
-    return isinstance(body, _ALWAYS)
+    return isinstance(body, _ALWAYS) or (isinstance(step, Importing) and step.takes_over)
 
 
 def asked(case: Case, body: AnyBody, step: Commanding) -> Commanding:
@@ -212,7 +213,7 @@ def _stands(facts: Facts, touched: str) -> bool:
         Table.KEYS: next((row for id_, row in facts.keys.items() if str(id_) == key), None),
         Table.VERSIONS: next((row for row in facts.versions.values() if row.ref.key == key), None),
     }
-    row = rows.get(table)
+    row = rows.get(table) or facts.rows.get(RowRef(Table(table), key))
     return row is not None and str(row.revision) == revision
 
 

@@ -1,6 +1,6 @@
 """The officers' commands: tenants, keys and clients. Each has one item and one result."""
 
-from worker.chain import approvals, clients, keys, rotation, switch, versions
+from worker.chain import approvals, clients, importing, keys, rotation, switch, versions
 from worker.chain.outcomes import recall
 from worker.chain.plan import Case, Decision, Plan
 from worker.chain.work import Commanding, Step
@@ -29,6 +29,7 @@ from worker.model.control import (
     VersionBody,
 )
 from worker.model.effects import Seen
+from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.outcomes import Commanded, Failed
 
 
@@ -66,6 +67,10 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return versions.cancel_destroy(case, body)
         case VersionBody():
             return versions.change(case, body)
+        case KeyImportParametersBody():
+            return importing.offer(case, body)
+        case KeyImportBody():
+            return importing.accept(case, body)
         case KeyDisableBody():
             return switch.disable(case, body)
         case KeyEnableBody():

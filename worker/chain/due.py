@@ -18,7 +18,7 @@ from worker.chain.work import Commanding
 from worker.model.effects import Announce, Effect, Leaf, PutRow, Seen, Settlement
 from worker.model.facts import Facts, Needs
 from worker.model.fields import Answer
-from worker.model.hsm import DestroyMaster
+from worker.model.hsm import DestroyImportPair, DestroyMaster
 from worker.model.ids import derived_id
 from worker.model.rows import Approval, ApprovalState, Key, Row, RowRef, State, Version
 
@@ -31,7 +31,7 @@ DESTROYED = "keyriver.key.destroyed.v1"
 class Due:
     """One thing to carry out: what the token has to do first, and then what to settle."""
 
-    op: DestroyMaster | None
+    op: DestroyMaster | DestroyImportPair | None
     settlement: Settlement
 
 
@@ -64,8 +64,8 @@ def _activation(facts: Facts, key: Key, version: Version) -> Due | None:
     """A newer version may have become active meanwhile; then this one waits for nothing any more."""
     if version.number < key.active_version:
         lapsed = replace(version, due_ms=0, revision=version.revision + 1)
-        return Due(None, _quiet(version, lapsed))
-    step = promoted(_teller(facts, version), key, version, "its time has come")
+        return Due(None, quiet(version, lapsed))
+    step = promoted(teller_of(facts, version, version.due_ms), key, version, "its time has come")
     if not isinstance(step, Commanding):
         return None
     return Due(None, _settlement(version.due_ms, key.tenant, version.ref, step))
@@ -84,33 +84,36 @@ def _end(facts: Facts, key: Key, version: Version, recoverable_ms: int) -> Due |
         wrapped=b"",
         prior=None,
         due_ms=version.due_ms if waits_for_token else 0,
+        not_after_ms=0,
         revision=version.revision + 1,
     )
     if waits_for_token:
-        return Due(None, _quiet(version, gone))
+        return Due(None, quiet(version, gone))
     return Due(None, _told_destroyed(facts, key, version, gone, recoverable_ms))
 
 
 def _told_destroyed(facts: Facts, key: Key, version: Version, gone: Version, recoverable_ms: int) -> Settlement:
     needs = facts.needs.get((key.id, version.number), Needs())
     report = destruction(replace(gone, due_ms=version.due_ms), needs, recoverable_ms)
-    told = _teller(facts, version).transition(key, version, gone, "its time has come", destruction=report)
+    told = teller_of(facts, version, version.due_ms).transition(
+        key, version, gone, "its time has come", destruction=report
+    )
     rests = (Seen(version.ref, version.revision),)
-    effects = _effects(version.due_ms, key.tenant, version.ref, (gone,), ((DESTROYED, told),), (key.id,))
-    return Settlement(None, None, rests, (version.ref,), effects)
+    done = effects(version.due_ms, key.tenant, version.ref, (gone,), ((DESTROYED, told),), (key.id,))
+    return Settlement(None, None, rests, (version.ref,), done)
 
 
-def _quiet(version: Version, changed: Version) -> Settlement:
+def quiet(row: Row, changed: Row) -> Settlement:
     """A step that is told with the next one, or not at all."""
-    return Settlement(None, None, (Seen(version.ref, version.revision),), (version.ref,), (PutRow(changed),))
+    return Settlement(None, None, (Seen(row.ref, row.revision),), (row.ref,), (PutRow(changed),))
 
 
 def _settlement(at_ms: int, tenant: str, ref: RowRef, step: Commanding) -> Settlement:
     facts = ((step.event, step.told or step.result), *step.also)
-    return Settlement(None, None, step.rests, step.changes, _effects(at_ms, tenant, ref, step.rows, facts, step.drops))
+    return Settlement(None, None, step.rests, step.changes, effects(at_ms, tenant, ref, step.rows, facts, step.drops))
 
 
-def _effects(
+def effects(
     at_ms: int,
     tenant: str,
     ref: RowRef,
@@ -119,19 +122,20 @@ def _effects(
     drops: tuple[UUID, ...],
 ) -> tuple[Effect, ...]:
     """Rows, events, hints and a leaf. Whoever does it again does it with the same ids."""
-    effects: list[Effect] = [PutRow(row) for row in rows]
+    made: list[Effect] = [PutRow(row) for row in rows]
     for type_, told in facts:
         body = told.model_dump_json(exclude_none=True).encode()
-        effects.append(Announce(derived_id(at_ms, ref.table, ref.key, type_), type_, tenant, body))
+        made.append(Announce(derived_id(at_ms, ref.table, ref.key, type_), type_, tenant, body))
         leaf = {"form": 1, "tenant": tenant, "client": ACTOR, "type": type_, "row": f"{ref.table} {ref.key}"}
         leaf |= {"told": told.model_dump(mode="json", exclude_none=True)}
         text = json.dumps(leaf, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        effects.append(Leaf(derived_id(at_ms, ref.table, ref.key, type_, "leaf"), tenant, text))
+        made.append(Leaf(derived_id(at_ms, ref.table, ref.key, type_, "leaf"), tenant, text))
     if drops:
-        effects.append(Announce(derived_id(at_ms, ref.table, ref.key, HINT), HINT, tenant, hint(drops)))
-    return tuple(effects)
+        made.append(Announce(derived_id(at_ms, ref.table, ref.key, HINT), HINT, tenant, hint(drops)))
+    return tuple(made)
 
 
-def _teller(facts: Facts, version: Version) -> Teller:
-    name = f"due {version.key}/{version.number} at {version.due_ms}"
+def teller_of(facts: Facts, version: Version, at_ms: int) -> Teller:
+    """Tells of what nobody asked for just now."""
+    name = f"due {version.key}/{version.number} at {at_ms}"
     return Teller(facts, ACTOR, None, name, name)

@@ -98,7 +98,7 @@ class Chains:
             return version
         if not key.enabled:
             return Code.KEY_DISABLED
-        if not lifecycle.allows(version.state, use):
+        if not lifecycle.allows(version.state, use) or self._lacks_material(version):
             return Code.KEY_STATE
         seen = (Seen(key.ref, key.revision), Seen(version.ref, version.revision))
         if version.wrapping is Wrapping.TOKEN:
@@ -112,6 +112,10 @@ class Chains:
         if isinstance(above, Code):
             return above
         return Usable(key, version, _kek(key, version, above.kek), above.seen + seen)
+
+    def _lacks_material(self, version: Version) -> bool:
+        """Imported material that is not there, or must be there no longer (S12)."""
+        return version.absent or 0 < version.not_after_ms <= self._facts.now_ms
 
     def _version(self, key: Key, number: int) -> Version | Code:
         version = self._facts.versions.get((key.id, number))

@@ -10,7 +10,12 @@ def key_view(key: Key, names: Iterable[str], versions: Iterable[Version] = ()) -
     """One key, its first name and its versions in their order."""
     shown = [
         VersionView(
-            number=version.number, state=version.state, created_ms=version.created_ms, due_ms=version.due_ms or None
+            number=version.number,
+            state=version.state,
+            created_ms=version.created_ms,
+            due_ms=version.due_ms or None,
+            not_after_ms=version.not_after_ms or None,
+            absent=version.absent or None,
         )
         for version in sorted(versions, key=lambda version: version.number)
     ]

@@ -12,6 +12,7 @@ from uuid import UUID
 from worker.chain import approvals, blob, outcomes
 from worker.chain.approvals import approval_paging, approval_ref
 from worker.chain.clients import client_paging
+from worker.chain.importing import import_ref
 from worker.chain.keys import key_paging
 from worker.flow.trust import Trust
 from worker.model.bodies import (
@@ -38,12 +39,15 @@ from worker.model.control import (
 )
 from worker.model.effects import LedgerEntry
 from worker.model.facts import Answer, Facts, Paging, Question, RowPage
+from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.outcomes import Wrapped
 from worker.model.requests import LedgerKey, Request
 from worker.model.rows import Alias, Approval, RowRef
 from worker.ports import Store
 
-_KEYED = KeyShowBody | KeyRotateBody | VersionBody | KeyDisableBody | KeyEnableBody
+_KEYED = (
+    KeyShowBody | KeyRotateBody | VersionBody | KeyDisableBody | KeyEnableBody | KeyImportParametersBody | KeyImportBody
+)
 """Commands on one key, by its alias or id, that see all its versions."""
 
 
@@ -166,6 +170,8 @@ class _Wanted:
             return
         if isinstance(body, ApprovalApproveBody | ApprovalRejectBody):
             self.refs.add(approval_ref(body.approval))
+        if isinstance(body, KeyImportBody):
+            self.refs.add(import_ref(body.parameters))
         self.tenants.add(getattr(body, "tenant", ""))
         client = getattr(body, "client", None)
         if client is not None:
