@@ -8,9 +8,11 @@ from pydantic.json_schema import GenerateJsonSchema
 from schemas import headers
 from schemas.samples import Sample, samples
 from worker.chain.conclude import HINT
+from worker.model.alarms import PinLocked
 from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
 from worker.model.codes import MEANINGS, Family
+from worker.model.linked import LinkChange, MoveResult
 from worker.model.operations import Operation
 from worker.model.replies import (
     REPLIES,
@@ -46,21 +48,32 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.key.enabled.v1": Transition,
     "keyriver.key.destruction.scheduled.v1": Transition,
     "keyriver.key.destruction.cancelled.v1": Transition,
+    "keyriver.key.activation.lapsed.v1": Transition,
+    "keyriver.key.destruction.begun.v1": Transition,
     "keyriver.key.destroyed.v1": Transition,
     "keyriver.key.imported.v1": Transition,
     "keyriver.key.material.expired.v1": Transition,
+    "keyriver.key.material.deleted.v1": Transition,
     "keyriver.import.offered.v1": ImportFact,
     "keyriver.import.refused.v1": ImportFact,
     "keyriver.import.expired.v1": ImportFact,
+    "keyriver.import.ended.v1": ImportFact,
     "keyriver.approval.requested.v1": ApprovalResult,
     "keyriver.approval.approved.v1": ApprovalResult,
     "keyriver.approval.rejected.v1": ApprovalResult,
     "keyriver.approval.voided.v1": ApprovalResult,
     "keyriver.approval.expired.v1": ApprovalResult,
+    "keyriver.pin.locked.v1": PinLocked,
     HINT: Hint,
     "keyriver.client.added.v1": ClientResult,
     "keyriver.client.rotated.v1": ClientResult,
     "keyriver.client.revoked.v1": ClientResult,
+    "keyriver.link.created.v1": LinkChange,
+    "keyriver.link.severed.v1": LinkChange,
+    "keyriver.link.restored.v1": LinkChange,
+    "keyriver.link.unlinked.v1": LinkChange,
+    "keyriver.link.sovereign.v1": LinkChange,
+    "keyriver.tenant.moved.v1": MoveResult,
 }
 ANNOUNCEMENTS: dict[str, type[BaseModel]] = {
     "keyriver.certificate.v1": CertificateBody,

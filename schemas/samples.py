@@ -12,6 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from schemas import linking
 from schemas.imports import IMPORT, IMPORT_FACT, OFFERED, PARAMETERS
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
@@ -162,6 +163,7 @@ ASKED: dict[Operation, Json] = {
     },
     Operation.CLIENT_REVOKE: {"tenant": "acme", "client": "payments"},
     Operation.CLIENT_LIST: {"tenant": "acme"},
+    **linking.ASKED,
 }
 CALLERS_OWN: Json = {
     "key": "acme/eu/payments",
@@ -199,6 +201,7 @@ ANSWERED: dict[Operation, list[Json]] = {
     Operation.CLIENT_ROTATE: [{"client": CLIENT_VIEW}],
     Operation.CLIENT_REVOKE: [{"client": CLIENT_VIEW | {"revoked": True}}],
     Operation.CLIENT_LIST: [{"clients": [CLIENT_VIEW], "more": False}],
+    **linking.ANSWERED,
 }
 STATED: dict[str, Json] = {
     "keyriver.tenant.created.v1": ANSWERED[Operation.TENANT_CREATE][0],
@@ -216,21 +219,27 @@ STATED: dict[str, Json] = {
         "deactivated", "destroy-scheduled", approved_by="bob", destruction=DESTRUCTION
     ),
     "keyriver.key.destruction.cancelled.v1": became("destroy-scheduled", "deactivated", approved_by="bob"),
+    "keyriver.key.activation.lapsed.v1": became("pre-active, due", "pre-active"),
+    "keyriver.key.destruction.begun.v1": became("destroy-scheduled", "destroyed"),
     "keyriver.key.destroyed.v1": became("destroy-scheduled", "destroyed", destruction=DESTRUCTION),
     "keyriver.key.imported.v1": became("pre-active, without material", "active"),
     "keyriver.key.material.expired.v1": became("active", "active, without material"),
+    "keyriver.key.material.deleted.v1": became("active, without material", "active, without material"),
     "keyriver.import.offered.v1": IMPORT_FACT,
     "keyriver.import.refused.v1": IMPORT_FACT | {"failures": 5, "state": "burned", "revision": 6},
+    "keyriver.import.ended.v1": IMPORT_FACT | {"state": "used", "who": "keyriver", "revision": 3},
     "keyriver.import.expired.v1": IMPORT_FACT | {"state": "expired", "who": "keyriver", "revision": 2},
     "keyriver.approval.requested.v1": {"approval": PENDING},
     "keyriver.approval.approved.v1": {"approval": DONE},
     "keyriver.approval.rejected.v1": {"approval": PENDING | {"state": "rejected", "decided_by": "bob"}},
     "keyriver.approval.voided.v1": {"approval": PENDING | {"state": "voided", "decided_by": "bob"}},
     "keyriver.approval.expired.v1": {"approval": PENDING | {"state": "expired"}},
+    "keyriver.pin.locked.v1": {"worker": "host-7/4242"},
     "keyriver.hint.v1": {"keys": [KEY]},
     "keyriver.client.added.v1": {"client": CLIENT_VIEW},
     "keyriver.client.rotated.v1": {"client": CLIENT_VIEW},
     "keyriver.client.revoked.v1": {"client": CLIENT_VIEW | {"revoked": True}},
+    **linking.STATED,
 }
 
 

@@ -58,6 +58,12 @@ class Offer:
         (result,) = await self.token.hsm.run([op], 30)
         return result
 
+    async def destroyed(self, op: ImportMaster) -> int:
+        """How many objects its deletion found."""
+        (result,) = await self.token.hsm.run([DestroyMaster(op.key, 1, op.material, self.token.serial)], 30)
+        assert isinstance(result, DestroyedMaster), result
+        return result.objects
+
     async def imported(self, op: ImportMaster) -> bytes:
         """The canary of an import that goes well."""
         result = await self.run(op)
@@ -134,7 +140,9 @@ async def test_done_again_it_is_the_same_object(offer: Offer) -> None:
     assert len(canary) == len(await offer.imported(op))
     offer.token.hsm.drop([op.key])
     assert faults(await offer.token.hsm.run([unwrap(leaf, dek)], 30)) == {}
-    assert await offer.token.hsm.run([DestroyMaster(op.key, 1, op.material)], 30) == [DestroyedMaster(1)]
+    assert await offer.token.hsm.run([DestroyMaster(op.key, 1, op.material, offer.token.serial)], 30) == [
+        DestroyedMaster(1)
+    ]
 
 
 async def test_after_its_deletion_the_same_key_comes_back_and_no_other(offer: Offer) -> None:
@@ -144,7 +152,9 @@ async def test_after_its_deletion_the_same_key_comes_back_and_no_other(offer: Of
     leaf = await child(offer.token.hsm, kek(offer, op), Purpose.WRAPS_DEKS)
     (dek,) = await generated(offer.token.hsm, leaf, 1)
     offer.token.hsm.drop([op.key])
-    assert await offer.token.hsm.run([DestroyMaster(op.key, 1, op.material)], 30) == [DestroyedMaster(1)]
+    assert await offer.token.hsm.run([DestroyMaster(op.key, 1, op.material, offer.token.serial)], 30) == [
+        DestroyedMaster(1)
+    ]
     # Another one, with its own check value, is refused
     other = os.urandom(32)
     wrong = replace(op, material=uuid4(), blob=offer.wrapped(other), check_value=check_value(other), canary=canary)
@@ -162,7 +172,9 @@ async def test_what_lost_a_race_goes_with_its_key(offer: Offer) -> None:
     other = offer.ordered(os.urandom(32))
     await offer.imported(op)
     await offer.imported(replace(other, key=op.key))
-    assert await offer.token.hsm.run([DestroyMaster(op.key, 1, op.material)], 30) == [DestroyedMaster(2)]
+    assert await offer.token.hsm.run([DestroyMaster(op.key, 1, op.material, offer.token.serial)], 30) == [
+        DestroyedMaster(2)
+    ]
 
 
 Spoil = Callable[[Offer, ImportMaster], ImportMaster]
@@ -210,7 +222,9 @@ async def _another_pair(offer: Offer) -> None:
 async def test_whatever_is_wrong_has_one_name_and_leaves_nothing(offer: Offer, how: str) -> None:
     op = SPOILT[how](offer, offer.ordered(os.urandom(32)))
     assert faults([await offer.run(op)]) == {0: Fault.BAD_CIPHERTEXT}
-    assert await offer.token.hsm.run([DestroyMaster(op.key, 1, op.material)], 30) == [DestroyedMaster(0)]
+    assert await offer.token.hsm.run([DestroyMaster(op.key, 1, op.material, offer.token.serial)], 30) == [
+        DestroyedMaster(0)
+    ]
 
 
 async def test_the_wrong_algorithm_does_not_open_it(offer: Offer) -> None:

@@ -6,7 +6,8 @@ repeated.
 
 from dataclasses import replace
 
-from worker.chain.due import ACTOR, Due, effects, quiet, teller_of
+from worker.chain.due import Due, effects, teller_of
+from worker.chain.leaves import ACTOR
 from worker.model.effects import Seen, Settlement
 from worker.model.facts import Facts
 from worker.model.hsm import DestroyImportPair, DestroyMaster
@@ -15,7 +16,11 @@ from worker.model.replies import ImportFact
 from worker.model.rows import Key, State, Version
 
 MATERIAL_EXPIRED = "keyriver.key.material.expired.v1"
+"""Nothing works with it any more; the token's object is still to go."""
+MATERIAL_DELETED = "keyriver.key.material.deleted.v1"
 IMPORT_EXPIRED = "keyriver.import.expired.v1"
+IMPORT_ENDED = "keyriver.import.ended.v1"
+"""The key pair is gone."""
 
 
 def material_due(facts: Facts, key: Key, version: Version) -> Due | None:
@@ -24,15 +29,16 @@ def material_due(facts: Facts, key: Key, version: Version) -> Due | None:
     if not is_over or version.material is None:
         return None
     rests, at_ms = (Seen(version.ref, version.revision),), version.not_after_ms
+    tells = teller_of(facts, version, at_ms)
     if not version.absent:
         closed = replace(version, absent=True, revision=version.revision + 1)
-        done = effects(at_ms, key.tenant, version.ref, (closed,), (), (key.id,))
+        told = tells.transition(key, version, closed, "its time is over")
+        done = effects(at_ms, key.tenant, version.ref, (closed,), ((MATERIAL_EXPIRED, told),), (key.id,))
         return Due(None, Settlement(None, None, rests, (version.ref,), done))
     gone = replace(version, material=None, serial="", not_after_ms=0, revision=version.revision + 1)
-    there = replace(version, absent=False)
-    told = teller_of(facts, version, at_ms).transition(key, there, gone, "its time is over")
-    done = effects(at_ms, key.tenant, version.ref, (gone,), ((MATERIAL_EXPIRED, told),), ())
-    op = DestroyMaster(key.id, version.number, version.material)
+    told = tells.transition(key, version, gone, "its time is over")
+    done = effects(at_ms, key.tenant, version.ref, (gone,), ((MATERIAL_DELETED, told),), ())
+    op = DestroyMaster(key.id, version.number, version.material, version.serial)
     return Due(op, Settlement(None, None, rests, (version.ref,), done))
 
 
@@ -41,16 +47,21 @@ def import_due(facts: Facts, row: Import) -> Due | None:
     if row.material is None:
         return None
     if row.state is not ImportState.OPEN:
-        return Due(DestroyImportPair(row.material), quiet(row, replace(row, material=None, revision=row.revision + 1)))
+        gone = replace(row, material=None, revision=row.revision + 1)
+        return Due(DestroyImportPair(row.material), _told(facts, row, gone, IMPORT_ENDED, "they are good for nothing"))
     if facts.now_ms < row.expires_ms:
         return None
     over = replace(row, state=ImportState.EXPIRED, revision=row.revision + 1)
-    told = ((IMPORT_EXPIRED, _fact(facts, over)),)
-    done = effects(row.expires_ms, row.tenant, row.ref, (over,), told, ())
-    return Due(None, Settlement(None, None, (Seen(row.ref, row.revision),), (row.ref,), done))
+    return Due(None, _told(facts, row, over, IMPORT_EXPIRED, "their time is over"))
 
 
-def _fact(facts: Facts, row: Import) -> ImportFact:
+def _told(facts: Facts, row: Import, changed: Import, event: str, why: str) -> Settlement:
+    told = ((event, _fact(facts, changed, why)),)
+    done = effects(row.expires_ms, row.tenant, row.ref, (changed,), told, ())
+    return Settlement(None, None, (Seen(row.ref, row.revision),), (row.ref,), done)
+
+
+def _fact(facts: Facts, row: Import, why: str) -> ImportFact:
     name = f"due {row.id} at {row.expires_ms}"
     return ImportFact(
         tenant=row.tenant,
@@ -62,7 +73,7 @@ def _fact(facts: Facts, row: Import) -> ImportFact:
         state=row.state,
         failures=row.failures,
         who=ACTOR,
-        why="their time is over",
+        why=why,
         request=name,
         correlation=name,
         revision=row.revision,

@@ -25,6 +25,14 @@ class Operation(StrEnum):
     KEY_CANCEL_DESTROY = "key.cancel-destroy"
     KEY_IMPORT_PARAMETERS = "key.import-parameters"
     KEY_IMPORT = "key.import"
+    LINK_CREATE = "link.create"
+    LINK_SHOW = "link.show"
+    LINK_LIST = "link.list"
+    LINK_CUT = "link.cut"
+    LINK_RESTORE = "link.restore"
+    LINK_UNLINK = "link.unlink"
+    LINK_DECLARE = "link.declare"
+    TENANT_MOVE = "tenant.move"
     APPROVAL_APPROVE = "approval.approve"
     APPROVAL_REJECT = "approval.reject"
     APPROVAL_LIST = "approval.list"
@@ -62,11 +70,20 @@ _TOPICS = {
     Operation.KEY_DISABLE: "control.v1",
     Operation.KEY_SUSPEND: "control.v1",
     Operation.KEY_COMPROMISE: "control.v1",
+    Operation.LINK_CUT: "control.v1",
     Operation.APPROVAL_APPROVE: "control.v1",
     Operation.APPROVAL_REJECT: "control.v1",
 }
 _READS = frozenset(
-    {Operation.UNWRAP, Operation.KEY_SHOW, Operation.KEY_LIST, Operation.CLIENT_LIST, Operation.APPROVAL_LIST}
+    {
+        Operation.UNWRAP,
+        Operation.KEY_SHOW,
+        Operation.KEY_LIST,
+        Operation.CLIENT_LIST,
+        Operation.APPROVAL_LIST,
+        Operation.LINK_SHOW,
+        Operation.LINK_LIST,
+    }
 )
 
 BY_TYPE = {operation.request_type: operation for operation in Operation}
@@ -81,6 +98,9 @@ SECOND_OFFICER = frozenset(
         Operation.KEY_DESTROY,
         Operation.KEY_CANCEL_DESTROY,
         Operation.KEY_IMPORT,
+        Operation.LINK_RESTORE,
+        Operation.LINK_UNLINK,
+        Operation.TENANT_MOVE,
         Operation.CLIENT_ADD,
         Operation.CLIENT_ROTATE,
         Operation.CLIENT_REVOKE,

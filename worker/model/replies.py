@@ -12,6 +12,7 @@ from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Answer, Base64, Reason
 from worker.model.hsm import Purpose
 from worker.model.imports import ImportAlgorithm, ImportState
+from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
 from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
 
@@ -87,6 +88,8 @@ class VersionView(Answer):
     due_ms: int | None = None
     not_after_ms: int | None = None
     absent: bool | None = None
+    parent_version: int | None = None
+    link: UUID | None = None
 
 
 class KeyView(Answer):
@@ -292,7 +295,9 @@ class ApprovalResult(Answer):
     """The approval after the command; once it is approved, with what the approved command answers."""
 
     approval: ApprovalView
-    result: DisableResult | DestroyResult | KeyResult | ClientResult | None = None
+    result: DisableResult | DestroyResult | KeyResult | ClientResult | UnlinkResult | MoveResult | LinkResult | None = (
+        None
+    )
 
 
 CommandResult = (
@@ -307,6 +312,11 @@ CommandResult = (
     | PendingResult
     | ApprovalResult
     | ApprovalListResult
+    | LinkReport
+    | LinkListResult
+    | UnlinkResult
+    | MoveResult
+    | LinkResult
 )
 Result = ErrorResult | WrapResult | UnwrapResult | RewrapResult | CommandResult
 
@@ -346,6 +356,14 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.KEY_CANCEL_DESTROY: KeyResult,
     Operation.KEY_IMPORT_PARAMETERS: ImportParametersResult,
     Operation.KEY_IMPORT: KeyResult,
+    Operation.LINK_CREATE: LinkResult,
+    Operation.LINK_SHOW: LinkReport,
+    Operation.LINK_LIST: LinkListResult,
+    Operation.LINK_CUT: LinkResult,
+    Operation.LINK_RESTORE: LinkResult,
+    Operation.LINK_UNLINK: UnlinkResult,
+    Operation.LINK_DECLARE: LinkResult,
+    Operation.TENANT_MOVE: MoveResult,
     Operation.APPROVAL_APPROVE: ApprovalResult,
     Operation.APPROVAL_REJECT: ApprovalResult,
     Operation.APPROVAL_LIST: ApprovalListResult,

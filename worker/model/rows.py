@@ -10,6 +10,7 @@ from uuid import UUID
 
 from worker.model.hsm import Purpose, Wrapping
 from worker.model.imports import Import
+from worker.model.links import Link
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Import",
     "IntakeKey",
     "Key",
+    "Link",
     "Origin",
     "Role",
     "Row",
@@ -87,6 +89,7 @@ class Version:
     `prior` the state that a cancelled destruction restores; `forced`: destroyed though something still needs it.
     Of imported material: `not_after_ms` is when it is deleted, or 0; `absent`: it is not there, and nothing works
     until the same is imported again; `canary` proves that it is the same (S12), empty before the first import.
+    `link` names the link of an L1 that stays outside; `digest` is the SHA-256 of the inner blob of what it wraps (S13).
     """
 
     TABLE: ClassVar[Table] = Table.VERSIONS
@@ -106,6 +109,8 @@ class Version:
     not_after_ms: int = 0
     absent: bool = False
     canary: bytes = b""
+    link: UUID | None = None
+    digest: bytes = b""
 
     @property
     def ref(self) -> RowRef:
@@ -205,7 +210,7 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Import
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link | Import
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,9 @@ from worker.model.hsm import (
     CreatedMaster,
     CreateImportPair,
     CreateKey,
+    CreateLink,
     CreateMaster,
+    CreateOutside,
     DestroyedMaster,
     DestroyImportPair,
     DestroyMaster,
@@ -34,6 +36,8 @@ from worker.model.hsm import (
     ImportedMaster,
     ImportMaster,
     ImportPair,
+    OpenedKey,
+    OpenKey,
     Purpose,
     RewrapDek,
     UnwrapDek,
@@ -140,7 +144,8 @@ class World:
     client_pages: dict[Paging, tuple[str, ...]] = field(default_factory=dict)
     pages: dict[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: dict[UUID, tuple[Below, ...]] = field(default_factory=dict)
-    needs: dict[tuple[UUID, int], Needs] = field(default_factory=dict)
+    needs: dict[tuple[UUID, int], Needs] | None = field(default_factory=dict)
+    """Of other versions than these nothing is needed; None: nobody asked."""
     limits: Limits = LIMITS
     new_ids: Ids = field(default_factory=Ids)
     now_ms: int = NOW
@@ -215,6 +220,7 @@ class World:
 
     def facts(self) -> Facts:
         rows = list(self.rows.values())
+        nothing = {(row.key, row.number): Needs() for row in rows if isinstance(row, Version)}
         names: dict[UUID, tuple[str, ...]] = {}
         for row in rows:
             if isinstance(row, Alias):
@@ -237,7 +243,7 @@ class World:
             rows={row.ref: row for row in rows},
             pages=self.pages,
             below=self.below,
-            needs=self.needs,
+            needs={} if self.needs is None else nothing | self.needs,
         )
 
     def chains(self) -> Chains:
@@ -311,12 +317,23 @@ def answer(op: HsmOp) -> HsmResult:
             return CreatedKey(b"wrapped" * 6, Wrapping.AES_KW)
         case CreateMaster():
             return CreatedMaster("token-9")
+        case CreateOutside():
+            return CreatedKey(b"outer" * 8, Wrapping.AES_KWP, b"i" * 32)
+        case CreateLink():
+            return CreatedMaster("token-9", "7")
+        case OpenKey():
+            return OpenedKey()
         case DestroyMaster() | DestroyImportPair():
             return DestroyedMaster(1)
-        case CreateImportPair():
-            return ImportPair(b"public", "token-9", "dev-test", b"s" * 64)
-        case ImportMaster():
-            return ImportedMaster("token-9", op.canary or b"canary")
+        case _:
+            return answer_import(op)
+
+
+def answer_import(op: CreateImportPair | ImportMaster) -> HsmResult:
+    """The same, of imports."""
+    if isinstance(op, CreateImportPair):
+        return ImportPair(b"public", "token-9", "dev-test", b"s" * 64)
+    return ImportedMaster("token-9", op.canary or b"canary")
 
 
 def blob_of(key: UUID, version: int, dek: UUID, fill: bytes = b"c") -> bytes:

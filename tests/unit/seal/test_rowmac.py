@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.keystores import Provider
 from worker.model.rows import (
     Algorithm,
     Alias,
@@ -18,6 +19,7 @@ from worker.model.rows import (
     Client,
     IntakeKey,
     Key,
+    Link,
     Origin,
     Role,
     Row,
@@ -27,6 +29,7 @@ from worker.model.rows import (
     Tenant,
     Version,
 )
+from worker.model.words import LinkState
 from worker.seal import rowmac
 
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -53,6 +56,7 @@ ROWS: list[Row] = [
     ),
     IntakeKey(1, Suite.P256, b"public", b"wrapped", 1, 2, 1),
     Approval(ID, "acme", "key.enable", b"{}", "ann", "r1", 1, 2, ("keys x 1",), ApprovalState.PENDING, "", 1),
+    Link(ID, "acme", ID, 1, Provider.XKS, "https://k.example", "k1", "c", LinkState.LINKED, ID, "s", "v", True, 1, 1),
 ]
 
 

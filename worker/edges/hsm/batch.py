@@ -24,7 +24,9 @@ from worker.edges.hsm.pairs import destroy_pair, have_pair
 from worker.model.hsm import (
     CreateImportPair,
     CreateKey,
+    CreateLink,
     CreateMaster,
+    CreateOutside,
     DestroyImportPair,
     DestroyMaster,
     Fault,
@@ -33,6 +35,8 @@ from worker.model.hsm import (
     HsmResult,
     ImportMaster,
     Kek,
+    OpenedKey,
+    OpenKey,
     RewrapDek,
     UnwrapDek,
     WrapDek,
@@ -48,6 +52,9 @@ OPERATIONS: dict[type, str] = {
     CreateImportPair: "create_import_pair",
     ImportMaster: "import_master",
     DestroyImportPair: "destroy_import_pair",
+    OpenKey: "open_key",
+    CreateOutside: "create_outside",
+    CreateLink: "create_link",
 }
 _AT_ONCE = 64
 """Operations between two looks at the clock."""
@@ -120,7 +127,7 @@ class Chunk:
                 held += [keeper.hold(kek, crew)]
             for piece in _pieces(group):
                 if not self.over():
-                    self._piece(piece, [entry.handle for entry in held], crew)
+                    self._piece(piece, [entry.handle for entry in held], crew, keeper)
         except Refused as refused:
             for i in group:
                 self.results[i] = refused.fault
@@ -128,7 +135,7 @@ class Chunk:
             for entry in held:
                 keeper.release(entry, crew)
 
-    def _piece(self, at: list[int], handles: list[int], crew: Crew) -> None:
+    def _piece(self, at: list[int], handles: list[int], crew: Crew, keeper: Keeper) -> None:
         ops, results = self.ops, self.results
         call: Callable[[], None]
         match ops[at[0]]:
@@ -138,6 +145,10 @@ class Chunk:
                 call = partial(unwrap_group, crew, handles[0], cast("Sequence[UnwrapDek]", ops), at, results)
             case RewrapDek():
                 call = partial(rewrap_group, crew, handles, cast("Sequence[RewrapDek]", ops), at, results)
+            case OpenKey():
+                call = partial(self._open, at, crew, keeper)
+            case CreateOutside() | CreateLink():
+                call = partial(self._refuse, at)
             case _:
                 call = partial(self._keys, at, handles, crew)
         try:
@@ -146,6 +157,19 @@ class Chunk:
             # The draw of random bytes failed: nothing of this piece is done.
             crew.confirm(error)
             call()
+
+    def _open(self, at: list[int], crew: Crew, keeper: Keeper) -> None:
+        for i in at:
+            op = cast("OpenKey", self.ops[i])
+            try:
+                keeper.admit(op.kek, op.inner, crew)
+                self.results[i] = OpenedKey()
+            except Refused as refused:
+                self.results[i] = refused.fault
+
+    def _refuse(self, at: list[int]) -> None:
+        for i in at:
+            self.results[i] = HsmFault(Fault.UNSUPPORTED, "no keystore is called from here")
 
     def _keys(self, at: list[int], handles: list[int], crew: Crew) -> None:
         for i in at:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -24,18 +24,19 @@ from worker.model.hsm import (
     Condemned,
     CreatedKey,
     CreatedMaster,
-    CreateImportPair,
     CreateKey,
+    CreateLink,
     CreateMaster,
+    CreateOutside,
     DestroyedMaster,
-    DestroyImportPair,
     DestroyMaster,
     Fault,
     HsmFault,
     HsmOp,
     HsmResult,
-    ImportMaster,
     Kek,
+    OpenedKey,
+    OpenKey,
     Purpose,
     RewrapDek,
     UnwrapDek,
@@ -86,6 +87,7 @@ class FakeHsm:
         self._token = token
         self.dropped: list[UUID | None] = []
         self.condemned: dict[tuple[UUID, int], int] = {}
+        self._opened: dict[Kek, bytes] = {}
 
     async def run(self, ops: Sequence[HsmOp], timeout_s: float) -> list[HsmResult]:
         """See `worker.ports.Hsm.run`."""
@@ -93,7 +95,9 @@ class FakeHsm:
 
     def drop(self, keys: Iterable[UUID] | None) -> None:
         """See `worker.ports.Hsm.drop`; the ids stand in `dropped`, None for all."""
-        self.dropped.extend([None] if keys is None else keys)
+        gone = None if keys is None else set(keys)
+        self.dropped.extend([None] if gone is None else gone)
+        self._opened = {kek: key for kek, key in self._opened.items() if gone and gone.isdisjoint(_line(kek))}
 
     def condemn(self, versions: Iterable[Condemned]) -> frozenset[Condemned]:
         """See `worker.ports.Hsm.condemn`; nothing is ever open here."""
@@ -121,13 +125,19 @@ class FakeHsm:
                 payload.unpack(text)
                 return WrappedDek(*self._encrypt(op.target, op.target_aad, text))
             case CreateKey():
+                if op.inner is not (op.parent.wrapping is Wrapping.EXTERNAL):
+                    return HsmFault(Fault.UNSUPPORTED)
                 parent = self._open(op.parent, Purpose.WRAPS_KEYS)
                 return CreatedKey(keywrap.aes_key_wrap_with_padding(parent, os.urandom(32)), Wrapping.AES_KWP)
             case CreateMaster():
                 return self._master(op)
             case DestroyMaster():
                 return self._destroy(op)
-            case CreateImportPair() | ImportMaster() | DestroyImportPair():
+            case OpenKey():
+                return self._admit(op)
+            case CreateOutside() | CreateLink():
+                return HsmFault(Fault.UNSUPPORTED)
+            case _:
                 return self._token.imports.answer(op)
 
     def _master(self, op: CreateMaster) -> HsmResult:
@@ -137,12 +147,21 @@ class FakeHsm:
         return CreatedMaster(self._token.serial)
 
     def _destroy(self, op: DestroyMaster) -> HsmResult:
+        if op.serial != self._token.serial:
+            return HsmFault(Fault.UNSUPPORTED, "bound to another token")
         there = self._token.masters.get(op.material)
         if there is not None and there[1:] != (op.key, op.version):
             return HsmFault(Fault.INTEGRITY, "the label is another key's")
         masters = self._token.masters
         gone = [label for label, (_, *owner) in masters.items() if owner == [op.key, op.version]]
         return DestroyedMaster(len([masters.pop(label) for label in gone]))
+
+    def _admit(self, op: OpenKey) -> HsmResult:
+        outside = op.kek.outside
+        if outside is None or not hmac.compare_digest(hashlib.sha256(op.inner).digest(), outside.digest):
+            return HsmFault(Fault.INTEGRITY)
+        self._opened[op.kek] = self._unwrap(op.kek, op.inner)
+        return OpenedKey()
 
     def _wrap(self, op: WrapDek) -> HsmResult:
         dek = op.dek or os.urandom(op.size)
@@ -164,20 +183,35 @@ class FakeHsm:
             raise _Refused(Fault.UNSUPPORTED)
         if kek.revision <= self.condemned.get((kek.key, kek.version), -1):
             raise _Refused(Fault.UNAVAILABLE)
-        if kek.wrapping is Wrapping.TOKEN:
+        if kek.wrapping in (Wrapping.TOKEN, Wrapping.EXTERNAL):
             if kek.serial != self._token.serial:
                 raise _Refused(Fault.UNSUPPORTED)
             material = self._token.masters.get(kek.material or UUID(int=0))
             if material is None or material[1:] != (kek.key, kek.version):
                 raise _Refused(Fault.INTEGRITY)
             return material[0]
+        if kek.outside is not None:
+            if kek not in self._opened:
+                raise _Refused(Fault.COLD)
+            return self._opened[kek]
+        return self._unwrap(kek, kek.wrapped)
+
+    def _unwrap(self, kek: Kek, wrapped: bytes) -> bytes:
         if kek.parent is None or kek.parent.purpose is not Purpose.WRAPS_KEYS:
+            raise _Refused(Fault.INTEGRITY)
+        if (kek.parent.wrapping is Wrapping.EXTERNAL) is not (kek.outside is not None):
             raise _Refused(Fault.INTEGRITY)
         parent = self._open(kek.parent, Purpose.WRAPS_KEYS)
         try:
-            return _UNWRAP[kek.wrapping](parent, kek.wrapped)
+            return _UNWRAP[kek.wrapping](parent, wrapped)
         except (keywrap.InvalidUnwrap, ValueError):
             raise _Refused(Fault.INTEGRITY) from None
+
+
+def _line(kek: Kek | None) -> Iterator[UUID]:
+    while kek is not None:
+        yield kek.key
+        kek = kek.parent
 
 
 class _Refused(Exception):
