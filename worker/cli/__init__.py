@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from worker.cli import approval, audit, client, doctor, init, lifecycle, local, run, tenant, topics
+from worker.cli import approval, audit, client, doctor, importing, init, local, run, tenant, topics
 from worker.cli.errors import Usage, plain
 from worker.cli.output import complain, say
 from worker.client import Pending
@@ -45,7 +45,7 @@ for _place, _noun in enumerate(
         topics.topics,
         run.run,
         tenant.tenant,
-        lifecycle.key,
+        importing.key,
         client.client,
         approval.approval,
         audit.audit,

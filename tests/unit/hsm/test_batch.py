@@ -10,12 +10,15 @@ from worker.edges.hsm.batch import OPERATIONS, grouped, keks_of
 from worker.edges.hsm.ck import BLAME, CODE_NAMES, Blame, CkError
 from worker.edges.hsm.locks import module_lock
 from worker.model.hsm import (
+    CreateImportPair,
     CreateKey,
     CreateLink,
     CreateMaster,
     CreateOutside,
+    DestroyImportPair,
     DestroyMaster,
     HsmOp,
+    ImportMaster,
     Kek,
     OpenKey,
     Outside,
@@ -25,11 +28,14 @@ from worker.model.hsm import (
     WrapDek,
     Wrapping,
 )
+from worker.model.imports import ImportAlgorithm
 from worker.model.keystores import KeystoreAddress, Provider
 
 A = Kek(uuid4(), 1, 1, Purpose.WRAPS_DEKS, Wrapping.AES_KWP)
 B = replace(A, version=2)
 OUTSIDE = Outside(uuid4(), KeystoreAddress(Provider.XKS, "https://keys.example", "k1", "acme"), b"")
+
+WAY = ImportAlgorithm.RSAES_OAEP_SHA_256
 
 
 def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
@@ -50,8 +56,12 @@ def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
         OpenKey(B, b""),
         CreateOutside(A, uuid4(), 1, Purpose.WRAPS_KEYS, OUTSIDE),
         CreateLink(OUTSIDE.address, uuid4(), 1, uuid4()),
+        CreateImportPair(uuid4(), WAY, 3072),
+        CreateImportPair(uuid4(), WAY, 4096),
+        ImportMaster(uuid4(), 1, uuid4(), uuid4(), b"", WAY, b"", b""),
+        DestroyImportPair(uuid4()),
     ]
-    grouping = [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9, 10], [11], [12, 13], [14], [15]]
+    grouping = [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9, 10], [11], [12, 13], [14], [15], [16, 17], [18], [19]]
     assert grouped(ops, range(len(ops))) == grouping
     assert grouped(ops, [2, 3]) == [[2], [3]]
     assert keks_of(ops[4]) == (A, B)

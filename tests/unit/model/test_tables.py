@@ -70,9 +70,19 @@ def test_only_the_hybrid_suite_is_stronger_than_another(suite: Suite) -> None:
 
 
 def test_every_table_of_rows_has_a_kind_of_row() -> None:
-    kinds = (rows.Tenant, rows.Key, rows.Version, rows.Alias, rows.Client, rows.IntakeKey, rows.Approval, rows.Link)
+    kinds = (
+        rows.Tenant,
+        rows.Key,
+        rows.Version,
+        rows.Alias,
+        rows.Client,
+        rows.IntakeKey,
+        rows.Approval,
+        rows.Link,
+        rows.Import,
+    )
     assert {kind.TABLE for kind in kinds} == set(rows.Table)
-    assert [field.name for kind in kinds for field in fields(kind) if field.name == "revision"] == ["revision"] * 8
+    assert [field.name for kind in kinds for field in fields(kind) if field.name == "revision"] == ["revision"] * 9
 
 
 def test_rows_are_named_by_their_table_and_key() -> None:

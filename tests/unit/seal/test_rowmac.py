@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.imports import Import, ImportAlgorithm, ImportState
 from worker.model.keystores import Provider
 from worker.model.rows import (
     Algorithm,
@@ -57,6 +58,7 @@ ROWS: list[Row] = [
     IntakeKey(1, Suite.P256, b"public", b"wrapped", 1, 2, 1),
     Approval(ID, "acme", "key.enable", b"{}", "ann", "r1", 1, 2, ("keys x 1",), ApprovalState.PENDING, "", 1),
     Link(ID, "acme", ID, 1, Provider.XKS, "https://k.example", "k1", "c", LinkState.LINKED, ID, "s", "v", True, 1, 1),
+    Import(ID, "acme", ID, ImportAlgorithm.RSAES_OAEP_SHA_256, 3072, b"p", ID, "s", 9, 1, ImportState.OPEN, 2),
 ]
 
 
