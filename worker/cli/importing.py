@@ -63,8 +63,7 @@ async def import_parameters(
         algorithm: How the key is wrapped; SHA-1 only where the fleet's setting import_algorithms names it.
         bits: Of the RSA key: 3072 or 4096.
     """
-    if out.exists():
-        raise Usage(f"--out: {out} is there already")
+    _is_new(out)
     words = {"algorithm": algorithm, "bits": bits, "why": why}
     asked = body(KeyImportParametersBody, tenant=tenant_of(name, tenant), key=name, **words)
     async with Officer(signs) as asking:
@@ -159,6 +158,11 @@ def _write(out: Path, told: ImportParametersResult, fleet: str, fleet_key: bytes
     (out / "statement.sig").write_bytes(der)
     (out / "fleet.pem").write_text(pem)
     (out / SCRIPT).write_text(_script())
+
+
+def _is_new(out: Path) -> None:
+    if out.exists():
+        raise Usage(f"--out: {out} is there already")
 
 
 def _script() -> str:
