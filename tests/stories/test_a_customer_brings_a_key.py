@@ -35,7 +35,7 @@ OLD = (ImportAlgorithm.RSA_AES_KEY_WRAP_SHA_1, ImportAlgorithm.RSAES_OAEP_SHA_1)
 
 def by_openssl(folder: Path, key: Path, fleet: Path) -> None:
     """The customer's own work."""
-    done = subprocess.run(["sh", SCRIPT, folder, key, fleet], capture_output=True, text=True, check=False)
+    done = subprocess.run(["/bin/sh", SCRIPT, folder, key, fleet], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
