@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from worker.cli import approval, audit, client, doctor, importing, init, local, run, tenant, topics
+from worker.cli import approval, audit, client, doctor, importing, init, link, local, moving, run, topics
 from worker.cli.errors import Usage, plain
 from worker.cli.output import complain, say
 from worker.client import Pending
@@ -44,8 +44,9 @@ for _place, _noun in enumerate(
         doctor.doctor,
         topics.topics,
         run.run,
-        tenant.tenant,
+        moving.tenant,
         importing.key,
+        link.link,
         client.client,
         approval.approval,
         audit.audit,
