@@ -12,6 +12,7 @@ from worker.model.alarms import PinLocked
 from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
 from worker.model.codes import MEANINGS, Family
+from worker.model.imported import ImportFact
 from worker.model.linked import LinkChange, MoveResult
 from worker.model.operations import Operation
 from worker.model.replies import (
@@ -19,7 +20,6 @@ from worker.model.replies import (
     ApprovalResult,
     ClientResult,
     Hint,
-    ImportFact,
     KeyResult,
     TenantResult,
     Transition,

@@ -210,10 +210,7 @@ class Dues(Protocol):
         ...
 
     async def due(self, limit: int, serial: str) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
-        """Key versions that are due, or whose material is, and pending approvals that are over; the longest due first.
-
-        Of token objects only those of the token with this serial: another one's are its workers' business.
-        """
+        """Versions, or their material, and approvals that are due, longest first; of token objects this token's only."""
         ...
 
     async def imports_due(self, limit: int, serial: str) -> Sequence[UUID]:

@@ -20,10 +20,11 @@ from worker.local import kryoptic as kryoptic_part
 from worker.local import softhsm as softhsm_part
 from worker.model.bodies import DekItem, KeyCreateBody, KeyRotateBody, KeyShowBody, TenantCreateBody
 from worker.model.control import KeyDestroyBody
+from worker.model.imported import ImportParametersResult
 from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.imports import ImportAlgorithm
 from worker.model.operations import Operation
-from worker.model.replies import ImportParametersResult, KeyResult, KeyView
+from worker.model.replies import KeyResult, KeyView
 from worker.model.rows import Origin, State
 
 SCRIPT = CHECKOUT / "schemas" / "examples" / "byok.sh"

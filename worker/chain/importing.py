@@ -18,10 +18,11 @@ from worker.model.effects import Seen
 from worker.model.fields import Answer
 from worker.model.hsm import CreateImportPair, Fault, HsmFault, HsmResult, ImportedMaster, ImportMaster, ImportPair
 from worker.model.ids import derived_id
+from worker.model.imported import ImportFact, ImportParametersResult
 from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.imports import ATTEMPTS, Import, ImportState
 from worker.model.outcomes import Commanded, Failed, Outcome
-from worker.model.replies import ImportFact, ImportParametersResult, KeyResult
+from worker.model.replies import KeyResult
 from worker.model.rows import Key, Origin, Row, RowRef, State, Table, Version
 
 LIFE_MS = 24 * 3_600_000

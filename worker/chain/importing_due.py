@@ -11,8 +11,8 @@ from worker.chain.leaves import ACTOR
 from worker.model.effects import Seen, Settlement
 from worker.model.facts import Facts
 from worker.model.hsm import DestroyImportPair, DestroyMaster
+from worker.model.imported import ImportFact
 from worker.model.imports import Import, ImportState
-from worker.model.replies import ImportFact
 from worker.model.rows import Key, State, Version
 
 MATERIAL_EXPIRED = "keyriver.key.material.expired.v1"

@@ -17,10 +17,11 @@ from worker.cli.key import TenantOf, key, show_view, tenant_of
 from worker.cli.lifecycle import Version, Why
 from worker.cli.officer import As, Json, Officer, ask
 from worker.cli.output import say, show, show_json
+from worker.model.imported import ImportParametersResult
 from worker.model.importing import MAX_BLOB, KeyImportBody, KeyImportParametersBody
 from worker.model.imports import ImportAlgorithm
 from worker.model.operations import Operation
-from worker.model.replies import ImportParametersResult, KeyResult
+from worker.model.replies import KeyResult
 from worker.seal.errors import SealError
 from worker.seal.importing import ImportStatement
 

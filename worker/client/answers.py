@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from pydantic import ConfigDict, Field, ValidationError
 
 from worker.model.fields import Body
+from worker.model.imported import ImportParametersResult
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import DATA_OPERATIONS, Operation
 from worker.model.replies import (
@@ -20,7 +21,6 @@ from worker.model.replies import (
     CommandResult,
     DestroyResult,
     DisableResult,
-    ImportParametersResult,
     KeyListResult,
     KeyResult,
     RewrapResult,

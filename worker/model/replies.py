@@ -11,9 +11,10 @@ from pydantic import Field, create_model
 from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Answer, Base64, Reason
 from worker.model.hsm import Purpose
-from worker.model.imports import ImportAlgorithm, ImportState
+from worker.model.imported import ImportParametersResult
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
+from worker.model.reports import Destruction as Destruction
 from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
 
 
@@ -173,18 +174,6 @@ class DisableResult(Answer):
     press: str | None = None
 
 
-class Destruction(Answer):
-    """What a destruction takes, and until when backups and topics could still bring it back (S15)."""
-
-    version: int
-    due_ms: int
-    recoverable_until_ms: int
-    deks: int
-    issued_outside: int
-    children: int
-    forced: bool
-
-
 class DestroyResult(Answer):
     """The key after a destruction was scheduled."""
 
@@ -210,41 +199,6 @@ class Transition(Answer):
     revision: int
     blast: Blast | None = None
     destruction: Destruction | None = None
-
-
-class ImportParametersResult(Answer):
-    """What a customer wraps his key for (S12). `public_key` is a DER SubjectPublicKeyInfo.
-
-    `signature` (64 bytes, r then s) is that of the fleet's P-256 key over the statement `keyriver-import/1`.
-    """
-
-    fleet: str
-    tenant: str
-    key: UUID
-    parameters: UUID
-    algorithm: ImportAlgorithm
-    public_key: Base64
-    serial: str
-    expires_ms: int
-    signature: Base64
-
-
-class ImportFact(Answer):
-    """A fact about import parameters: given out, refused an import, expired; who did it, and by which request."""
-
-    tenant: str
-    key: UUID
-    alias: str
-    parameters: UUID
-    algorithm: ImportAlgorithm
-    expires_ms: int
-    state: ImportState
-    failures: int
-    who: str
-    why: str
-    request: str
-    correlation: str
-    revision: int
 
 
 class Hint(Answer):

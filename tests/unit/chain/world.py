@@ -9,6 +9,9 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from uuid import UUID
 
+from tests.unit.chain.token import NONCE as NONCE
+from tests.unit.chain.token import SEALED_BYTES
+from tests.unit.chain.token import answer as answer
 from worker.chain import blob
 from worker.chain.approvals import digest
 from worker.chain.conclude import conclude
@@ -21,29 +24,7 @@ from worker.model.control import ApprovalApproveBody
 from worker.model.effects import LedgerEntry, PutRow, Seen
 from worker.model.facts import Below, Facts, Needs, Paging, RowPage
 from worker.model.hsm import (
-    CreatedKey,
-    CreatedMaster,
-    CreateImportPair,
-    CreateKey,
-    CreateLink,
-    CreateMaster,
-    CreateOutside,
-    DestroyedMaster,
-    DestroyImportPair,
-    DestroyMaster,
-    HsmOp,
-    HsmResult,
-    ImportedMaster,
-    ImportMaster,
-    ImportPair,
-    OpenedKey,
-    OpenKey,
     Purpose,
-    RewrapDek,
-    UnwrapDek,
-    UnwrappedDek,
-    WrapDek,
-    WrappedDek,
     Wrapping,
 )
 from worker.model.ids import uuid7
@@ -73,9 +54,6 @@ NOW = 1_750_000_000_000
 LIMITS = Limits()
 PAIR = load_keypair(Suite.X25519, b"\x07" * 32)
 RECIPIENT = Recipient(Suite.X25519, PAIR.public)
-NONCE = b"n" * 12
-SEALED_BYTES = 32 + 16
-"""What the fake answers below add to a ciphertext; its content means nothing here."""
 
 
 def uid(number: int) -> UUID:
@@ -302,38 +280,6 @@ class World:
         entry = done.settlement.ledger
         assert entry is not None
         self.ledger[entry.key] = entry
-
-
-def answer(op: HsmOp) -> HsmResult:
-    """What a healthy token says; the context digest it unwraps is that of an empty context."""
-    match op:
-        case WrapDek():
-            return WrappedDek(NONCE, b"c" * (op.size + SEALED_BYTES), op.dek or b"d" * op.size)
-        case RewrapDek():
-            return WrappedDek(NONCE, b"r" * len(op.ciphertext))
-        case UnwrapDek():
-            return UnwrappedDek(b"d" * 32, sha256(b"").digest())
-        case CreateKey():
-            return CreatedKey(b"wrapped" * 6, Wrapping.AES_KW)
-        case CreateMaster():
-            return CreatedMaster("token-9")
-        case CreateOutside():
-            return CreatedKey(b"outer" * 8, Wrapping.AES_KWP, b"i" * 32)
-        case CreateLink():
-            return CreatedMaster("token-9", "7")
-        case OpenKey():
-            return OpenedKey()
-        case DestroyMaster() | DestroyImportPair():
-            return DestroyedMaster(1)
-        case _:
-            return answer_import(op)
-
-
-def answer_import(op: CreateImportPair | ImportMaster) -> HsmResult:
-    """The same, of imports."""
-    if isinstance(op, CreateImportPair):
-        return ImportPair(b"public", "token-9", "dev-test", b"s" * 64)
-    return ImportedMaster("token-9", op.canary or b"canary")
 
 
 def blob_of(key: UUID, version: int, dek: UUID, fill: bytes = b"c") -> bytes:
