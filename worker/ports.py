@@ -210,7 +210,7 @@ class Dues(Protocol):
         ...
 
     async def due(self, limit: int, serial: str) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
-        """Versions, or their material, and approvals that are due, longest first; of token objects this token's only."""
+        """Versions or their material, and approvals that are due, longest first; of token objects this token's only."""
         ...
 
     async def imports_due(self, limit: int, serial: str) -> Sequence[UUID]:

@@ -6,7 +6,8 @@ from worker.chain.plan import Case
 from worker.chain.views import key_view
 from worker.model.facts import Facts
 from worker.model.fields import Reason
-from worker.model.replies import Blast, Destruction, KeyView, Transition
+from worker.model.replies import Blast, KeyView, Transition
+from worker.model.reports import Destruction
 from worker.model.rows import Key, State, Version
 
 

@@ -25,7 +25,8 @@ from worker.model.effects import Seen
 from worker.model.facts import Needs
 from worker.model.fields import Answer, Reason
 from worker.model.outcomes import Commanded
-from worker.model.replies import CommandResult, DestroyResult, Destruction, KeyResult, Transition
+from worker.model.replies import CommandResult, DestroyResult, KeyResult, Transition
+from worker.model.reports import Destruction
 from worker.model.rows import Key, RowRef, State, Table, Version
 
 _CHANGES: dict[type[VersionBody], tuple[Change, str]] = {

@@ -14,7 +14,7 @@ from worker.model.hsm import Purpose
 from worker.model.imported import ImportParametersResult
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
-from worker.model.reports import Destruction as Destruction
+from worker.model.reports import Destruction
 from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
 
 

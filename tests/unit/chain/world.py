@@ -9,9 +9,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from uuid import UUID
 
-from tests.unit.chain.token import NONCE as NONCE
-from tests.unit.chain.token import SEALED_BYTES
-from tests.unit.chain.token import answer as answer
+from tests.unit.chain.token import NONCE, SEALED_BYTES, answer
 from worker.chain import blob
 from worker.chain.approvals import digest
 from worker.chain.conclude import conclude
