@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import linking
+from schemas import campaigns, linking
 from schemas.imports import IMPORT, IMPORT_FACT, OFFERED, PARAMETERS
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
@@ -164,6 +164,7 @@ ASKED: dict[Operation, Json] = {
     },
     Operation.CLIENT_REVOKE: {"tenant": "acme", "client": "payments"},
     Operation.CLIENT_LIST: {"tenant": "acme"},
+    **campaigns.ASKED,
     **linking.ASKED,
 }
 CALLERS_OWN: Json = {
@@ -203,6 +204,7 @@ ANSWERED: dict[Operation, list[Json]] = {
     Operation.CLIENT_ROTATE: [{"client": CLIENT_VIEW}],
     Operation.CLIENT_REVOKE: [{"client": CLIENT_VIEW | {"revoked": True}}],
     Operation.CLIENT_LIST: [{"clients": [CLIENT_VIEW], "more": False}],
+    **campaigns.ANSWERED,
     **linking.ANSWERED,
 }
 STATED: dict[str, Json] = {
@@ -241,6 +243,8 @@ STATED: dict[str, Json] = {
     "keyriver.client.added.v1": {"client": CLIENT_VIEW},
     "keyriver.client.rotated.v1": {"client": CLIENT_VIEW},
     "keyriver.client.revoked.v1": {"client": CLIENT_VIEW | {"revoked": True}},
+    "keyriver.key.retired.v1": became("deactivated", "deactivated", why="nothing stored is left under version 1"),
+    **campaigns.STATED,
     **linking.STATED,
 }
 

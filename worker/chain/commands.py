@@ -1,6 +1,17 @@
 """The officers' commands: tenants, keys and clients. Each has one item and one result."""
 
-from worker.chain import approvals, clients, importing, keys, links, moving, rotation, switch, versions
+from worker.chain import (
+    approvals,
+    campaign_commands,
+    clients,
+    importing,
+    keys,
+    links,
+    moving,
+    rotation,
+    switch,
+    versions,
+)
 from worker.chain.outcomes import recall
 from worker.chain.plan import Case, Decision, Plan
 from worker.chain.work import Commanding, Step
@@ -16,6 +27,7 @@ from worker.model.bodies import (
     KeyShowBody,
     TenantCreateBody,
 )
+from worker.model.campaign_bodies import AnyCampaignBody
 from worker.model.codes import Code
 from worker.model.control import (
     ApprovalApproveBody,
@@ -100,6 +112,8 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return clients.revoke(case, body)
         case ClientListBody():
             return clients.list_page(case, body)
+        case _ if isinstance(body, AnyCampaignBody):
+            return campaign_commands.command(case, body)
         case _:
             return Code.MALFORMED
 

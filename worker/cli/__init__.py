@@ -8,7 +8,21 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from worker.cli import approval, audit, client, doctor, importing, init, link, local, moving, rewrap, run, topics
+from worker.cli import (
+    approval,
+    audit,
+    campaign,
+    client,
+    doctor,
+    importing,
+    init,
+    link,
+    local,
+    moving,
+    rewrap,
+    run,
+    topics,
+)
 from worker.cli.errors import Usage, plain
 from worker.cli.output import complain, say
 from worker.client import Pending
@@ -50,6 +64,7 @@ for _place, _noun in enumerate(
         link.link,
         client.client,
         approval.approval,
+        campaign.campaign,
         audit.audit,
     )
 ):

@@ -7,7 +7,7 @@ confirmed that its handles are gone (S15).
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from uuid import UUID
 
 from worker.chain.approvals import approval_ref
@@ -15,15 +15,15 @@ from worker.chain.due import Due, approval_due, version_due
 from worker.chain.importing import import_ref
 from worker.chain.importing_due import import_due, material_due
 from worker.flow.attendance import Presence
+from worker.flow.authentic import authenticated
 from worker.flow.failpoints import NONE, Failpoints
 from worker.flow.trust import Trust
-from worker.model.effects import PutRow, Settled, Settlement
+from worker.model.effects import Settled
 from worker.model.facts import Facts, Question
 from worker.model.hsm import Condemned, DestroyedMaster, DestroyMaster
 from worker.model.imports import Import
 from worker.model.rows import State, Version
 from worker.ports import Dues, FleetKeys, Hsm, Store
-from worker.seal.rowmac import mac_input
 
 log = logging.getLogger(__name__)
 
@@ -105,17 +105,9 @@ class DueWork:
                 log.warning("the token object %s is not destroyed yet: %s", due.op.material, result)
                 return False
             self.failpoints.reach("due-executed")
-        (settled,) = await self.store.settle([await self._authenticated(due.settlement)])
+        (settled,) = await self.store.settle([await authenticated(self.fleet_keys, due.settlement)])
         self.failpoints.reach("due-settled")
         return isinstance(settled, Settled)
-
-    async def _authenticated(self, settlement: Settlement) -> Settlement:
-        """Its rows with their MACs (S7)."""
-        rows = [effect.row for effect in settlement.effects if isinstance(effect, PutRow)]
-        macs = await self.fleet_keys.mac([mac_input(row) for row in rows])
-        puts = [PutRow(row, mac.version, mac.value) for row, mac in zip(rows, macs, strict=True)]
-        others = [effect for effect in settlement.effects if not isinstance(effect, PutRow)]
-        return replace(settlement, effects=(*puts, *others))
 
 
 def _condemned(version: Version) -> Condemned:

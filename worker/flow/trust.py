@@ -59,6 +59,9 @@ def _facts(answer: Answer, tampered: frozenset[RowRef]) -> Facts:
         pages=answer.pages,
         below=answer.below,
         needs=answer.needs,
+        progress=answer.progress,
+        failures=answer.failures,
+        exposed=answer.exposed,
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from worker.model.campaigns import ExposedSlice, Failure, Progress
 from worker.model.effects import LedgerEntry
 from worker.model.requests import LedgerKey
 from worker.model.rows import Alias, Approval, Client, Dek, IntakeKey, Key, Row, RowRef, Table, Tenant, Version
@@ -36,7 +37,8 @@ class Question:
     versions that wrapped it, and their keys with their active versions); of every DEK id its row, its key and the
     version it stands under. Of every key all aliases are told, for patterns match names. `trees` are keys whose
     versions are all wanted, `below` keys whose whole tree is counted, `needs` versions of which is asked what needs
-    them. `refs` are rows of any other table, by name; so are the rows of `pages`.
+    them. `refs` are rows of any other table, by name; so are the rows of `pages`. `progress` are campaigns; pages of
+    their `failures` and `exposed` DEKs name the campaign where others name a tenant.
     """
 
     ledger: frozenset[LedgerKey] = frozenset()
@@ -54,6 +56,9 @@ class Question:
     pages: frozenset[RowPage] = frozenset()
     below: frozenset[UUID] = frozenset()
     needs: frozenset[tuple[UUID, int]] = frozenset()
+    progress: frozenset[UUID] = frozenset()
+    failures: frozenset[Paging] = frozenset()
+    exposed: frozenset[Paging] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,9 @@ class Answer:
     pages: Mapping[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: Mapping[UUID, tuple[Below, ...]] = field(default_factory=dict)
     needs: Mapping[tuple[UUID, int], Needs] = field(default_factory=dict)
+    progress: Mapping[UUID, Progress] = field(default_factory=dict)
+    failures: Mapping[Paging, tuple[Failure, ...]] = field(default_factory=dict)
+    exposed: Mapping[Paging, tuple[ExposedSlice, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +139,6 @@ class Facts:
     pages: Mapping[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: Mapping[UUID, tuple[Below, ...]] = field(default_factory=dict)
     needs: Mapping[tuple[UUID, int], Needs] = field(default_factory=dict)
+    progress: Mapping[UUID, Progress] = field(default_factory=dict)
+    failures: Mapping[Paging, tuple[Failure, ...]] = field(default_factory=dict)
+    exposed: Mapping[Paging, tuple[ExposedSlice, ...]] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, create_model
 
+from worker.model.campaign_replies import CAMPAIGN_RESULTS, CampaignCommandResult
 from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Answer, Base64, Reason
 from worker.model.hsm import Purpose
@@ -271,6 +272,7 @@ CommandResult = (
     | PendingResult
     | ApprovalResult
     | ApprovalListResult
+    | CampaignCommandResult
     | LinkReport
     | LinkListResult
     | UnlinkResult
@@ -330,6 +332,7 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_ROTATE: ClientResult,
     Operation.CLIENT_REVOKE: ClientResult,
     Operation.CLIENT_LIST: ClientListResult,
+    **CAMPAIGN_RESULTS,
 }
 """What an item of each operation's answer is, if it is no `ErrorResult`."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
 
+from worker.model.campaigns import Campaign
 from worker.model.hsm import Purpose, Wrapping
 from worker.model.imports import Import
 from worker.model.links import Link
@@ -19,6 +20,7 @@ __all__ = [
     "Alias",
     "Approval",
     "ApprovalState",
+    "Campaign",
     "Client",
     "Dek",
     "Import",
@@ -89,6 +91,7 @@ class Version:
     `prior` the state that a cancelled destruction restores; `forced`: destroyed though something still needs it.
     Of imported material: `not_after_ms` is when it is deleted, or 0; `absent`: it is not there, and nothing works
     until the same is imported again; `canary` proves that it is the same (S12), empty before the first import.
+    `retired_ms`: when a campaign saw, under this row's lock, that nothing stored is left under it, or 0.
     `link` names the link of an L1 that stays outside; `digest` is the SHA-256 of the inner blob of what it wraps (S13).
     """
 
@@ -109,6 +112,7 @@ class Version:
     not_after_ms: int = 0
     absent: bool = False
     canary: bytes = b""
+    retired_ms: int = 0
     link: UUID | None = None
     digest: bytes = b""
 
@@ -210,7 +214,7 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link | Import
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Campaign | Link | Import
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from worker.model.hsm import (
     OpenedKey,
     OpenKey,
     RewrapDek,
+    RewrapKey,
     UnwrapDek,
     UnwrappedDek,
     WrapDek,
@@ -42,7 +43,7 @@ def answer(op: HsmOp) -> HsmResult:
             return WrappedDek(NONCE, b"r" * len(op.ciphertext))
         case UnwrapDek():
             return UnwrappedDek(b"d" * 32, sha256(b"").digest())
-        case CreateKey():
+        case CreateKey() | RewrapKey():
             return CreatedKey(b"wrapped" * 6, Wrapping.AES_KW)
         case CreateMaster():
             return CreatedMaster("token-9")

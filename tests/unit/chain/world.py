@@ -300,9 +300,5 @@ def seen_of(world: World, *refs: RowRef) -> set[Seen]:
 
 def chain_refs(*keys: UUID, tenant: str = "acme", version: Mapping[UUID, int] | None = None) -> Sequence[RowRef]:
     """The rows that a use of the last of these keys rests on."""
-    numbers = version or {}
-    return [
-        RowRef(Tenant.TABLE, tenant),
-        *[key_ref(key) for key in keys],
-        *[version_ref(key, numbers.get(key, 1)) for key in keys],
-    ]
+    versions = [version_ref(key, (version or {}).get(key, 1)) for key in keys]
+    return [RowRef(Tenant.TABLE, tenant), *[key_ref(key) for key in keys], *versions]

@@ -24,6 +24,7 @@ from worker.model.hsm import (
     Outside,
     Purpose,
     RewrapDek,
+    RewrapKey,
     UnwrapDek,
     WrapDek,
     Wrapping,
@@ -60,8 +61,9 @@ def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
         CreateImportPair(uuid4(), WAY, 4096),
         ImportMaster(uuid4(), 1, uuid4(), uuid4(), b"", WAY, b"", b""),
         DestroyImportPair(uuid4()),
+        RewrapKey(A, uuid4(), 1, Purpose.WRAPS_DEKS, Wrapping.AES_KW, b"", B),
     ]
-    grouping = [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9, 10], [11], [12, 13], [14], [15], [16, 17], [18], [19]]
+    grouping = [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9, 10], [11], [12, 13], [14], [15], [16, 17], [18], [19], [20]]
     assert grouped(ops, range(len(ops))) == grouping
     assert grouped(ops, [2, 3]) == [[2], [3]]
     assert keks_of(ops[4]) == (A, B)

@@ -18,7 +18,7 @@ from worker.edges.hsm.crew import Crew
 from worker.edges.hsm.deks import Results, rewrap_group, unwrap_group, wrap_group
 from worker.edges.hsm.imports import import_master
 from worker.edges.hsm.keeper import Entry, Keeper, Refused
-from worker.edges.hsm.keys import create_key
+from worker.edges.hsm.keys import create_key, rewrap_key
 from worker.edges.hsm.masters import create_master, destroy_master
 from worker.edges.hsm.pairs import destroy_pair, have_pair
 from worker.model.hsm import (
@@ -38,6 +38,7 @@ from worker.model.hsm import (
     OpenedKey,
     OpenKey,
     RewrapDek,
+    RewrapKey,
     UnwrapDek,
     WrapDek,
 )
@@ -47,6 +48,7 @@ OPERATIONS: dict[type, str] = {
     UnwrapDek: "unwrap",
     RewrapDek: "rewrap",
     CreateKey: "create_key",
+    RewrapKey: "rewrap_key",
     CreateMaster: "create_master",
     DestroyMaster: "destroy_master",
     CreateImportPair: "create_import_pair",
@@ -65,7 +67,7 @@ def keks_of(op: HsmOp) -> tuple[Kek, ...]:
     match op:
         case WrapDek() | UnwrapDek():
             return (op.kek,)
-        case RewrapDek():
+        case RewrapDek() | RewrapKey():
             return (op.source, op.target)
         case CreateKey():
             return (op.parent,)
@@ -184,6 +186,8 @@ class Chunk:
                     make = partial(have_pair, op, crew)
                 case ImportMaster():
                     make = partial(import_master, op, crew)
+                case RewrapKey():
+                    make = partial(rewrap_key, op, handles[0], handles[1], crew)
                 case DestroyImportPair():
                     make = partial(destroy_pair, op, crew)
                 case _:
@@ -191,7 +195,9 @@ class Chunk:
             try:
                 self.results[i] = make()
             except CkError as error:
-                self.results[i] = crew.again(error, Fault.UNAVAILABLE, make)
+                # A key that does not unwrap twice on a well token is not what was wrapped.
+                blamed = Fault.INTEGRITY if isinstance(op, RewrapKey) else Fault.UNAVAILABLE
+                self.results[i] = crew.again(error, blamed, make)
 
 
 def _pieces(group: list[int]) -> Iterator[list[int]]:
