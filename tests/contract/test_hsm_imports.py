@@ -11,19 +11,21 @@ import pytest
 from tests.contract.hsm_rig import AnyToken, child, faults, generated, opened, unwrap
 from worker.edges.hsm.fake import FakeToken
 from worker.model.hsm import (
-    CreateImportPair,
     DestroyedMaster,
-    DestroyImportPair,
     DestroyMaster,
     Fault,
     HsmFault,
     HsmResult,
-    ImportedMaster,
-    ImportMaster,
-    ImportPair,
     Kek,
     Purpose,
     Wrapping,
+)
+from worker.model.import_ops import (
+    CreateImportPair,
+    DestroyImportPair,
+    ImportedMaster,
+    ImportMaster,
+    ImportPair,
 )
 from worker.model.imports import ImportAlgorithm
 from worker.seal.importing import check_value, wrap_key

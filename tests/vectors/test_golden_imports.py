@@ -11,7 +11,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from worker.edges.hsm.fake import FakeToken
-from worker.model.hsm import Fault, HsmFault, ImportedMaster, ImportMaster
+from worker.model.hsm import (
+    Fault,
+    HsmFault,
+)
+from worker.model.import_ops import (
+    ImportedMaster,
+    ImportMaster,
+)
 from worker.model.imports import ImportAlgorithm
 from worker.seal.errors import BadCertificate
 from worker.seal.importing import ImportStatement, check_value

@@ -18,8 +18,13 @@ from worker.chain.work import Commanding
 from worker.model.effects import Announce, Effect, PutRow, Seen, Settlement
 from worker.model.facts import Facts
 from worker.model.fields import Answer
-from worker.model.hsm import DestroyImportPair, DestroyMaster
+from worker.model.hsm import (
+    DestroyMaster,
+)
 from worker.model.ids import derived_id
+from worker.model.import_ops import (
+    DestroyImportPair,
+)
 from worker.model.rows import Approval, ApprovalState, Key, Row, RowRef, State, Version
 
 DESTROYED = "keyriver.key.destroyed.v1"

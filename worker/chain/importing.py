@@ -16,8 +16,18 @@ from worker.chain.work import Commanding, Step
 from worker.model.codes import Code
 from worker.model.effects import Seen
 from worker.model.fields import Answer
-from worker.model.hsm import CreateImportPair, Fault, HsmFault, HsmResult, ImportedMaster, ImportMaster, ImportPair
+from worker.model.hsm import (
+    Fault,
+    HsmFault,
+    HsmResult,
+)
 from worker.model.ids import derived_id
+from worker.model.import_ops import (
+    CreateImportPair,
+    ImportedMaster,
+    ImportMaster,
+    ImportPair,
+)
 from worker.model.imported import ImportFact, ImportParametersResult
 from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.imports import ATTEMPTS, Import, ImportState

@@ -10,7 +10,12 @@ from worker.chain.due import Due, effects, teller_of
 from worker.chain.leaves import ACTOR
 from worker.model.effects import Seen, Settlement
 from worker.model.facts import Facts
-from worker.model.hsm import DestroyImportPair, DestroyMaster
+from worker.model.hsm import (
+    DestroyMaster,
+)
+from worker.model.import_ops import (
+    DestroyImportPair,
+)
 from worker.model.imported import ImportFact
 from worker.model.imports import Import, ImportState
 from worker.model.rows import Key, State, Version

@@ -10,7 +10,6 @@ from worker.model.fields import Answer
 from worker.model.hsm import (
     CreatedKey,
     CreatedMaster,
-    CreateImportPair,
     CreateKey,
     CreateLink,
     CreateMaster,
@@ -18,12 +17,15 @@ from worker.model.hsm import (
     Fault,
     HsmFault,
     HsmResult,
-    ImportMaster,
     RewrapDek,
     UnwrapDek,
     UnwrappedDek,
     WrapDek,
     WrappedDek,
+)
+from worker.model.import_ops import (
+    CreateImportPair,
+    ImportMaster,
 )
 from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
 from worker.model.replies import CommandResult

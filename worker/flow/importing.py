@@ -5,7 +5,14 @@ from dataclasses import dataclass, replace
 
 from worker.chain.importing import Offering
 from worker.chain.plan import Plan
-from worker.model.hsm import Fault, HsmFault, HsmResult, ImportPair
+from worker.model.hsm import (
+    Fault,
+    HsmFault,
+    HsmResult,
+)
+from worker.model.import_ops import (
+    ImportPair,
+)
 from worker.model.imported import ImportParametersResult
 from worker.ports import FleetKeys, TokenUnavailable
 from worker.seal.importing import ImportStatement

@@ -5,19 +5,14 @@ from hashlib import sha256
 from worker.model.hsm import (
     CreatedKey,
     CreatedMaster,
-    CreateImportPair,
     CreateKey,
     CreateLink,
     CreateMaster,
     CreateOutside,
     DestroyedMaster,
-    DestroyImportPair,
     DestroyMaster,
     HsmOp,
     HsmResult,
-    ImportedMaster,
-    ImportMaster,
-    ImportPair,
     OpenedKey,
     OpenKey,
     RewrapDek,
@@ -27,6 +22,13 @@ from worker.model.hsm import (
     WrapDek,
     WrappedDek,
     Wrapping,
+)
+from worker.model.import_ops import (
+    CreateImportPair,
+    DestroyImportPair,
+    ImportedMaster,
+    ImportMaster,
+    ImportPair,
 )
 
 NONCE = b"n" * 12

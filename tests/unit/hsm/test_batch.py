@@ -10,15 +10,12 @@ from worker.edges.hsm.batch import OPERATIONS, grouped, keks_of
 from worker.edges.hsm.ck import BLAME, CODE_NAMES, Blame, CkError
 from worker.edges.hsm.locks import module_lock
 from worker.model.hsm import (
-    CreateImportPair,
     CreateKey,
     CreateLink,
     CreateMaster,
     CreateOutside,
-    DestroyImportPair,
     DestroyMaster,
     HsmOp,
-    ImportMaster,
     Kek,
     OpenKey,
     Outside,
@@ -28,6 +25,11 @@ from worker.model.hsm import (
     UnwrapDek,
     WrapDek,
     Wrapping,
+)
+from worker.model.import_ops import (
+    CreateImportPair,
+    DestroyImportPair,
+    ImportMaster,
 )
 from worker.model.imports import ImportAlgorithm
 from worker.model.keystores import KeystoreAddress, Provider

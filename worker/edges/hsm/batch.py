@@ -22,18 +22,15 @@ from worker.edges.hsm.keys import create_key, rewrap_key
 from worker.edges.hsm.masters import create_master, destroy_master
 from worker.edges.hsm.pairs import destroy_pair, have_pair
 from worker.model.hsm import (
-    CreateImportPair,
     CreateKey,
     CreateLink,
     CreateMaster,
     CreateOutside,
-    DestroyImportPair,
     DestroyMaster,
     Fault,
     HsmFault,
     HsmOp,
     HsmResult,
-    ImportMaster,
     Kek,
     OpenedKey,
     OpenKey,
@@ -41,6 +38,11 @@ from worker.model.hsm import (
     RewrapKey,
     UnwrapDek,
     WrapDek,
+)
+from worker.model.import_ops import (
+    CreateImportPair,
+    DestroyImportPair,
+    ImportMaster,
 )
 
 OPERATIONS: dict[type, str] = {

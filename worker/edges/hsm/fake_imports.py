@@ -11,12 +11,14 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from worker.model.hsm import (
-    CreateImportPair,
     DestroyedMaster,
-    DestroyImportPair,
     Fault,
     HsmFault,
     HsmResult,
+)
+from worker.model.import_ops import (
+    CreateImportPair,
+    DestroyImportPair,
     ImportedMaster,
     ImportMaster,
     ImportPair,

@@ -8,7 +8,15 @@ from worker.edges.hsm.crew import Crew
 from worker.edges.hsm.masters import check_master
 from worker.edges.hsm.pairs import public_key
 from worker.edges.hsm.trial import Trial
-from worker.model.hsm import Fault, HsmFault, ImportedMaster, ImportMaster, Purpose
+from worker.model.hsm import (
+    Fault,
+    HsmFault,
+    Purpose,
+)
+from worker.model.import_ops import (
+    ImportedMaster,
+    ImportMaster,
+)
 from worker.seal.importing import public_rsa_key
 
 _REFUSED = HsmFault(Fault.BAD_CIPHERTEXT, "the blob is not such a key")

@@ -24,7 +24,16 @@ from worker.edges.hsm.ck import (
 from worker.edges.hsm.crew import Crew
 from worker.edges.hsm.device import Device
 from worker.edges.hsm.trial import Trial
-from worker.model.hsm import CreateImportPair, DestroyedMaster, DestroyImportPair, Fault, HsmFault, ImportPair
+from worker.model.hsm import (
+    DestroyedMaster,
+    Fault,
+    HsmFault,
+)
+from worker.model.import_ops import (
+    CreateImportPair,
+    DestroyImportPair,
+    ImportPair,
+)
 from worker.seal.importing import check_value, wrap_key
 
 _AES_BYTES = 32
