@@ -203,7 +203,7 @@ def _layer_1(case: Case, tenant: str, name: str) -> Key | Code:
     if key.parent is not None:
         return Code.WRONG_LAYER
     if key.origin is Origin.EXTERNAL:
-        return Code.WRONG_ORIGIN
+        return Code.LINKED
     return key if key.enabled and owner.enabled else Code.KEY_DISABLED
 
 

@@ -27,7 +27,7 @@ def rotate(case: Case, body: KeyRotateBody) -> Step | Code:
     emergency = body.reason is Reason.COMPROMISE
     if emergency and body.pre_active:
         return Code.MALFORMED
-    if key.origin is not Origin.GENERATED:
+    if key.origin is Origin.IMPORTED:
         return Code.WRONG_ORIGIN
     if not key.enabled:
         return Code.KEY_DISABLED
