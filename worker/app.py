@@ -36,6 +36,8 @@ from worker.flow.attendance import Attendance
 from worker.flow.bodies import BodyLimits
 from worker.flow.campaign_verify import Verifying
 from worker.flow.campaigns import Campaigning
+from worker.flow.clock import boottime
+from worker.flow.contact import Contacts
 from worker.flow.deadletters import DeadLetters
 from worker.flow.due import DueWork
 from worker.flow.enrolling import Enrolling
@@ -46,8 +48,10 @@ from worker.flow.hints import Hints
 from worker.flow.importing import Statements
 from worker.flow.intake import Bounds, Intake
 from worker.flow.intakekeys import IntakeKeys
+from worker.flow.keystones import Keystones
 from worker.flow.knowing import Knowing
 from worker.flow.opening import Opening
+from worker.flow.outside import KeystoresBeside
 from worker.flow.publishing import Publishing
 from worker.flow.registry import Clients
 from worker.flow.relay import Relay
@@ -101,6 +105,9 @@ class Worker:
             progress=progress,
             private_halves=partial(private_halves, parts.pool),
         )
+        contacts = Contacts(settings.sovereign_limit_s)
+        self._keystones = Keystones(parts.token.hsm, parts.keystores, contacts, settings.keystore_probe_s, boottime)
+        self._hsm = KeystoresBeside(parts.token.hsm, self._keystones, contacts, boottime)
         self._uses = Uses(PostgresLeases(parts.pool))
         self._name = f"{socket.gethostname()}/{os.getpid()}"
         self._presence = PostgresPresence(parts.pool)
@@ -150,9 +157,9 @@ class Worker:
         )
 
     def _executing(self) -> Executing:
-        token = self._parts.token
-        statements = Statements(self._parts.settings.fleet, token.fleet_keys)
-        return Executing(token.hsm, token.fleet_keys, self._uses, new_ids, statements)
+        fleet_keys = self._parts.token.fleet_keys
+        statements = Statements(self._parts.settings.fleet, fleet_keys)
+        return Executing(self._hsm, fleet_keys, self._uses, new_ids, statements)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain: finish what was begun, commit, leave the groups."""
@@ -172,7 +179,7 @@ class Worker:
             Tail(parts.access, parts.topics.intake) as certificates,
         ):
             key = parts.token.fleet_keys.signing_key
-            hints = Hints(parts.settings.fleet, key, said, certificates, parts.token.hsm, now_ms)
+            hints = Hints(parts.settings.fleet, key, said, certificates, self._hsm, now_ms)
             yield Duty("hints", hints.turn, 0.2)
 
     async def _run(self, duties: Sequence[Duty], stop: asyncio.Event) -> None:
@@ -186,6 +193,7 @@ class Worker:
             upkeep.cancel()
             with suppress(asyncio.CancelledError):
                 await upkeep
+            await self._keystones.close()
 
     async def _check_topics(self) -> None:
         """Freshness and the ledger rest on the broker's settings (S3, D1): what breaks them is refused at start."""
@@ -214,6 +222,7 @@ class Worker:
             Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
             Duty("outbox", relay.turn, 0.2),
+            Duty("keystores", self._keystones.turn, 0.5),
             Duty("attendance", self._attendance.turn, 1.0),
             Duty("due", self._due_work().turn, 1.0),
             Duty("audit log", self._sequencer().turn, TURN_S),
@@ -233,7 +242,7 @@ class Worker:
         fleet, keys = parts.settings.fleet, parts.token.fleet_keys
         standings = Standings(parts.store, parts.trust, keys)
         verifying = Verifying(fleet, self._name, slices, standings, keys, dues)
-        return Campaigning(self._name, slices, standings, parts.token.hsm, self._uses, verifying, self._failpoints)
+        return Campaigning(self._name, slices, standings, self._hsm, self._uses, verifying, self._failpoints)
 
     def _due_work(self) -> DueWork:
         parts, token = self._parts, self._parts.token
