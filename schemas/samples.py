@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import campaigns, linking
+from schemas import campaigns, linking, policing
 from schemas.imports import IMPORT, IMPORT_FACT, OFFERED, PARAMETERS
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
@@ -166,6 +166,7 @@ ASKED: dict[Operation, Json] = {
     Operation.CLIENT_LIST: {"tenant": "acme"},
     **campaigns.ASKED,
     **linking.ASKED,
+    **policing.ASKED,
 }
 CALLERS_OWN: Json = {
     "key": "acme/eu/payments",
@@ -206,6 +207,7 @@ ANSWERED: dict[Operation, list[Json]] = {
     Operation.CLIENT_LIST: [{"clients": [CLIENT_VIEW], "more": False}],
     **campaigns.ANSWERED,
     **linking.ANSWERED,
+    **policing.ANSWERED,
 }
 STATED: dict[str, Json] = {
     "keyriver.tenant.created.v1": ANSWERED[Operation.TENANT_CREATE][0],
@@ -246,6 +248,7 @@ STATED: dict[str, Json] = {
     "keyriver.key.retired.v1": became("deactivated", "deactivated", why="nothing stored is left under version 1"),
     **campaigns.STATED,
     **linking.STATED,
+    **policing.STATED,
 }
 
 

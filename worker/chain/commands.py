@@ -8,7 +8,9 @@ from worker.chain import (
     keys,
     links,
     moving,
+    quotas,
     rotation,
+    rules,
     switch,
     versions,
 )
@@ -44,6 +46,17 @@ from worker.model.effects import Seen
 from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
 from worker.model.outcomes import Commanded, Failed
+from worker.model.policies import (
+    GrantGiveBody,
+    GrantListBody,
+    GrantRevokeBody,
+    PolicyAllowBody,
+    PolicyCheckBody,
+    PolicyListBody,
+    PolicyRevokeBody,
+    TenantQuotaBody,
+    TenantQuotasBody,
+)
 
 
 def plan(case: Case) -> Decision:
@@ -112,6 +125,20 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return clients.revoke(case, body)
         case ClientListBody():
             return clients.list_page(case, body)
+        case PolicyAllowBody():
+            return rules.allow(case, body)
+        case GrantGiveBody():
+            return rules.give(case, body)
+        case PolicyRevokeBody() | GrantRevokeBody():
+            return rules.revoke(case, body)
+        case PolicyListBody() | GrantListBody():
+            return rules.list_page(case, body)
+        case PolicyCheckBody():
+            return rules.check(case, body)
+        case TenantQuotaBody():
+            return quotas.set_quota(case, body)
+        case TenantQuotasBody():
+            return quotas.list_page(case, body)
         case _ if isinstance(body, AnyCampaignBody):
             return campaign_commands.command(case, body)
         case _:

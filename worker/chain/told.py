@@ -7,8 +7,8 @@ from worker.chain.views import key_view
 from worker.model.facts import Facts
 from worker.model.fields import Reason
 from worker.model.replies import Blast, KeyView, Transition
-from worker.model.reports import Destruction
 from worker.model.rows import Key, State, Version
+from worker.model.views import Destruction
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,41 +10,70 @@ from pydantic import Field, create_model
 
 from worker.model.campaign_replies import CAMPAIGN_RESULTS, CampaignCommandResult
 from worker.model.codes import MEANINGS, Code
-from worker.model.fields import Answer, Base64, Reason
-from worker.model.hsm import Purpose
+from worker.model.fields import Answer, Base64
 from worker.model.imported import ImportParametersResult
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
-from worker.model.reports import Destruction
-from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
+from worker.model.policies import POLICY_RESULTS, GrantResult, PolicyCommandResult, RuleResult
+from worker.model.rows import Suite
+from worker.model.views import (
+    ApprovalView,
+    Blast,
+    BlastLayer,
+    BlastService,
+    ClientView,
+    Destruction,
+    KeyView,
+    Transition,
+    VersionView,
+)
 
-
-class ApprovalView(Answer):
-    """A command that needs, or needed, a second officer. `body` is its JSON as text; `digest` is what he signs."""
-
-    id: UUID
-    tenant: str
-    operation: str
-    body: str
-    asked_by: str
-    asked_ms: int
-    expires_ms: int
-    touched: list[str]
-    digest: Base64
-    state: ApprovalState
-    decided_by: str | None = None
+__all__ = [
+    "ERRORS",
+    "REPLIES",
+    "RESULTS",
+    "ApprovalListResult",
+    "ApprovalResult",
+    "ApprovalView",
+    "Blast",
+    "BlastLayer",
+    "BlastService",
+    "ClientListResult",
+    "ClientResult",
+    "ClientView",
+    "CommandResult",
+    "DestroyResult",
+    "Destruction",
+    "DisableResult",
+    "ErrorResult",
+    "Hint",
+    "KeyListResult",
+    "KeyResult",
+    "KeyView",
+    "PendingResult",
+    "Reply",
+    "Result",
+    "RewrapResult",
+    "SealedReply",
+    "TenantResult",
+    "Transition",
+    "UnwrapResult",
+    "VersionView",
+    "WrapResult",
+]
 
 
 class ErrorResult(Answer):
     """A refusal. `retry`: the identical request may succeed later. Readers take codes that came after them as text.
 
-    `pending` is there with the code PENDING: what a second officer has to approve.
+    `pending` is there with the code PENDING: what a second officer has to approve. `retry_after_ms`: sooner is in vain.
     """
 
     code: Code | str = Field(union_mode="left_to_right")
     message: str
     retry: bool
     pending: ApprovalView | None = None
+    retry_after_ms: int | None = None
 
 
 ERRORS: dict[Code, ErrorResult] = {
@@ -83,39 +112,6 @@ class RewrapResult(Answer):
     unchanged: bool = False
 
 
-class VersionView(Answer):
-    """One version of a key, for people.
-
-    Of imported material: `not_after_ms` is when it is deleted; `absent`: it is not there, import it (again).
-    """
-
-    number: int
-    state: State
-    created_ms: int
-    due_ms: int | None = None
-    not_after_ms: int | None = None
-    absent: bool | None = None
-    parent_version: int | None = None
-    link: UUID | None = None
-
-
-class KeyView(Answer):
-    """One key, for people. `alias` may be empty when none names it."""
-
-    id: UUID
-    tenant: str
-    alias: str
-    parent: UUID | None = None
-    layer: int
-    purpose: Purpose
-    origin: Origin
-    region: str
-    enabled: bool
-    disabled_revision: int | None = None
-    active_version: int
-    versions: list[VersionView] = Field(default=[])
-
-
 class TenantResult(Answer):
     """A tenant and its L1."""
 
@@ -137,36 +133,6 @@ class KeyListResult(Answer):
     more: bool
 
 
-class BlastLayer(Answer):
-    """What a switch stops in one layer and region: keys, their versions, DEKs stored under them, blobs outside."""
-
-    layer: int
-    region: str
-    keys: int
-    versions: int
-    deks: int
-    issued_outside: int
-
-
-class BlastService(Answer):
-    """One key that wraps DEKs, and how many."""
-
-    key: UUID
-    alias: str
-    region: str
-    deks: int
-    issued_outside: int
-
-
-class Blast(Answer):
-    """The blast radius of a key's switch. `services` are the largest ones, `more` how many are not shown."""
-
-    tenant: str
-    layers: list[BlastLayer]
-    services: list[BlastService]
-    more: int
-
-
 class DisableResult(Answer):
     """The key's switch and what hangs on it. After a dry run `press` is the command that does it."""
 
@@ -182,26 +148,6 @@ class DestroyResult(Answer):
     destruction: Destruction
 
 
-class Transition(Answer):
-    """A fact about one key or version: what it became, who wanted it and why, at which revision of the row."""
-
-    tenant: str
-    key: UUID
-    alias: str
-    version: int | None = None
-    was: str
-    now: str
-    who: str
-    approved_by: str | None = None
-    reason: Reason | None = None
-    why: str
-    request: str
-    correlation: str
-    revision: int
-    blast: Blast | None = None
-    destruction: Destruction | None = None
-
-
 class Hint(Answer):
     """Broadcast: the handles of these keys, and of all keys below them, must go. No fact, and never needed (D7)."""
 
@@ -215,20 +161,6 @@ class PendingResult(ErrorResult):
     message: str = MEANINGS[Code.PENDING].message
     retry: bool = False
     pending: ApprovalView
-
-
-class ClientView(Answer):
-    """One registered client, for people."""
-
-    id: str
-    tenant: str
-    role: Role
-    algorithm: Algorithm
-    permissions: list[str]
-    pattern: str
-    reply_topics: list[str]
-    not_after_ms: int
-    revoked: bool
 
 
 class ClientResult(Answer):
@@ -251,13 +183,25 @@ class ApprovalListResult(Answer):
     more: bool
 
 
+Approved = (
+    DisableResult
+    | DestroyResult
+    | KeyResult
+    | ClientResult
+    | UnlinkResult
+    | MoveResult
+    | LinkResult
+    | RuleResult
+    | GrantResult
+)
+"""What commands answer that may need a second officer."""
+
+
 class ApprovalResult(Answer):
     """The approval after the command; once it is approved, with what the approved command answers."""
 
     approval: ApprovalView
-    result: DisableResult | DestroyResult | KeyResult | ClientResult | UnlinkResult | MoveResult | LinkResult | None = (
-        None
-    )
+    result: Approved | None = None
 
 
 CommandResult = (
@@ -268,10 +212,11 @@ CommandResult = (
     | ClientListResult
     | DisableResult
     | DestroyResult
-    | ImportParametersResult
     | PendingResult
     | ApprovalResult
     | ApprovalListResult
+    | ImportParametersResult
+    | PolicyCommandResult
     | CampaignCommandResult
     | LinkReport
     | LinkListResult
@@ -332,6 +277,7 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_ROTATE: ClientResult,
     Operation.CLIENT_REVOKE: ClientResult,
     Operation.CLIENT_LIST: ClientListResult,
+    **POLICY_RESULTS,
     **CAMPAIGN_RESULTS,
 }
 """What an item of each operation's answer is, if it is no `ErrorResult`."""

@@ -85,6 +85,9 @@ class Table(StrEnum):
     INTAKE_KEYS = "intake_keys"
     APPROVALS = "approvals"
     IMPORTS = "imports"
+    RULES = "rules"
+    GRANTS = "grants"
+    QUOTAS = "quotas"
     CAMPAIGNS = "campaigns"
     LINKS = "links"
 
