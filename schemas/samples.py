@@ -12,8 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import campaigns, linking, policing
-from schemas.imports import IMPORT, IMPORT_FACT, OFFERED, PARAMETERS
+from schemas import campaigns, imports, linking, policing
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
@@ -139,8 +138,6 @@ ASKED: dict[Operation, Json] = {
     Operation.KEY_ENABLE: {"tenant": "acme", "key": "acme/eu", "revision": 7, "why": "false alarm"},
     Operation.KEY_DESTROY: {"tenant": "acme", "key": "acme/eu/payments", "version": 1, "grace_s": 604_800},
     Operation.KEY_CANCEL_DESTROY: {"tenant": "acme", "key": "acme/eu/payments", "version": 1},
-    Operation.KEY_IMPORT_PARAMETERS: PARAMETERS,
-    Operation.KEY_IMPORT: IMPORT,
     Operation.APPROVAL_APPROVE: {"tenant": "acme", "approval": APPROVAL, "digest": DIGEST},
     Operation.APPROVAL_REJECT: {"tenant": "acme", "approval": APPROVAL, "why": "not now"},
     Operation.APPROVAL_LIST: {"tenant": "acme"},
@@ -165,6 +162,7 @@ ASKED: dict[Operation, Json] = {
     Operation.CLIENT_REVOKE: {"tenant": "acme", "client": "payments"},
     Operation.CLIENT_LIST: {"tenant": "acme"},
     **campaigns.ASKED,
+    **imports.ASKED,
     **linking.ASKED,
     **policing.ASKED,
 }
@@ -196,8 +194,6 @@ ANSWERED: dict[Operation, list[Json]] = {
     Operation.KEY_ENABLE: [{"code": "PENDING", "pending": PENDING}],
     Operation.KEY_DESTROY: [{"key": KEY_VIEW, "destruction": DESTRUCTION}],
     Operation.KEY_CANCEL_DESTROY: [{"key": KEY_VIEW}],
-    Operation.KEY_IMPORT_PARAMETERS: [OFFERED],
-    Operation.KEY_IMPORT: [{"key": L1_VIEW | {"origin": "imported"}}],
     Operation.APPROVAL_APPROVE: [{"approval": DONE, "result": {"key": L2_VIEW}}],
     Operation.APPROVAL_REJECT: [{"approval": PENDING | {"state": "rejected", "decided_by": "bob"}}],
     Operation.APPROVAL_LIST: [{"approvals": [PENDING], "more": False}],
@@ -206,6 +202,7 @@ ANSWERED: dict[Operation, list[Json]] = {
     Operation.CLIENT_REVOKE: [{"client": CLIENT_VIEW | {"revoked": True}}],
     Operation.CLIENT_LIST: [{"clients": [CLIENT_VIEW], "more": False}],
     **campaigns.ANSWERED,
+    **imports.ANSWERED,
     **linking.ANSWERED,
     **policing.ANSWERED,
 }
@@ -228,13 +225,6 @@ STATED: dict[str, Json] = {
     "keyriver.key.activation.lapsed.v1": became("pre-active, due", "pre-active"),
     "keyriver.key.destruction.begun.v1": became("destroy-scheduled", "destroyed"),
     "keyriver.key.destroyed.v1": became("destroy-scheduled", "destroyed", destruction=DESTRUCTION),
-    "keyriver.key.imported.v1": became("pre-active, without material", "active"),
-    "keyriver.key.material.expired.v1": became("active", "active, without material"),
-    "keyriver.key.material.deleted.v1": became("active, without material", "active, without material"),
-    "keyriver.import.offered.v1": IMPORT_FACT,
-    "keyriver.import.refused.v1": IMPORT_FACT | {"failures": 5, "state": "burned", "revision": 6},
-    "keyriver.import.ended.v1": IMPORT_FACT | {"state": "used", "who": "keyriver", "revision": 3},
-    "keyriver.import.expired.v1": IMPORT_FACT | {"state": "expired", "who": "keyriver", "revision": 2},
     "keyriver.approval.requested.v1": {"approval": PENDING},
     "keyriver.approval.approved.v1": {"approval": DONE},
     "keyriver.approval.rejected.v1": {"approval": PENDING | {"state": "rejected", "decided_by": "bob"}},
@@ -247,6 +237,7 @@ STATED: dict[str, Json] = {
     "keyriver.client.revoked.v1": {"client": CLIENT_VIEW | {"revoked": True}},
     "keyriver.key.retired.v1": became("deactivated", "deactivated", why="nothing stored is left under version 1"),
     **campaigns.STATED,
+    **imports.STATED,
     **linking.STATED,
     **policing.STATED,
 }
