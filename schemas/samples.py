@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import campaigns, imports, linking, policing
+from schemas import campaigns, imports, linking, policing, regional
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
@@ -164,6 +164,7 @@ ASKED: dict[Operation, Json] = {
     **campaigns.ASKED,
     **imports.ASKED,
     **linking.ASKED,
+    **regional.ASKED,
     **policing.ASKED,
 }
 CALLERS_OWN: Json = {
@@ -204,6 +205,7 @@ ANSWERED: dict[Operation, list[Json]] = {
     **campaigns.ANSWERED,
     **imports.ANSWERED,
     **linking.ANSWERED,
+    **regional.ANSWERED,
     **policing.ANSWERED,
 }
 STATED: dict[str, Json] = {
@@ -239,6 +241,7 @@ STATED: dict[str, Json] = {
     **campaigns.STATED,
     **imports.STATED,
     **linking.STATED,
+    **regional.STATED,
     **policing.STATED,
 }
 

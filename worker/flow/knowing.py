@@ -15,6 +15,7 @@ from worker.chain.clients import client_paging
 from worker.chain.importing import import_ref
 from worker.chain.keys import key_paging
 from worker.chain.links import link_paging
+from worker.chain.regions import region_paging, region_ref
 from worker.flow import campaign_knowing
 from worker.flow.trust import Trust
 from worker.model.bodies import (
@@ -57,6 +58,7 @@ from worker.model.policies import (
     TenantQuotaBody,
     TenantQuotasBody,
 )
+from worker.model.regional import RegionListBody
 from worker.model.requests import LedgerKey, Request
 from worker.model.rows import Alias, Approval, Row, RowRef, Version
 from worker.ports import Store
@@ -214,11 +216,15 @@ class _Wanted:
         if isinstance(body, LinkListBody):
             self.pages.add(link_paging(body))
             return
+        if isinstance(body, RegionListBody):
+            self.pages.add(region_paging(body))
+            return
         if isinstance(body, ApprovalApproveBody | ApprovalRejectBody):
             self.refs.add(approval_ref(body.approval))
-        if isinstance(body, KeyImportBody):
-            self.refs.add(import_ref(body.parameters))
-        self._policy(body)
+        region = getattr(body, "region", "")
+        if region:
+            self.refs.add(region_ref(region))
+        self._rows(body)
         self.tenants.add(getattr(body, "tenant", ""))
         client = getattr(body, "client", None)
         if client is not None:
@@ -231,8 +237,10 @@ class _Wanted:
             with suppress(ValueError):
                 self.about(body, UUID(body.key))
 
-    def _policy(self, body: AnyBody) -> None:
+    def _rows(self, body: AnyBody) -> None:
         match body:
+            case KeyImportBody():
+                self.refs.add(import_ref(body.parameters))
             case PolicyAllowBody() | GrantGiveBody() | PolicyCheckBody():
                 self.licences.add(body.client)
             case PolicyRevokeBody() | GrantRevokeBody():

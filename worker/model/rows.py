@@ -14,6 +14,7 @@ from worker.model.imports import Import
 from worker.model.licences import Grant, Rule
 from worker.model.links import Link
 from worker.model.quotas import Quota
+from worker.model.regions import Region
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Link",
     "Origin",
     "Quota",
+    "Region",
     "Role",
     "Row",
     "RowRef",
@@ -219,7 +221,22 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link | Campaign | Rule | Grant | Quota | Import
+Row = (
+    Tenant
+    | Key
+    | Version
+    | Alias
+    | Client
+    | IntakeKey
+    | Approval
+    | Link
+    | Campaign
+    | Rule
+    | Grant
+    | Quota
+    | Import
+    | Region
+)
 
 
 @dataclass(frozen=True, slots=True)

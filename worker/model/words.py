@@ -85,6 +85,7 @@ class Table(StrEnum):
     INTAKE_KEYS = "intake_keys"
     APPROVALS = "approvals"
     IMPORTS = "imports"
+    REGIONS = "regions"
     RULES = "rules"
     GRANTS = "grants"
     QUOTAS = "quotas"
