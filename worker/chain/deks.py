@@ -49,9 +49,17 @@ class _Trail:
     def __init__(self, case: Case) -> None:
         self._case = case
         self._seen: dict[Seen, None] = {}
+        self._known: dict[tuple[Permission, UUID, int | None, Use | None], Usable | Failed] = {}
 
     def usable(self, permission: Permission, key: UUID, version: int | None, use: Use | None = None) -> Usable | Failed:
-        """As `Chains.for_client`, for a key that wraps DEKs; what it rests on is noted."""
+        """As `Chains.for_client`, for a key that wraps DEKs; what it rests on is noted. Asked once for many items."""
+        memo = permission, key, version, use
+        found = self._known.get(memo)
+        if found is None:
+            found = self._known[memo] = self._usable(permission, key, version, use)
+        return found
+
+    def _usable(self, permission: Permission, key: UUID, version: int | None, use: Use | None) -> Usable | Failed:
         found = self._case.chains.for_client(self._case.client, permission, key, version, use)
         if isinstance(found, Code):
             return Failed(found, self._why(found, key), key)
