@@ -15,6 +15,8 @@ from worker.model.campaign_replies import CampaignTold
 from worker.model.codes import MEANINGS, Family
 from worker.model.linked import LinkChange, MoveResult
 from worker.model.operations import Operation
+from worker.model.policies import PolicyChange
+from worker.model.regional import RegionChange
 from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
 from worker.model.topics import Cleanup, Topics, TopicSpec, specs
 from worker.seal.announcements import CertificateBody, IntakeBody
@@ -49,6 +51,7 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.approval.voided.v1": ApprovalResult,
     "keyriver.approval.expired.v1": ApprovalResult,
     "keyriver.pin.locked.v1": PinLocked,
+    "keyriver.region.changed.v1": RegionChange,
     HINT: Hint,
     "keyriver.client.added.v1": ClientResult,
     "keyriver.client.rotated.v1": ClientResult,
@@ -61,6 +64,11 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.link.unlinked.v1": LinkChange,
     "keyriver.link.sovereign.v1": LinkChange,
     "keyriver.tenant.moved.v1": MoveResult,
+    "keyriver.rule.added.v1": PolicyChange,
+    "keyriver.rule.revoked.v1": PolicyChange,
+    "keyriver.grant.given.v1": PolicyChange,
+    "keyriver.grant.revoked.v1": PolicyChange,
+    "keyriver.quota.set.v1": PolicyChange,
 }
 ANNOUNCEMENTS: dict[str, type[BaseModel]] = {
     "keyriver.certificate.v1": CertificateBody,

@@ -28,6 +28,7 @@ from worker.edges.store.migrate import migrate
 from worker.edges.store.outbox import PostgresOutbox
 from worker.edges.store.pool import connected
 from worker.edges.store.presence import PostgresPresence
+from worker.edges.store.quotas import PostgresQuotaLeases
 from worker.edges.store.store import PostgresStore
 from worker.flow.alarms import PinAlarm
 from worker.flow.alone import Quiet
@@ -52,6 +53,7 @@ from worker.flow.knowing import Knowing
 from worker.flow.opening import Opening
 from worker.flow.outside import KeystoresBeside
 from worker.flow.publishing import Publishing
+from worker.flow.quotas import Quotas
 from worker.flow.registry import Clients
 from worker.flow.relay import Relay
 from worker.flow.river import River
@@ -108,6 +110,7 @@ class Worker:
         self._keystones = Keystones(parts.token.hsm, parts.keystores, contacts, settings.keystore_probe_s, boottime)
         self._hsm = KeystoresBeside(parts.token.hsm, self._keystones, contacts, boottime)
         self._uses = Uses(PostgresLeases(parts.pool))
+        self._quotas = Quotas(PostgresQuotaLeases(parts.pool))
         self._name = f"{socket.gethostname()}/{os.getpid()}"
         self._presence = PostgresPresence(parts.pool)
         run, session_s = new_ids(1)[0], settings.worker_session_s
@@ -143,6 +146,7 @@ class Worker:
             opening=Opening(settings.fleet, settings.topic_prefix, body_limits, clients),
             clients=clients,
             knowing=Knowing(parts.store, parts.trust),
+            quotas=self._quotas,
             unsealing=Unsealing(settings.fleet, self._intake_keys),
             executing=Executing(self._hsm, parts.token.fleet_keys, self._uses, new_ids),
             store=parts.store,

@@ -61,6 +61,8 @@ from worker.model.linking import (
     TenantMoveBody,
 )
 from worker.model.operations import Operation, Permission
+from worker.model.policies import POLICY_BODIES, AnyPolicyBody
+from worker.model.regional import RegionListBody, RegionSetBody
 from worker.model.rows import Algorithm, Suite
 
 
@@ -196,13 +198,13 @@ class KeyListBody(Body):
 
 
 class ClientAddBody(Body):
-    """Register a service of a tenant."""
+    """Register a service of a tenant. Without permissions of its own it may what rules allow."""
 
     tenant: TenantName
     client: ClientName
     algorithm: Algorithm = Algorithm.ED25519
     public_key: Base64
-    permissions: list[Permission] = Field(min_length=1, max_length=len(Permission))
+    permissions: list[Permission] = Field(max_length=len(Permission))
     pattern: AliasPattern = "*"
     reply_topics: list[TopicName] = Field(min_length=1, max_length=16)
     recipient_suite: Suite | None = None
@@ -258,6 +260,8 @@ CommandBody = (
     | LinkUnlinkBody
     | LinkDeclareBody
     | TenantMoveBody
+    | RegionSetBody
+    | RegionListBody
     | ApprovalApproveBody
     | ApprovalRejectBody
     | ApprovalListBody
@@ -265,6 +269,7 @@ CommandBody = (
     | ClientRotateBody
     | ClientRevokeBody
     | ClientListBody
+    | AnyPolicyBody
     | AnyCampaignBody
 )
 AnyBody = DataBody | CommandBody
@@ -295,6 +300,8 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.LINK_UNLINK: LinkUnlinkBody,
     Operation.LINK_DECLARE: LinkDeclareBody,
     Operation.TENANT_MOVE: TenantMoveBody,
+    Operation.REGION_SET: RegionSetBody,
+    Operation.REGION_LIST: RegionListBody,
     Operation.APPROVAL_APPROVE: ApprovalApproveBody,
     Operation.APPROVAL_REJECT: ApprovalRejectBody,
     Operation.APPROVAL_LIST: ApprovalListBody,
@@ -302,6 +309,7 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.CLIENT_ROTATE: ClientRotateBody,
     Operation.CLIENT_REVOKE: ClientRevokeBody,
     Operation.CLIENT_LIST: ClientListBody,
+    **POLICY_BODIES,
     Operation.CAMPAIGN_PLAN: CampaignPlanBody,
     Operation.CAMPAIGN_START: CampaignStartBody,
     Operation.CAMPAIGN_SHOW: CampaignShowBody,

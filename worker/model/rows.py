@@ -10,7 +10,10 @@ from uuid import UUID
 
 from worker.model.campaigns import Campaign
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.licences import Grant, Rule
 from worker.model.links import Link
+from worker.model.quotas import Quota
+from worker.model.regions import Region
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
 __all__ = [
@@ -22,13 +25,17 @@ __all__ = [
     "Campaign",
     "Client",
     "Dek",
+    "Grant",
     "IntakeKey",
     "Key",
     "Link",
     "Origin",
+    "Quota",
+    "Region",
     "Role",
     "Row",
     "RowRef",
+    "Rule",
     "State",
     "Suite",
     "Table",
@@ -207,7 +214,7 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Campaign | Link
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link | Campaign | Rule | Grant | Quota | Region
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,10 @@ class Table(StrEnum):
     CLIENTS = "clients"
     INTAKE_KEYS = "intake_keys"
     APPROVALS = "approvals"
+    REGIONS = "regions"
+    RULES = "rules"
+    GRANTS = "grants"
+    QUOTAS = "quotas"
     CAMPAIGNS = "campaigns"
     LINKS = "links"
 
