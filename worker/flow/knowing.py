@@ -260,13 +260,15 @@ class _Wanted:
             self.keys.add(UUID(name))
 
     def _items(self, items: Sequence[DekItem | RewrapItem]) -> None:
-        """A blob's key by its current version too, for a rewrap goes there."""
+        """A blob's key by its current version too, for a rewrap goes there. Blobs of one version are read once."""
+        whose: set[bytes] = set()
         for item in items:
             if item.id is not None:
                 self.deks.add(item.id)
-            elif item.blob is not None:
+            elif item.blob is not None and item.blob[: blob.WHOSE_BYTES] not in whose:
                 with suppress(blob.BadBlob):
                     parsed = blob.parse(item.blob)
+                    whose.add(item.blob[: blob.WHOSE_BYTES])
                     self.keys.add(parsed.key)
                     self.versions.add((parsed.key, parsed.version))
 
