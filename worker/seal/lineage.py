@@ -39,7 +39,7 @@ class SuccessionBody(Body):
 
 @dataclass(frozen=True, slots=True)
 class Succession:
-    """From `not_before_ms` on the fleet signs with `public_key`, its key of this number, and no more with `predecessor`."""
+    """From `not_before_ms` on the fleet's key is `public_key`, of this number, and no more `predecessor`."""
 
     fleet: str
     number: int
