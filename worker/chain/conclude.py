@@ -23,10 +23,11 @@ from worker.model.effects import (
     Settlement,
     StoreDeks,
 )
+from worker.model.fields import Answer
 from worker.model.hsm import HsmResult
 from worker.model.ids import NO_ID
 from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
-from worker.model.replies import Answer, Hint
+from worker.model.replies import Hint
 from worker.model.requests import Envelope, Request
 from worker.model.rows import FLEET_TENANT, Dek, Row, RowRef, Version
 

@@ -17,9 +17,9 @@ from worker.chain.versions import destruction, promoted
 from worker.chain.work import Commanding
 from worker.model.effects import Announce, Effect, Leaf, PutRow, Seen, Settlement
 from worker.model.facts import Facts, Needs
+from worker.model.fields import Answer
 from worker.model.hsm import DestroyMaster
 from worker.model.ids import derived_id
-from worker.model.replies import Answer
 from worker.model.rows import Approval, ApprovalState, Key, Row, RowRef, State, Version
 
 ACTOR = "keyriver"

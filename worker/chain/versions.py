@@ -22,9 +22,9 @@ from worker.model.control import (
 )
 from worker.model.effects import Seen
 from worker.model.facts import Needs
-from worker.model.fields import Reason
+from worker.model.fields import Answer, Reason
 from worker.model.outcomes import Commanded
-from worker.model.replies import Answer, CommandResult, DestroyResult, Destruction, KeyResult, Transition
+from worker.model.replies import CommandResult, DestroyResult, Destruction, KeyResult, Transition
 from worker.model.rows import Key, RowRef, State, Table, Version
 
 _CHANGES: dict[type[VersionBody], tuple[Change, str]] = {

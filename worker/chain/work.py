@@ -6,6 +6,7 @@ from uuid import UUID
 
 from worker.model.codes import Code
 from worker.model.effects import Seen
+from worker.model.fields import Answer
 from worker.model.hsm import (
     CreatedKey,
     CreatedMaster,
@@ -21,7 +22,7 @@ from worker.model.hsm import (
     WrappedDek,
 )
 from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
-from worker.model.replies import Answer, CommandResult
+from worker.model.replies import CommandResult
 from worker.model.rows import Row, RowRef, Version
 
 _CODES = {

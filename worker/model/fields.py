@@ -80,6 +80,12 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Answer(BaseModel):
+    """What all parts of answers share: frozen, and open to fields that come later."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
 class Reason(StrEnum):
     """Why a key is rotated. `compromise` is the emergency: the version before is compromised, not deactivated."""
 

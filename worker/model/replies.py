@@ -6,19 +6,13 @@ Who reads an answer ignores what it doesn't know, so that workers may be newer t
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import Field, create_model
 
 from worker.model.codes import MEANINGS, Code
-from worker.model.fields import Base64, Reason
+from worker.model.fields import Answer, Base64, Reason
 from worker.model.hsm import Purpose
 from worker.model.operations import Operation
 from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
-
-
-class Answer(BaseModel):
-    """What all parts of answers share: frozen, and open to fields that come later."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class ApprovalView(Answer):
@@ -103,7 +97,7 @@ class KeyView(Answer):
     enabled: bool
     disabled_revision: int | None = None
     active_version: int
-    versions: list[VersionView] = []
+    versions: list[VersionView] = Field(default=[])
 
 
 class TenantResult(Answer):

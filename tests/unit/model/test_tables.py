@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from worker.model import effects, facts, hsm, outcomes, records, requests, rows, topics
+from worker.model import effects, facts, hsm, outcomes, records, requests, rows, topics, words
 from worker.model.bodies import BODIES
 from worker.model.codes import MEANINGS, Code, Family, is_retryable
 from worker.model.operations import BY_TYPE, DATA_OPERATIONS, Operation, Permission
@@ -93,7 +93,7 @@ def test_what_is_in_base64_weighs_as_much_as_it_may_hold() -> None:
     assert Record(Partition("t", 3), 1, None, value, (), 5, 1).weight == len(value) + 1000 * ITEM_BYTES
 
 
-@pytest.mark.parametrize("module", [effects, facts, hsm, outcomes, records, requests, rows, topics])
+@pytest.mark.parametrize("module", [effects, facts, hsm, outcomes, records, requests, rows, topics, words])
 def test_all_that_passes_between_stages_is_frozen_and_prints_no_secret(module: ModuleType) -> None:
     kinds = [
         kind for _, kind in getmembers(module, isclass) if kind.__module__ == module.__name__ and is_dataclass(kind)
