@@ -8,9 +8,11 @@ from uuid import UUID
 from worker.model.audit import AuditLeaf, Checkpoint, Due, Growth, Head, LogRow, Span, Stray
 from worker.model.effects import Announce, Settlement, Settling
 from worker.model.facts import Answer, Question
+from worker.model.fleet import FleetKey, FleetKind
 from worker.model.hsm import HsmOp, HsmResult
 from worker.model.keystores import KeystoreAddress, KeystoreKey
 from worker.model.records import Catch, Entry, Outgoing, Partition, Undeliverable
+from worker.seal.lineage import Lineage
 
 
 class Hsm(Protocol):
@@ -45,7 +47,20 @@ class FleetKeys(Protocol):
 
     @property
     def signing_key(self) -> bytes:
-        """The public half of the fleet's ECDSA P-256 signing key: 65 bytes, uncompressed point. Clients pin it."""
+        """The public half of the newest ECDSA P-256 signing key: 65 bytes, uncompressed point. Clients pin one of them."""
+        ...
+
+    @property
+    def lineage(self) -> Lineage:
+        """All signing keys that the fleet ever had, as far as `follow` was told."""
+        ...
+
+    def follow(self, rows: Iterable[FleetKey]) -> None:
+        """Use the newest versions that these verified rows name, from now on. Raises `BadCertificate`."""
+        ...
+
+    def newest(self, kind: FleetKind) -> int:
+        """The version that makes what is made now."""
         ...
 
     async def mac(self, messages: Sequence[bytes]) -> list[Mac]:

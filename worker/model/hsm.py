@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
+from worker.model.fleet import FleetKind
+
 
 class Purpose(StrEnum):
     """What a key does for its whole life (SECURITY S5)."""
@@ -102,7 +104,21 @@ class DestroyMaster:
     material: UUID
 
 
-HsmOp = WrapDek | UnwrapDek | RewrapDek | CreateKey | CreateMaster | DestroyMaster
+@dataclass(frozen=True, slots=True)
+class CreateFleetKey:
+    """Make the next version of a fleet key as a token object; one that a lost try left under its label is it.
+
+    Of a signing key: `predecessor` is the public half of the version before, empty for the one that `init` made, and
+    both keys sign the rotation, which begins at `not_before_ms`.
+    """
+
+    kind: FleetKind
+    number: int
+    not_before_ms: int
+    predecessor: bytes = b""
+
+
+HsmOp = WrapDek | UnwrapDek | RewrapDek | CreateKey | CreateMaster | DestroyMaster | CreateFleetKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +160,16 @@ class DestroyedMaster:
     objects: int
 
 
+@dataclass(frozen=True, slots=True)
+class CreatedFleetKey:
+    """Of `CreateFleetKey`. All fields are a signing key's: its public half, the one before it, and both signatures."""
+
+    public_key: bytes = b""
+    predecessor: bytes = b""
+    by_predecessor: bytes = b""
+    by_itself: bytes = b""
+
+
 class Fault(StrEnum):
     """Why one HSM operation failed. Only the first two blame the caller's bytes."""
 
@@ -163,4 +189,4 @@ class HsmFault:
     detail: str = ""
 
 
-HsmResult = WrappedDek | UnwrappedDek | CreatedKey | CreatedMaster | DestroyedMaster | HsmFault
+HsmResult = WrappedDek | UnwrappedDek | CreatedKey | CreatedMaster | DestroyedMaster | CreatedFleetKey | HsmFault

@@ -30,6 +30,8 @@ class Operation(StrEnum):
     CLIENT_ROTATE = "client.rotate"
     CLIENT_REVOKE = "client.revoke"
     CLIENT_LIST = "client.list"
+    FLEET_ROTATE = "fleet.rotate"
+    FLEET_SHOW = "fleet.show"
 
     @property
     def request_type(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
 
+from worker.model.fleet import FleetKey
 from worker.model.hsm import Purpose, Wrapping
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
@@ -19,6 +20,7 @@ __all__ = [
     "ApprovalState",
     "Client",
     "Dek",
+    "FleetKey",
     "IntakeKey",
     "Key",
     "Origin",
@@ -198,7 +200,7 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | FleetKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ class Table(StrEnum):
     CLIENTS = "clients"
     INTAKE_KEYS = "intake_keys"
     APPROVALS = "approvals"
+    FLEET_KEYS = "fleet_keys"
 
 
 @dataclass(frozen=True, slots=True, order=True)

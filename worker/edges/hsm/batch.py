@@ -16,10 +16,12 @@ from worker.edges.hsm.ck import CkError
 from worker.edges.hsm.config import Observer
 from worker.edges.hsm.crew import Crew
 from worker.edges.hsm.deks import Results, rewrap_group, unwrap_group, wrap_group
+from worker.edges.hsm.fleet_objects import create_fleet_key
 from worker.edges.hsm.keeper import Entry, Keeper, Refused
 from worker.edges.hsm.keys import create_key
 from worker.edges.hsm.masters import create_master, destroy_master
 from worker.model.hsm import (
+    CreateFleetKey,
     CreateKey,
     CreateMaster,
     DestroyMaster,
@@ -40,6 +42,7 @@ OPERATIONS: dict[type, str] = {
     CreateKey: "create_key",
     CreateMaster: "create_master",
     DestroyMaster: "destroy_master",
+    CreateFleetKey: "create_fleet_key",
 }
 _AT_ONCE = 64
 """Operations between two looks at the clock."""
@@ -54,7 +57,7 @@ def keks_of(op: HsmOp) -> tuple[Kek, ...]:
             return (op.source, op.target)
         case CreateKey():
             return (op.parent,)
-        case CreateMaster() | DestroyMaster():
+        case CreateMaster() | DestroyMaster() | CreateFleetKey():
             return ()
 
 
@@ -130,7 +133,7 @@ class Chunk:
                 call = partial(unwrap_group, crew, handles[0], cast("Sequence[UnwrapDek]", ops), at, results)
             case RewrapDek():
                 call = partial(rewrap_group, crew, handles, cast("Sequence[RewrapDek]", ops), at, results)
-            case CreateKey() | CreateMaster() | DestroyMaster():
+            case CreateKey() | CreateMaster() | DestroyMaster() | CreateFleetKey():
                 call = partial(self._keys, at, handles, crew)
         try:
             call()
@@ -147,6 +150,8 @@ class Chunk:
                 make = partial(create_master, op, crew, self.deadline)
             elif isinstance(op, DestroyMaster):
                 make = partial(destroy_master, op, crew)
+            elif isinstance(op, CreateFleetKey):
+                make = partial(create_fleet_key, op, crew, self.deadline)
             else:
                 make = partial(create_key, cast("CreateKey", op), handles[0], crew)
             try:
