@@ -11,11 +11,14 @@ from worker.chain.conclude import HINT
 from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
 from worker.model.codes import MEANINGS, Family
+from worker.model.fleet import FleetKeyResult
 from worker.model.operations import Operation
 from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
+from worker.model.sequences import SEQUENCE, SequenceBody
 from worker.model.topics import Cleanup, Topics, TopicSpec, specs
 from worker.seal.announcements import CertificateBody, IntakeBody
 from worker.seal.identity import IdentityDocument
+from worker.seal.lineage import SuccessionBody
 
 Json = dict[str, Any]
 VERSION = "1.1.0"
@@ -44,6 +47,8 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.approval.voided.v1": ApprovalResult,
     "keyriver.approval.expired.v1": ApprovalResult,
     HINT: Hint,
+    SEQUENCE: SequenceBody,
+    "keyriver.fleet.rotated.v1": FleetKeyResult,
     "keyriver.client.added.v1": ClientResult,
     "keyriver.client.rotated.v1": ClientResult,
     "keyriver.client.revoked.v1": ClientResult,
@@ -51,6 +56,7 @@ EVENTS: dict[str, type[BaseModel]] = {
 ANNOUNCEMENTS: dict[str, type[BaseModel]] = {
     "keyriver.certificate.v1": CertificateBody,
     "keyriver.intake-key.v1": IntakeBody,
+    "keyriver.fleet-key.v1": SuccessionBody,
 }
 CHECKPOINTS: dict[str, type[BaseModel]] = {"keyriver.checkpoint.v1": CheckpointBody}
 
@@ -174,8 +180,8 @@ def _topic(name: str) -> str:
     for operation in Operation:
         if name == operation.request_type:
             return f"{TOPICS.prefix}.{operation.topic}"
-    if name == HINT:
-        return TOPICS.hints
+    if name in (HINT, SEQUENCE):
+        return TOPICS.hints if name == HINT else TOPICS.sequences
     if name in EVENTS:
         return TOPICS.events
     if name in CHECKPOINTS:
@@ -201,6 +207,7 @@ def _operations() -> Json:
     sent = (
         ("events", TOPICS.events),
         ("hints", TOPICS.hints),
+        ("sequences", TOPICS.sequences),
         ("announcements", TOPICS.intake),
         ("checkpoints", TOPICS.audit),
     )

@@ -12,12 +12,14 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from schemas import fleet
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
 from worker.model.replies import ERRORS, REPLIES
 from worker.model.requests import Recipient
 from worker.model.rows import Suite
+from worker.model.sequences import SEQUENCE
 from worker.seal.claims import EventClaims, ReplyClaims, RequestClaims, recipient_claim, signed_digest
 from worker.seal.signatures import Ed25519Signer, sign_jws
 
@@ -108,7 +110,7 @@ CLIENT_VIEW: Json = {
 L2_VIEW = L1_VIEW | {"id": L2, "alias": "acme/eu", "parent": L1, "layer": 2}
 _PUBLIC = _base64(KEYS["signers"]["client"]["public"])
 
-ASKED: dict[Operation, Json] = {
+ASKED: dict[Operation, Json] = fleet.ASKED | {
     Operation.WRAP: {
         "key": "acme/eu/payments",
         "items": [{"bits": 256, "context": {"table": "customers", "row": "17"}}],
@@ -167,7 +169,7 @@ CALLERS_OWN: Json = {
     "store": False,
 }
 _PLACE: Json = {"key": KEY, "version": 2}
-ANSWERED: dict[Operation, list[Json]] = {
+ANSWERED: dict[Operation, list[Json]] = fleet.ANSWERED | {
     Operation.WRAP: [{"id": DEK, **_PLACE}],
     Operation.UNWRAP: [_PLACE, {"code": "UNWRAP_FAILED"}, {"key": KEY, "version": 1}],
     Operation.REWRAP: [{"id": DEK, **_PLACE, "unchanged": True}, {**_PLACE, "blob": BLOB, "unchanged": False}],
@@ -195,7 +197,7 @@ ANSWERED: dict[Operation, list[Json]] = {
     Operation.CLIENT_REVOKE: [{"client": CLIENT_VIEW | {"revoked": True}}],
     Operation.CLIENT_LIST: [{"clients": [CLIENT_VIEW], "more": False}],
 }
-STATED: dict[str, Json] = {
+STATED: dict[str, Json] = fleet.STATED | {
     "keyriver.tenant.created.v1": ANSWERED[Operation.TENANT_CREATE][0],
     "keyriver.key.created.v1": {"key": KEY_VIEW},
     "keyriver.key.rotated.v1": {"key": KEY_VIEW},
@@ -238,6 +240,9 @@ def samples() -> dict[str, Sample]:
     for case in _vectors("announcements")["cases"]:
         name = {"certificate": "keyriver.certificate.v1", "intake": "keyriver.intake-key.v1"}[case["kind"]]
         found[name] = Sample(name, {"content-type": "application/json"}, json.loads(case["value"]))
+    name = "keyriver.fleet-key.v1"
+    rotation = json.loads(_vectors("fleet")["rotation"]["value"])
+    found[name] = Sample(name, {"content-type": "application/json"}, rotation)
     checkpoint = json.loads(_vectors("audit")["checkpoints"][1]["value"])
     name = "keyriver.checkpoint.v1"
     found[name] = Sample(name, {"content-type": "application/json"}, checkpoint)
@@ -307,7 +312,7 @@ def reply(operation: Operation, request_sha256: bytes) -> Sample:
 
 def event(type_: str, payload: Json) -> Sample:
     """A signed fact, or a hint."""
-    topic = "keyriver.hints.v1" if type_ == HINT else "keyriver.events.v1"
+    topic = {HINT: "keyriver.hints.v1", SEQUENCE: "keyriver.sequences.v1"}.get(type_, "keyriver.events.v1")
     claims = EventClaims(FLEET, "acme", topic, ID, type_, TIME, sha256(compact(payload)).digest())
     sample = _said(type_, ID, claims.payload(), payload)
     return Sample(type_, sample.headers | {"ce_time": TIME, "ce_tenant": "acme"}, payload)

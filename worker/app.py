@@ -23,18 +23,22 @@ from worker.edges.store.dues import PostgresDues
 from worker.edges.store.fleet import Fleet, found_fleet, record_backup
 from worker.edges.store.leases import PostgresLeases
 from worker.edges.store.log import PostgresAuditLog
+from worker.edges.store.macs import PostgresMacRows
 from worker.edges.store.migrate import migrate
 from worker.edges.store.outbox import PostgresOutbox
 from worker.edges.store.pool import connected
+from worker.edges.store.presence import PostgresPresence
 from worker.edges.store.store import PostgresStore
 from worker.flow.alone import Quiet
 from worker.flow.answering import Answering
+from worker.flow.attendance import Attendance
 from worker.flow.bodies import BodyLimits
 from worker.flow.deadletters import DeadLetters
 from worker.flow.due import DueWork
 from worker.flow.enrolling import Enrolling
 from worker.flow.executing import Executing
 from worker.flow.failpoints import Failpoints, parse
+from worker.flow.fleetkeys import FollowedKeys
 from worker.flow.fresh import new_ids, now_ms
 from worker.flow.hints import Hints
 from worker.flow.intake import Bounds, Intake
@@ -44,8 +48,10 @@ from worker.flow.opening import Opening
 from worker.flow.publishing import Publishing
 from worker.flow.registry import Clients
 from worker.flow.relay import Relay
+from worker.flow.renewing import Renewing
 from worker.flow.river import River
 from worker.flow.sequencer import TURN_S, Sequencer
+from worker.flow.sequences import SequenceFeed
 from worker.flow.unsealing import Unsealing
 from worker.flow.upkeep import Duty, keep_up
 from worker.flow.uses import Uses
@@ -69,6 +75,8 @@ SWITCH_INTERVAL_S = 5e-5
 """Short calls that release the GIL crawl beside a busy loop at Python's default of 5 ms (FACTS 2.12)."""
 
 
+SEQUENCES_LEAD_S = 3.0
+"""One process tells rows' sequences, or an old one could be told after a newer one; a dead one is replaced so soon."""
 GC_THRESHOLDS = (50_000, 20, 50)
 """A batch makes some ten thousand short-lived objects without cycles; looking for cycles every 700 is a waste."""
 
@@ -93,9 +101,22 @@ class Worker:
             progress=progress,
             private_halves=partial(private_halves, parts.pool),
         )
-        self._quiet = Quiet()
+        self._followed = FollowedKeys(
+            settings.fleet,
+            parts.topics.intake,
+            parts.store,
+            parts.trust,
+            parts.token.fleet_keys,
+            parts.sink,
+            self._voice,
+        )
         self._uses = Uses(PostgresLeases(parts.pool))
         self._name = f"{socket.gethostname()}/{os.getpid()}"
+        self._presence = PostgresPresence(parts.pool)
+        run, session_s = new_ids(1)[0], settings.worker_session_s
+        self._attendance = Attendance(
+            run, self._name, session_s, self._presence, parts.store, parts.trust, parts.token.hsm
+        )
         self._dead_letters = DeadLetters(parts.topics.undelivered, self._name, parts.metrics)
         timing = Timing(session_s=settings.kafka_session_s, heartbeat_s=settings.kafka_session_s / 4)
         self.sources = {
@@ -140,10 +161,21 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain: finish what was begun, commit, leave the groups."""
         await self._check_topics()
-        await self._voice.renew(now_ms())
-        await self._intake_keys.keep(now_ms())
-        async with self._hints() as hints:
-            await self._run([*self._duties(), hints], stop)
+        async with self._sequences() as sequences:  # before any row is believed (S7)
+            await self._followed.turn(now_ms())
+            await self._attendance.turn()  # before any handle is opened (S15)
+            await self._intake_keys.keep(now_ms())
+            async with self._hints() as hints:
+                await self._run([*self._duties(), *self._fleet_duties(), sequences, hints], stop)
+
+    @asynccontextmanager
+    async def _sequences(self) -> AsyncIterator[Duty]:
+        """All that was ever told of rows, and then what comes."""
+        parts = self._parts
+        async with Tail(parts.access, parts.topics.sequences) as topic:
+            feed = SequenceFeed(topic, parts.token.fleet_keys, parts.sequences)
+            await feed.catch_up()
+            yield Duty("sequences", feed.turn, 0.1)
 
     @asynccontextmanager
     async def _hints(self) -> AsyncIterator[Duty]:
@@ -153,8 +185,8 @@ class Worker:
             Tail(parts.access, parts.topics.hints, from_end=True) as said,
             Tail(parts.access, parts.topics.intake) as certificates,
         ):
-            key = parts.token.fleet_keys.signing_key
-            hints = Hints(parts.settings.fleet, key, said, certificates, parts.token.hsm, now_ms)
+            keys = parts.token.fleet_keys.lineage
+            hints = Hints(parts.settings.fleet, keys, said, certificates, parts.token.hsm, now_ms)
             yield Duty("hints", hints.turn, 0.2)
 
     async def _run(self, duties: Sequence[Duty], stop: asyncio.Event) -> None:
@@ -172,7 +204,7 @@ class Worker:
     async def _check_topics(self) -> None:
         """Freshness and the ledger rest on the broker's settings (S3, D1): what breaks them is refused at start."""
         topics = self._parts.topics
-        names = {name for lane in self.sources for name in topics.lane(lane)}
+        names = {topics.sequences, *(name for lane in self.sources for name in topics.lane(lane))}
         async with KafkaAdmin(self._parts.access) as admin:
             differences = await admin.differences([spec for spec in specs(topics) if spec.name in names])
         if differences:
@@ -190,18 +222,56 @@ class Worker:
     def _duties(self) -> list[Duty]:
         parts = self._parts
         outbox, topics = PostgresOutbox(parts.pool), parts.topics
-        relay = Relay(parts.settings.fleet, topics.events, topics.hints, outbox, parts.sink, self._voice)
-        token, dues, ms = parts.token, PostgresDues(parts.pool), parts.settings.limits.recoverable_ms
-        due = DueWork(self._name, token.serial, ms, dues, parts.store, parts.trust, token.fleet_keys, token.hsm)
+        relay = Relay(
+            parts.settings.fleet, topics.events, topics.hints, topics.sequences, outbox, parts.sink, self._voice
+        )
         return [
             Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
             Duty("outbox", relay.turn, 0.2),
-            Duty("due", due.turn, 1.0),
+            Duty("attendance", self._attendance.turn, 1.0),
+            Duty("due", self._due_work().turn, 1.0),
             Duty("audit log", self._sequencer().turn, TURN_S),
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
             Duty("fold", partial(fold, parts.pool), 30.0),
+            Duty("workers", self._presence.prune, 600.0),
         ]
+
+    def _fleet_duties(self) -> list[Duty]:
+        parts, topics, dues = self._parts, self._parts.topics, PostgresDues(self._parts.pool)
+        outbox = PostgresOutbox(parts.pool, sequences=True)
+        told = Relay(
+            parts.settings.fleet,
+            topics.events,
+            topics.hints,
+            topics.sequences,
+            outbox,
+            parts.sink,
+            self._voice,
+            partial(dues.lead, "sequences", self._name, SEQUENCES_LEAD_S),
+        )
+        rows = PostgresMacRows(parts.pool)
+        renewing = Renewing(self._name, dues, rows, parts.trust, parts.token.fleet_keys)
+        return [
+            Duty("fleet keys", lambda: self._followed.turn(now_ms()), 1.0),
+            Duty("sequences told", told.turn, 0.1),
+            Duty("row MACs", renewing.turn, 0.5),
+        ]
+
+    def _due_work(self) -> DueWork:
+        parts, token = self._parts, self._parts.token
+        return DueWork(
+            holder=self._name,
+            serial=token.serial,
+            recoverable_ms=parts.settings.limits.recoverable_ms,
+            dues=PostgresDues(parts.pool),
+            presence=self._presence,
+            store=parts.store,
+            trust=parts.trust,
+            fleet_keys=token.fleet_keys,
+            hsm=token.hsm,
+            failpoints=self._failpoints,
+        )
 
     def _sequencer(self) -> Sequencer:
         parts = self._parts

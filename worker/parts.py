@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from worker.chain.sequences import Sequences
 from worker.edges.bus.access import KafkaAccess, Mechanism, Protocol
 from worker.edges.bus.sink import KafkaSink
 from worker.edges.hsm import HsmConfig, Pin, Token, open_token
@@ -14,6 +15,7 @@ from worker.edges.store.fleet import read_fleet
 from worker.edges.store.migrate import check_schema
 from worker.edges.store.pool import Pool, PostgresSettings, connected
 from worker.edges.store.store import PostgresStore
+from worker.flow.sequences import SequencedStore
 from worker.flow.trust import Trust
 from worker.model.topics import Topics, limits
 from worker.settings import Reach, Settings
@@ -37,7 +39,8 @@ class Parts:
     access: KafkaAccess
     token: Token
     pool: Pool
-    store: PostgresStore
+    store: SequencedStore
+    sequences: Sequences
     sink: KafkaSink
     trust: Trust
     metrics: Metrics
@@ -99,8 +102,9 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncIterator[Part
         stack.push_async_callback(token.close)
         await check_fleet(settings, pool, token)
         sink = await stack.enter_async_context(KafkaSink(access, limits(topics).get))
-        trust = Trust(token.fleet_keys)
-        yield Parts(settings, topics, access, token, pool, PostgresStore(pool), sink, trust, metrics)
+        trust, sequences = Trust(token.fleet_keys), Sequences()
+        store = SequencedStore(PostgresStore(pool), sequences)
+        yield Parts(settings, topics, access, token, pool, store, sequences, sink, trust, metrics)
 
 
 async def check_fleet(settings: Settings, pool: Pool, token: Token) -> None:

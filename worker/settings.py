@@ -112,6 +112,9 @@ class Settings(Books):
         le=36_500,
         description="Longest life of any backup or topic; without it nothing is destroyed",
     )
+    worker_session_s: float = Field(
+        default=30.0, ge=1.0, le=3600.0, description="A destruction waits so long for a worker that is not heard of"
+    )
     request_bytes: int = Field(default=2 * 1024 * 1024, ge=1024, le=8 * 1024 * 1024)
     request_items: int = Field(default=1000, ge=1, le=1000)
     batch_records: int = Field(default=500, ge=1, le=10_000)

@@ -1,7 +1,9 @@
 """KEK handles (S8): bounded, aged, dropped with all below them, and never another object's."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -21,11 +23,12 @@ from tests.contract.hsm_rig import (
     opened,
     unwrap,
 )
-from worker.edges.hsm import Token
+from worker.edges.hsm import HsmConfig, Pin, Token
+from worker.edges.hsm import keeper as keeper_module
 from worker.edges.hsm.crew import Crew
 from worker.edges.hsm.keeper import Entry
 from worker.local import Token as LocalToken
-from worker.model.hsm import Fault, Kek, Purpose, WrapDek
+from worker.model.hsm import Condemned, Fault, Kek, Purpose, WrapDek
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +137,85 @@ async def test_a_revision_is_a_key_of_the_cache(hsm_token: Token, tenant: Chain)
     await generated(hsm_token.hsm, tenant.l3, 1)
     changed = replace(tenant.l3, revision=50, wrapped=bytes(40))
     assert faults(await hsm_token.hsm.run([WrapDek(changed, AAD, DIGEST, 32)], 20)) == {0: Fault.INTEGRITY}
+
+
+def condemned(kek: Kek) -> Condemned:
+    return Condemned(kek.key, kek.version, kek.revision)
+
+
+async def until_gone(token: Token, *keks: Kek) -> None:
+    """Ask until no handle is left: burying is a pool thread's work."""
+    wanted = frozenset(condemned(kek) for kek in keks)
+    async with asyncio.timeout(20):
+        while token.hsm.condemn(wanted) != wanted:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_condemned_version_goes_with_all_below_it_and_opens_no_more(hsm_token: Token) -> None:
+    """S15: a worker's word that it has no handle of it stays true."""
+    tenant = await chain(hsm_token)
+    [one] = await generated(hsm_token.hsm, tenant.l3, 1)
+    before = await count(hsm_token)
+    await until_gone(hsm_token, tenant.l2)
+    assert await count(hsm_token) == before - 2
+    for kek in (tenant.l3, tenant.l2):
+        assert not keeper_of(hsm_token)._is_condemned(tenant.l1)
+        assert keeper_of(hsm_token)._is_condemned(kek)
+    assert faults(await hsm_token.hsm.run([unwrap(tenant.l3, one)], 20)) == {0: Fault.UNAVAILABLE}
+    assert await count(hsm_token) == before - 2
+    # A destruction that was cancelled made a new revision, and that one opens.
+    upper = replace(tenant.l2, revision=2)
+    assert deks(await hsm_token.hsm.run([unwrap(replace(tenant.l3, parent=upper), one)], 20)) == [one.dek]
+
+
+async def test_a_handle_in_use_is_not_gone(hsm_token: Token) -> None:
+    tenant = await chain(hsm_token)
+    await generated(hsm_token.hsm, tenant.l3, 1)
+    answers: list[object] = []
+
+    def asked_in_the_middle(crew: Crew) -> None:
+        keeper = keeper_of(hsm_token)
+        held = keeper.hold(tenant.l3, crew)
+        answers.extend(keeper.condemn([condemned(tenant.l3), condemned(tenant.l1)])[0])
+        keeper.release(held, crew)
+
+    await hsm_token.hsm.call(asked_in_the_middle, 10)
+    assert answers == []
+    await until_gone(hsm_token, tenant.l3, tenant.l1)
+
+
+async def test_a_handle_that_is_just_being_opened_is_not_gone_and_not_kept(
+    hsm_token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = await chain(hsm_token)
+    keeper = keeper_of(hsm_token)
+    before, unwrap_key = await count(hsm_token), keeper._unwrap
+    answers: list[frozenset[Condemned]] = []
+
+    def condemned_meanwhile(kek: Kek, parent: Entry, crew: Crew) -> Entry:
+        if kek.key == tenant.l3.key:
+            answers.append(keeper.condemn([condemned(tenant.l3)])[0])
+        return unwrap_key(kek, parent, crew)
+
+    monkeypatch.setattr(keeper, "_unwrap", condemned_meanwhile)
+    assert len(await generated(hsm_token.hsm, tenant.l3, 1)) == 1
+    assert answers == [frozenset()]
+    await until_gone(hsm_token, tenant.l3)
+    assert await count(hsm_token) == before
+
+
+async def test_all_handles_are_dropped_at_once(hsm_token: Token, tenant: Chain) -> None:
+    await generated(hsm_token.hsm, tenant.l3, 1)
+    hsm_token.hsm.drop(None)
+    assert len(keeper_of(hsm_token)) == 0
+    assert len(await generated(hsm_token.hsm, tenant.l3, 1)) == 1
+
+
+async def test_only_the_newest_condemned_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper_module, "_REMEMBERED", 2)
+    keeper = keeper_module.Keeper(HsmConfig(module=Path("m"), fleet="dev-t", pin=Pin("1"), label="l"))
+    ones = [Condemned(uuid4(), 1, 1) for _ in range(3)]
+    assert keeper.condemn(ones[:2]) == (frozenset(ones[:2]), False)
+    assert keeper.condemn(ones[2:]) == (frozenset(ones[2:]), False)
+    assert len(keeper._condemned) == 2
+    assert (ones[2].key, 1) in keeper._condemned

@@ -23,6 +23,7 @@ from worker.model.control import (
 )
 from worker.model.effects import Seen
 from worker.model.facts import Facts, RowPage
+from worker.model.fleet import FleetRotateBody
 from worker.model.ids import derived_id
 from worker.model.operations import SECOND_OFFICER, Operation
 from worker.model.outcomes import Commanded
@@ -32,7 +33,7 @@ from worker.seal.frames import framed
 
 LIFE_MS = 24 * 3_600_000
 _FORMAT = b"keyriver-approval/1"
-_ALWAYS = (KeyEnableBody, KeyDestroyBody, KeyCancelDestroyBody, ClientAddBody, ClientRotateBody)
+_ALWAYS = (KeyEnableBody, KeyDestroyBody, KeyCancelDestroyBody, ClientAddBody, ClientRotateBody, FleetRotateBody)
 CarryOut = Callable[[Case, AnyBody], Step | Code]
 
 

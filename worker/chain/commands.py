@@ -1,6 +1,6 @@
 """The officers' commands: tenants, keys and clients. Each has one item and one result."""
 
-from worker.chain import approvals, clients, keys, rotation, switch, versions
+from worker.chain import approvals, clients, fleet, keys, rotation, switch, versions
 from worker.chain.outcomes import recall
 from worker.chain.plan import Case, Decision, Plan
 from worker.chain.work import Commanding, Step
@@ -29,6 +29,7 @@ from worker.model.control import (
     VersionBody,
 )
 from worker.model.effects import Seen
+from worker.model.fleet import FleetRotateBody, FleetShowBody
 from worker.model.outcomes import Commanded, Failed
 
 
@@ -86,6 +87,10 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return clients.revoke(case, body)
         case ClientListBody():
             return clients.list_page(case, body)
+        case FleetRotateBody():
+            return fleet.rotate(case, body)
+        case FleetShowBody():
+            return fleet.show(case, body)
         case _:
             return Code.MALFORMED
 

@@ -67,6 +67,7 @@ def rotate(case: Case, body: FleetRotateBody) -> Step | Code:
         rests=() if before is None else (Seen(before.ref, before.revision),),
         result=result,
         event="keyriver.fleet.rotated.v1",
+        told=result,
     )
 
 
@@ -101,8 +102,6 @@ def _view(row: FleetKey, facts: Facts | None = None) -> FleetKeyView:
         number=row.number,
         state=row.state,
         since_ms=row.since_ms or None,
-        rests=None
-        if facts is None or row.kind is FleetKind.SIGNING
-        else facts.rests.get((row.kind, row.number), 0),
+        rests=None if facts is None or row.kind is FleetKind.SIGNING else facts.rests.get((row.kind, row.number), 0),
         public_key=row.public_key or None,
     )

@@ -1,8 +1,8 @@
-"""What this client believes of the fleet: certificates and intake keys, each signed by the pinned fleet key (S1), or by
-one that provably follows it. Pure.
+"""What this client believes of the fleet: certificates and intake keys, each signed by the pinned fleet key (S1). Pure.
 
 `keyriver.intake.v1` is read from its beginning. A record is accepted or changes nothing; of intake keys no older
 sequence is taken than the highest accepted. Tombstones are ignored: nobody can un-say what the fleet key signed.
+A rotation of that key is followed by its chain (`seal.lineage`); the pin stays.
 """
 
 from worker.model.rows import Suite
@@ -12,7 +12,7 @@ from worker.seal.lineage import Lineage, Succession
 
 _CERTIFICATE, _INTAKE, _FLEET_KEY = b"certificate/", b"intake/", b"fleet-key/"
 MOST_UNPROVEN = 1000
-"""Announcements that wait for a rotation of the fleet's key to be told; forgeries wait for ever, the oldest go first."""
+"""Announcements that wait for a rotation of the fleet's key to be told; forgeries wait, too: the oldest go first."""
 LONGEST_BYTES = 8192
 """Of an announcement that is kept; ours have a few hundred."""
 

@@ -1,7 +1,8 @@
 """The duty that carries out what falls due, on the database's clock: activations, destructions, expired approvals.
 
 One process at a time leads it. Nothing depends on that: each step rests on the rows' revisions, so a second one that
-comes late is refused, and what a dead one left is found again.
+comes late is refused, and what a dead one left is found again. A destruction waits until every living worker has
+confirmed that its handles are gone (S15).
 """
 
 import logging
@@ -11,12 +12,15 @@ from uuid import UUID
 
 from worker.chain.approvals import approval_ref
 from worker.chain.due import Due, approval_due, version_due
+from worker.flow.attendance import Presence
+from worker.flow.authenticating import authenticated
+from worker.flow.failpoints import NONE, Failpoints
 from worker.flow.trust import Trust
-from worker.model.effects import PutRow, Settled, Settlement
+from worker.model.effects import Effect, PutRow, Settled, Settlement
 from worker.model.facts import Facts, Question
-from worker.model.hsm import DestroyedMaster
+from worker.model.hsm import Condemned, DestroyedMaster
+from worker.model.rows import State, Version
 from worker.ports import Dues, FleetKeys, Hsm, Store
-from worker.seal.rowmac import mac_input
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +37,12 @@ class DueWork:
     serial: str
     recoverable_ms: int | None
     dues: Dues
+    presence: Presence
     store: Store
     trust: Trust
     fleet_keys: FleetKeys
     hsm: Hsm
+    failpoints: Failpoints = NONE
 
     async def turn(self) -> int:
         """Do what is due now; how many steps were done. A step that fails is logged and tried again next time."""
@@ -52,7 +58,19 @@ class DueWork:
             refs=frozenset(map(approval_ref, approvals)),
         )
         facts = await self.trust.verified(await self.store.know(question))
-        return sum([await self._carry_out(due) for due in self._all(facts, versions, approvals)])
+        self.failpoints.reach("due-known")
+        ready = await self._without_handles(facts, versions)
+        return sum([await self._carry_out(due) for due in self._all(facts, ready, approvals)])
+
+    async def _without_handles(self, facts: Facts, places: Sequence[tuple[UUID, int]]) -> list[tuple[UUID, int]]:
+        """What waits for no worker: everything but destructions that somebody has not confirmed."""
+        found = [facts.versions[place] for place in places if place in facts.versions]
+        asked = [_condemned(version) for version in found if version.state is State.DESTROY_SCHEDULED]
+        awaited = await self.presence.awaited(asked) if asked else {}
+        for one, names in awaited.items():
+            log.info("the destruction of %s/%d waits for %s", one.key, one.version, ", ".join(names))
+        waiting = {(one.key, one.version) for one in awaited}
+        return [place for place in places if place not in waiting]
 
     def _all(self, facts: Facts, versions: Sequence[tuple[UUID, int]], approvals: Sequence[UUID]) -> Iterator[Due]:
         for place in versions:
@@ -77,13 +95,18 @@ class DueWork:
             if not isinstance(result, DestroyedMaster):
                 log.warning("the token object %s is not destroyed yet: %s", due.op.material, result)
                 return False
+            self.failpoints.reach("due-executed")
         (settled,) = await self.store.settle([await self._authenticated(due.settlement)])
+        self.failpoints.reach("due-settled")
         return isinstance(settled, Settled)
 
     async def _authenticated(self, settlement: Settlement) -> Settlement:
         """Its rows with their MACs (S7)."""
         rows = [effect.row for effect in settlement.effects if isinstance(effect, PutRow)]
-        macs = await self.fleet_keys.mac([mac_input(row) for row in rows])
-        puts = [PutRow(row, mac.version, mac.value) for row, mac in zip(rows, macs, strict=True)]
-        others = [effect for effect in settlement.effects if not isinstance(effect, PutRow)]
-        return replace(settlement, effects=(*puts, *others))
+        made: list[Effect] = [effect for pair in await authenticated(self.fleet_keys, rows) for effect in pair]
+        others: list[Effect] = [effect for effect in settlement.effects if not isinstance(effect, PutRow)]
+        return replace(settlement, effects=(*made, *others))
+
+
+def _condemned(version: Version) -> Condemned:
+    return Condemned(version.key, version.number, version.revision)

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 VARIABLE = "KEYRIVER_FAILPOINTS"
 NAMES = ("caught", "opened", "known", "decided", "executed", "settled", "answered", "published", "committed")
 
+DUE_NAMES = ("due-known", "due-executed", "due-settled")
+"""Of what falls due by itself; `due-executed` only where a token object is destroyed."""
+
 
 class FailpointError(Exception):
     """The error that a failpoint was told to raise."""
@@ -30,12 +33,13 @@ class Failpoint:
 def parse(text: str) -> dict[str, Failpoint]:
     """Read the variable. Raises `ValueError` naming what is wrong."""
     points: dict[str, Failpoint] = {}
+    known = NAMES + DUE_NAMES
     for part in filter(None, text.split(",")):
         name, _, rest = part.partition("=")
         action, _, hit = rest.partition("@")
-        if name not in NAMES or action not in {"kill", "freeze", "error"} or not (hit or "1").isdigit():
+        if name not in known or action not in {"kill", "freeze", "error"} or not (hit or "1").isdigit():
             raise ValueError(
-                f"{VARIABLE}: {part!r} is not name=kill|freeze|error[@hit] with a name of {', '.join(NAMES)}"
+                f"{VARIABLE}: {part!r} is not name=kill|freeze|error[@hit] with a name of {', '.join(known)}"
             )
         points[name] = Failpoint(action, int(hit or "1"))
     return points

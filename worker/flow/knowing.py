@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from uuid import UUID
 
-from worker.chain import approvals, blob, outcomes
+from worker.chain import approvals, blob, fleet, outcomes
 from worker.chain.approvals import approval_paging, approval_ref
 from worker.chain.clients import client_paging
 from worker.chain.keys import key_paging
@@ -38,6 +38,7 @@ from worker.model.control import (
 )
 from worker.model.effects import LedgerEntry
 from worker.model.facts import Answer, Facts, Paging, Question, RowPage
+from worker.model.fleet import FleetKind, FleetRotateBody, FleetShowBody
 from worker.model.outcomes import Wrapped
 from worker.model.requests import LedgerKey, Request
 from worker.model.rows import Alias, Approval, RowRef
@@ -124,6 +125,7 @@ class _Wanted:
     pages: set[RowPage] = field(default_factory=set)
     below: set[UUID] = field(default_factory=set)
     needs: set[tuple[UUID, int]] = field(default_factory=set)
+    rests: set[FleetKind] = field(default_factory=set)
 
     def question(self) -> Question:
         return Question(**{each.name: frozenset(getattr(self, each.name)) for each in fields(Question)})
@@ -163,6 +165,10 @@ class _Wanted:
     def _command(self, body: AnyBody) -> None:
         if isinstance(body, ApprovalListBody):
             self.pages.add(approval_paging(body))
+            return
+        if isinstance(body, FleetRotateBody | FleetShowBody):
+            self.pages.add(fleet.ROWS)
+            self.rests |= set(FleetKind) if isinstance(body, FleetShowBody) else set()
             return
         if isinstance(body, ApprovalApproveBody | ApprovalRejectBody):
             self.refs.add(approval_ref(body.approval))

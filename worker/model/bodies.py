@@ -36,6 +36,7 @@ from worker.model.fields import (
     TopicName,
     Why,
 )
+from worker.model.fleet import FleetRotateBody, FleetShowBody
 from worker.model.operations import Operation, Permission
 from worker.model.rows import Algorithm, Suite
 
@@ -228,6 +229,8 @@ CommandBody = (
     | ClientRotateBody
     | ClientRevokeBody
     | ClientListBody
+    | FleetRotateBody
+    | FleetShowBody
 )
 AnyBody = DataBody | CommandBody
 
@@ -256,4 +259,6 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.CLIENT_ROTATE: ClientRotateBody,
     Operation.CLIENT_REVOKE: ClientRevokeBody,
     Operation.CLIENT_LIST: ClientListBody,
+    Operation.FLEET_ROTATE: FleetRotateBody,
+    Operation.FLEET_SHOW: FleetShowBody,
 }

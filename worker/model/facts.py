@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from worker.model.effects import LedgerEntry
+from worker.model.fleet import FleetKind
 from worker.model.requests import LedgerKey
 from worker.model.rows import Alias, Approval, Client, Dek, IntakeKey, Key, Row, RowRef, Table, Tenant, Version
 
@@ -36,7 +37,8 @@ class Question:
     versions that wrapped it, and their keys with their active versions); of every DEK id its row, its key and the
     version it stands under. Of every key all aliases are told, for patterns match names. `trees` are keys whose
     versions are all wanted, `below` keys whose whole tree is counted, `needs` versions of which is asked what needs
-    them. `refs` are rows of any other table, by name; so are the rows of `pages`.
+    them. `refs` are rows of any other table, by name; so are the rows of `pages`. `rests`
+    are kinds of fleet keys of which is counted what rests on each version: rows, or private halves of intake keys.
     """
 
     ledger: frozenset[LedgerKey] = frozenset()
@@ -54,6 +56,7 @@ class Question:
     pages: frozenset[RowPage] = frozenset()
     below: frozenset[UUID] = frozenset()
     needs: frozenset[tuple[UUID, int]] = frozenset()
+    rests: frozenset[FleetKind] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,9 @@ class Answer:
     pages: Mapping[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: Mapping[UUID, tuple[Below, ...]] = field(default_factory=dict)
     needs: Mapping[tuple[UUID, int], Needs] = field(default_factory=dict)
+    rests: Mapping[tuple[FleetKind, int], int] = field(default_factory=dict)
+    older: frozenset[RowRef] = frozenset()
+    """Rows that are left out: they are gone, or older than the fleet told of them (S7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +137,4 @@ class Facts:
     pages: Mapping[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: Mapping[UUID, tuple[Below, ...]] = field(default_factory=dict)
     needs: Mapping[tuple[UUID, int], Needs] = field(default_factory=dict)
+    rests: Mapping[tuple[FleetKind, int], int] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The fleet's own keys (SECURITY S5): which versions there are, the officers' commands on them, and what is answered."""
+"""The fleet's own keys (SECURITY S5): which versions there are, the officers' commands on them, and the answers."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,7 +26,7 @@ class FleetKeyState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FleetKey:
-    """One version of a fleet key that a rotation made, or followed. Before the first one there is version 1, and no row.
+    """One version of a fleet key that a rotation made, or ended. Before the first one there is version 1, and no row.
 
     Of a signing key also: its public half, that of the one before, and both keys' signatures over the rotation (S1).
     """

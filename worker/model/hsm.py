@@ -170,6 +170,15 @@ class CreatedFleetKey:
     by_itself: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Condemned:
+    """A key version that is about to be destroyed; `revision` is its row's. Handles of it, and below it, must go."""
+
+    key: UUID
+    version: int
+    revision: int
+
+
 class Fault(StrEnum):
     """Why one HSM operation failed. Only the first two blame the caller's bytes."""
 

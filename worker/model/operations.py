@@ -66,7 +66,14 @@ _TOPICS = {
     Operation.APPROVAL_REJECT: "control.v1",
 }
 _READS = frozenset(
-    {Operation.UNWRAP, Operation.KEY_SHOW, Operation.KEY_LIST, Operation.CLIENT_LIST, Operation.APPROVAL_LIST}
+    {
+        Operation.UNWRAP,
+        Operation.KEY_SHOW,
+        Operation.KEY_LIST,
+        Operation.CLIENT_LIST,
+        Operation.APPROVAL_LIST,
+        Operation.FLEET_SHOW,
+    }
 )
 
 BY_TYPE = {operation.request_type: operation for operation in Operation}
@@ -83,6 +90,7 @@ SECOND_OFFICER = frozenset(
         Operation.CLIENT_ADD,
         Operation.CLIENT_ROTATE,
         Operation.CLIENT_REVOKE,
+        Operation.FLEET_ROTATE,
     }
 )
 """What may be answered "pending" until a second officer agrees (S14).

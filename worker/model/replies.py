@@ -10,6 +10,7 @@ from pydantic import Field, create_model
 
 from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Answer, Base64, Reason
+from worker.model.fleet import FleetKeyResult, FleetShowResult
 from worker.model.hsm import Purpose
 from worker.model.operations import Operation
 from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
@@ -251,7 +252,7 @@ class ApprovalResult(Answer):
     """The approval after the command; once it is approved, with what the approved command answers."""
 
     approval: ApprovalView
-    result: DisableResult | DestroyResult | KeyResult | ClientResult | None = None
+    result: DisableResult | DestroyResult | KeyResult | ClientResult | FleetKeyResult | None = None
 
 
 CommandResult = (
@@ -265,6 +266,8 @@ CommandResult = (
     | PendingResult
     | ApprovalResult
     | ApprovalListResult
+    | FleetKeyResult
+    | FleetShowResult
 )
 Result = ErrorResult | WrapResult | UnwrapResult | RewrapResult | CommandResult
 
@@ -309,6 +312,8 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_ROTATE: ClientResult,
     Operation.CLIENT_REVOKE: ClientResult,
     Operation.CLIENT_LIST: ClientListResult,
+    Operation.FLEET_ROTATE: FleetKeyResult,
+    Operation.FLEET_SHOW: FleetShowResult,
 }
 """What an item of each operation's answer is, if it is no `ErrorResult`."""
 

@@ -1,8 +1,8 @@
 """What the fleet says of itself on `keyriver.intake.v1`: workers' certificates and intake keys, signed (S1).
 
 To accept one: 1. it is readable (nothing unknown, nothing missing), 2. its names fit its key, 3. it is our fleet's,
-4. its life is not too long, 5. it holds now, 6. the pinned P-256 fleet key signed it, or one that provably belongs to it
-(`lineage`). Times are Unix milliseconds.
+4. its life is not too long, 5. it holds now, 6. the pinned P-256 fleet key signed it, or one that belongs to it by its
+`lineage`. Times are Unix milliseconds.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """Checkpoints of the audit logs as bytes: what the fleet's P-256 key signs, and the JSON on `keyriver.audit.v1` (S16).
 
 To accept one: 1. it is readable, 2. it is our fleet's, 3. its numbers are in order and its hashes have 32 bytes,
-4. the pinned fleet key signed it, or one that provably belongs to it. Whether the log behind it is the one seen before is `chain.audit`'s to check.
+4. the pinned fleet key signed it, or one of its `lineage`. Whether the log is the one seen before is `chain.audit`'s to
+check.
 """
 
 from dataclasses import replace

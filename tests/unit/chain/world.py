@@ -20,9 +20,12 @@ from worker.model.codes import Code
 from worker.model.control import ApprovalApproveBody
 from worker.model.effects import LedgerEntry, PutRow, Seen
 from worker.model.facts import Below, Facts, Needs, Paging, RowPage
+from worker.model.fleet import FleetKind
 from worker.model.hsm import (
+    CreatedFleetKey,
     CreatedKey,
     CreatedMaster,
+    CreateFleetKey,
     CreateKey,
     CreateMaster,
     DestroyedMaster,
@@ -308,6 +311,10 @@ def answer(op: HsmOp) -> HsmResult:
             return CreatedMaster("token-9")
         case DestroyMaster():
             return DestroyedMaster(1)
+        case CreateFleetKey(kind=FleetKind.SIGNING):
+            return CreatedFleetKey(b"new", b"old", b"by old", b"by new")
+        case CreateFleetKey():
+            return CreatedFleetKey()
 
 
 def blob_of(key: UUID, version: int, dek: UUID, fill: bytes = b"c") -> bytes:

@@ -73,7 +73,7 @@ class Worker:
         return [None] * len(records)
 
     async def said(self) -> Outgoing:
-        await Relay(FLEET, "events", "hints", self, self, self).turn()
+        await Relay(FLEET, "events", "hints", "sequences", self, self, self).turn()
         return self.sent[-1]
 
 

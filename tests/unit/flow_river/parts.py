@@ -14,7 +14,7 @@ from worker.model.codes import Code
 from worker.model.effects import Settlement, Settling
 from worker.model.facts import Answer as Known
 from worker.model.facts import Question
-from worker.model.hsm import Fault, HsmFault, HsmOp, HsmResult
+from worker.model.hsm import Condemned, Fault, HsmFault, HsmOp, HsmResult
 from worker.model.records import Entry, Partition, Record, Undeliverable
 from worker.model.requests import Envelope
 from worker.ports import Hsm, Store
@@ -105,8 +105,11 @@ class Hiccups:
         away = HsmFault(Fault.UNAVAILABLE)
         return [away if skip else result for skip, result in zip(skips, results, strict=True)]
 
-    def drop(self, keys: Iterable[UUID]) -> None:
+    def drop(self, keys: Iterable[UUID] | None) -> None:
         self._hsm.drop(keys)
+
+    def condemn(self, versions: Iterable[Condemned]) -> frozenset[Condemned]:
+        return self._hsm.condemn(versions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,14 +162,21 @@ class Rig:
         told = await self.ask(operation, body, self.ann)
         (result,) = told.results
         if isinstance(result, Refusal) and result.pending is not None:
-            approve = ApprovalApproveBody(
-                tenant=result.pending.tenant, approval=result.pending.id, digest=result.pending.digest
-            )
-            (approved,) = (await self.ask(Operation.APPROVAL_APPROVE, approve, self.ben)).results
-            assert isinstance(approved, ApprovalResult), approved
-            result = approved.result or approved
+            return await self.approve(told)
         assert isinstance(result, TenantResult | KeyResult | ClientResult), result
         return result
+
+    async def approve(self, told: Told) -> CommandResult:
+        """The second officer approves what waits for him; it must succeed."""
+        (waiting,) = told.results
+        assert isinstance(waiting, Refusal), waiting
+        assert waiting.pending is not None, waiting
+        pending = waiting.pending
+        body = ApprovalApproveBody(tenant=pending.tenant, approval=pending.id, digest=pending.digest)
+        (approved,) = (await self.ask(Operation.APPROVAL_APPROVE, body, self.ben)).results
+        assert isinstance(approved, ApprovalResult), approved
+        assert approved.result is not None, approved
+        return approved.result
 
     # Requests.
 

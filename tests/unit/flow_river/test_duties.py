@@ -257,7 +257,7 @@ def test_the_voice_prints_no_key() -> None:
 
 
 def relay(rig: Rig) -> Relay:
-    return Relay(FLEET, TOPICS.events, TOPICS.hints, rig.memory, rig.sink, rig.voice)
+    return Relay(FLEET, TOPICS.events, TOPICS.hints, TOPICS.sequences, rig.memory, rig.sink, rig.voice)
 
 
 async def test_events_go_out_signed_with_their_id_until_they_are_acknowledged() -> None:

@@ -9,7 +9,9 @@ import pytest
 from worker.edges.hsm.batch import OPERATIONS, grouped, keks_of
 from worker.edges.hsm.ck import BLAME, CODE_NAMES, Blame, CkError
 from worker.edges.hsm.locks import module_lock
+from worker.model.fleet import FleetKind
 from worker.model.hsm import (
+    CreateFleetKey,
     CreateKey,
     CreateMaster,
     DestroyMaster,
@@ -37,11 +39,12 @@ def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
         RewrapDek(B, b"", b"", b"", A, b""),
         WrapDek(A, b"", b"", 16),
         CreateKey(A, uuid4(), 1, Purpose.WRAPS_DEKS),
+        CreateFleetKey(FleetKind.ROW_MAC, 2, 1),
         CreateMaster(uuid4(), 1, uuid4()),
         CreateMaster(uuid4(), 1, uuid4()),
         DestroyMaster(uuid4(), 1, uuid4()),
     ]
-    assert grouped(ops, range(len(ops))) == [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9, 10], [11]]
+    assert grouped(ops, range(len(ops))) == [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9], [10, 11], [12]]
     assert grouped(ops, [2, 3]) == [[2], [3]]
     assert keks_of(ops[4]) == (A, B)
     assert {type(op) for op in ops} == set(OPERATIONS)

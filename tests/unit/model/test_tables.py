@@ -3,11 +3,12 @@
 from dataclasses import fields, is_dataclass
 from inspect import getmembers, isclass
 from types import ModuleType
+from typing import get_args
 from uuid import UUID
 
 import pytest
 
-from worker.model import effects, facts, hsm, outcomes, records, requests, rows, topics, words
+from worker.model import effects, facts, fleet, hsm, outcomes, records, requests, rows, topics, words
 from worker.model.bodies import BODIES
 from worker.model.codes import MEANINGS, Code, Family, is_retryable
 from worker.model.operations import BY_TYPE, DATA_OPERATIONS, Operation, Permission
@@ -54,7 +55,14 @@ def test_every_operation_has_its_type_body_result_and_topic(operation: Operation
 
 
 def test_what_makes_or_changes_something_is_ledgered() -> None:
-    reads = {Operation.UNWRAP, Operation.KEY_SHOW, Operation.KEY_LIST, Operation.CLIENT_LIST, Operation.APPROVAL_LIST}
+    reads = {
+        Operation.UNWRAP,
+        Operation.KEY_SHOW,
+        Operation.KEY_LIST,
+        Operation.CLIENT_LIST,
+        Operation.APPROVAL_LIST,
+        Operation.FLEET_SHOW,
+    }
     assert {operation for operation in Operation if not operation.is_ledgered} == reads
     assert {operation.value for operation in DATA_OPERATIONS} == {"wrap", "unwrap", "rewrap"}
     assert [permission.value for permission in Permission] == ["wrap", "unwrap", "rewrap", "rewrap-from", "rewrap-to"]
@@ -68,9 +76,11 @@ def test_only_the_hybrid_suite_is_stronger_than_another(suite: Suite) -> None:
 
 
 def test_every_table_of_rows_has_a_kind_of_row() -> None:
-    kinds = (rows.Tenant, rows.Key, rows.Version, rows.Alias, rows.Client, rows.IntakeKey, rows.Approval)
+    kinds = get_args(rows.Row)
     assert {kind.TABLE for kind in kinds} == set(rows.Table)
-    assert [field.name for kind in kinds for field in fields(kind) if field.name == "revision"] == ["revision"] * 7
+    assert [field.name for kind in kinds for field in fields(kind) if field.name == "revision"] == ["revision"] * len(
+        kinds
+    )
 
 
 def test_rows_are_named_by_their_table_and_key() -> None:
@@ -93,7 +103,7 @@ def test_what_is_in_base64_weighs_as_much_as_it_may_hold() -> None:
     assert Record(Partition("t", 3), 1, None, value, (), 5, 1).weight == len(value) + 1000 * ITEM_BYTES
 
 
-@pytest.mark.parametrize("module", [effects, facts, hsm, outcomes, records, requests, rows, topics, words])
+@pytest.mark.parametrize("module", [effects, facts, fleet, hsm, outcomes, records, requests, rows, topics, words])
 def test_all_that_passes_between_stages_is_frozen_and_prints_no_secret(module: ModuleType) -> None:
     kinds = [
         kind for _, kind in getmembers(module, isclass) if kind.__module__ == module.__name__ and is_dataclass(kind)

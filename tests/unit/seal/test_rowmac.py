@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from worker.model.fleet import FleetKey, FleetKeyState, FleetKind
 from worker.model.hsm import Purpose, Wrapping
 from worker.model.rows import (
     Algorithm,
@@ -52,6 +53,7 @@ ROWS: list[Row] = [
         1,
     ),
     IntakeKey(1, Suite.P256, b"public", b"wrapped", 1, 2, 1),
+    FleetKey("signing/2", FleetKind.SIGNING, 2, FleetKeyState.ACTIVE, 1, 1),
     Approval(ID, "acme", "key.enable", b"{}", "ann", "r1", 1, 2, ("keys x 1",), ApprovalState.PENDING, "", 1),
 ]
 

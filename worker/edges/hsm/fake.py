@@ -5,21 +5,22 @@ Kept honest by the contract suite that also runs on real tokens (`tests/contract
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes, keywrap, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives import keywrap
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from worker.chain import payload
 from worker.edges.hsm.config import TokenState
 from worker.edges.hsm.session import NONCE_BYTES, TAG_BYTES
+from worker.model.fleet import FleetKey, FleetKind
 from worker.model.hsm import (
+    Condemned,
     CreatedFleetKey,
     CreatedKey,
     CreatedMaster,
@@ -41,7 +42,6 @@ from worker.model.hsm import (
     WrappedDek,
     Wrapping,
 )
-from worker.model.fleet import FleetKey, FleetKind
 from worker.ports import Mac, TokenUnavailable
 from worker.seal.lineage import Lineage, Succession, follow
 from worker.seal.signatures import ES256Signer
@@ -83,15 +83,22 @@ class FakeHsm:
 
     def __init__(self, token: FakeToken) -> None:
         self._token = token
-        self.dropped: list[UUID] = []
+        self.dropped: list[UUID | None] = []
+        self.condemned: dict[tuple[UUID, int], int] = {}
 
     async def run(self, ops: Sequence[HsmOp], timeout_s: float) -> list[HsmResult]:
         """See `worker.ports.Hsm.run`."""
         return [_AWAY if self._token.away or timeout_s <= 0 else self._one(op) for op in ops]
 
-    def drop(self, keys: Iterable[UUID]) -> None:
-        """See `worker.ports.Hsm.drop`; the ids stand in `dropped`."""
-        self.dropped.extend(keys)
+    def drop(self, keys: Iterable[UUID] | None) -> None:
+        """See `worker.ports.Hsm.drop`; the ids stand in `dropped`, None for all."""
+        self.dropped.extend([None] if keys is None else keys)
+
+    def condemn(self, versions: Iterable[Condemned]) -> frozenset[Condemned]:
+        """See `worker.ports.Hsm.condemn`; nothing is ever open here."""
+        asked = frozenset(versions)
+        self.condemned |= {(one.key, one.version): one.revision for one in asked}
+        return asked
 
     def _one(self, op: HsmOp) -> HsmResult:
         try:
@@ -152,6 +159,8 @@ class FakeHsm:
     def _open(self, kek: Kek, purpose: Purpose) -> bytes:
         if kek.purpose is not purpose:
             raise _Refused(Fault.UNSUPPORTED)
+        if kek.revision <= self.condemned.get((kek.key, kek.version), -1):
+            raise _Refused(Fault.UNAVAILABLE)
         if kek.wrapping is Wrapping.TOKEN:
             if kek.serial != self._token.serial:
                 raise _Refused(Fault.UNSUPPORTED)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
@@ -20,7 +20,7 @@ from worker.edges.hsm.ck import CKA_ID, CKO_SECRET_KEY, Blame, CkError
 from worker.edges.hsm.config import HsmConfig
 from worker.edges.hsm.crew import Crew
 from worker.edges.hsm.masters import check_master
-from worker.model.hsm import Fault, HsmFault, Kek, Purpose, Wrapping
+from worker.model.hsm import Condemned, Fault, HsmFault, Kek, Purpose, Wrapping
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Goes on while the machine sleeps, where the system has such a clock."""
@@ -31,6 +31,9 @@ _WRAPPED_BYTES: Final = 40
 _NOT_OURS: Final = -1
 """The epoch of an entry whose handle turned out to be another object: it must not be destroyed."""
 
+_REMEMBERED: Final = 10_000
+"""So many condemned versions are refused here; of older ones the state is known to every batch long since."""
+
 Name = tuple[UUID, int, int]
 
 
@@ -38,10 +41,10 @@ def _name(kek: Kek) -> Name:
     return kek.key, kek.version, kek.revision
 
 
-def _line(kek: Kek | None) -> Iterator[UUID]:
-    """The key and all keys above it."""
+def _line(kek: Kek | None) -> Iterator[Kek]:
+    """The KEK and all above it."""
     while kek is not None:
-        yield kek.key
+        yield kek
         kek = kek.parent
 
 
@@ -94,6 +97,11 @@ class Keeper:
         """Guards what follows; never held during a call to the token."""
         self._entries: OrderedDict[Name, Entry] = OrderedDict()
         self._graves: list[Entry] = []
+        self._living: set[Entry] = set()
+        """Every entry whose object is there: cached, in use, or not yet buried."""
+        self._condemned: OrderedDict[tuple[UUID, int], int] = OrderedDict()
+        """The revision up to which a version is not opened any more."""
+        self._under_way: Kek | None = None
         self._drops = 0
         """How often something was dropped."""
         self._opening = Lock()
@@ -124,17 +132,35 @@ class Keeper:
             self._let_go(entry)
         self.bury(crew)
 
-    def drop(self, keys: Iterable[UUID]) -> bool:
-        """Forget every version of these keys and of all keys below them; whether there is something to bury.
+    def drop(self, keys: Iterable[UUID] | None) -> bool:
+        """Forget every version of these keys and of all keys below them (None: all); whether some are to be buried.
 
         Never calls the token.
         """
-        gone = set(keys)
+        gone = None if keys is None else set(keys)
         with self._book:
             self._drops += 1
-            for entry in [entry for entry in self._entries.values() if not gone.isdisjoint(_line(entry.kek))]:
-                self._expel(entry)
+            for entry in list(self._entries.values()):
+                if gone is None or any(kek.key in gone for kek in _line(entry.kek)):
+                    self._expel(entry)
             return bool(self._graves)
+
+    def condemn(self, versions: Iterable[Condemned]) -> tuple[frozenset[Condemned], bool]:
+        """See `Hsm.condemn`: those of which nothing is left, and whether there is something to bury."""
+        asked = frozenset(versions)
+        with self._book:
+            self._drops += 1
+            for one in asked:
+                place = one.key, one.version
+                self._condemned[place] = max(one.revision, self._condemned.pop(place, 0))
+            while len(self._condemned) > _REMEMBERED:
+                self._condemned.popitem(last=False)
+            for entry in [entry for entry in self._entries.values() if self._is_condemned(entry.kek)]:
+                self._expel(entry)
+            keks = [entry.kek for entry in self._living]
+            opened = {(kek.key, kek.version) for one in (*keks, self._under_way) for kek in _line(one)}
+            gone = frozenset(one for one in asked if (one.key, one.version) not in opened)
+            return gone, bool(self._graves)
 
     def bury(self, crew: Crew) -> None:
         """Destroy the objects of entries that nobody holds any more."""
@@ -144,6 +170,8 @@ class Keeper:
             if entry.epoch == crew.device.epoch and not entry.of_token:
                 with suppress(CkError):
                     crew.session.destroy(entry.handle)
+            with self._book:
+                self._living.discard(entry)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -158,6 +186,7 @@ class Keeper:
                 return None
             if entry.epoch != epoch:
                 self._entries.clear()
+                self._living = {one for one in self._living if one.epoch == epoch}  # the others' objects died
                 return None
             if time.clock_gettime(_CLOCK) - entry.born > self._age:
                 self._expel(entry)
@@ -186,6 +215,7 @@ class Keeper:
 
     def _enter(self, entry: Entry, drops: int) -> Entry:
         with self._book:
+            self._living.add(entry)
             entry.holders = 1
             if drops != self._drops:
                 # Perhaps dropped while it was opened: good for the batch that asked, and not kept.
@@ -196,11 +226,14 @@ class Keeper:
                 self._expel(next(iter(self._entries.values())))
         return entry
 
+    def _is_condemned(self, kek: Kek) -> bool:
+        return any(one.revision <= self._condemned.get((one.key, one.version), -1) for one in _line(kek))
+
     # Opening.
 
     def _open(self, kek: Kek, crew: Crew, drops: int) -> Entry:
         if kek.wrapping is Wrapping.TOKEN:
-            with self._opening:
+            with self._beginning(kek):
                 return self._cached(kek, crew.device.epoch) or self._enter(self._find(kek, crew), drops)
         if kek.parent is None or kek.parent.purpose is not Purpose.WRAPS_KEYS:
             raise Refused(Fault.INTEGRITY, f"{kek.key} version {kek.version} has no parent that wraps keys")
@@ -208,10 +241,23 @@ class Keeper:
             raise Refused(Fault.INTEGRITY, f"{kek.key} version {kek.version} has not the length of a wrapped key")
         parent = self.hold(kek.parent, crew)
         try:
-            with self._opening:
+            with self._beginning(kek):
                 return self._cached(kek, crew.device.epoch) or self._enter(self._unwrap(kek, parent, crew), drops)
         finally:
             self.release(parent, crew)
+
+    @contextmanager
+    def _beginning(self, kek: Kek) -> Iterator[None]:
+        """Open it alone, unless it is condemned: from the look at the book on it counts as open, so none slips by."""
+        with self._opening:
+            with self._book:
+                if self._is_condemned(kek):
+                    raise Refused(Fault.UNAVAILABLE, f"{kek.key} version {kek.version} goes, or one above it does")
+                self._under_way = kek
+            try:
+                yield
+            finally:
+                self._under_way = None
 
     def _find(self, kek: Kek, crew: Crew) -> Entry:
         if kek.serial != crew.device.info.serial:

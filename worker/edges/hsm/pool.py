@@ -19,7 +19,7 @@ from worker.edges.hsm.crew import Crew
 from worker.edges.hsm.deks import Results
 from worker.edges.hsm.device import Away, Device
 from worker.edges.hsm.keeper import Keeper
-from worker.model.hsm import Fault, HsmFault, HsmOp, HsmResult
+from worker.model.hsm import Condemned, Fault, HsmFault, HsmOp, HsmResult
 from worker.ports import TokenUnavailable
 
 T = TypeVar("T")
@@ -85,9 +85,18 @@ class Pool:
             step = min(_LARGEST_PART, step + self._queue.qsize() // threads)
         return [range(start, min(size, start + step)) for start in range(0, size, step)]
 
-    def drop(self, keys: Iterable[UUID]) -> None:
+    def drop(self, keys: Iterable[UUID] | None) -> None:
         """See `worker.ports.Hsm.drop`."""
-        if self._keeper.drop(keys):
+        self._bury(self._keeper.drop(keys))
+
+    def condemn(self, versions: Iterable[Condemned]) -> frozenset[Condemned]:
+        """See `worker.ports.Hsm.condemn`."""
+        gone, graves = self._keeper.condemn(versions)
+        self._bury(graves)
+        return gone
+
+    def _bury(self, graves: bool) -> None:
+        if graves:
             self._queue.put(_Call(self._keeper.bury, monotonic() + 1.0, lambda: None))
 
     async def call(self, function: Callable[[Crew], T], timeout_s: float) -> T:

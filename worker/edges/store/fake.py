@@ -1,7 +1,7 @@
 """The store in memory: answers as Postgres does, for tests without a server. A contract suite keeps it honest."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -21,9 +21,11 @@ from worker.model.effects import (
     StoreDeks,
 )
 from worker.model.facts import Answer, Question, StoredRow
+from worker.model.hsm import Condemned
 from worker.model.records import Partition
 from worker.model.requests import LedgerKey
-from worker.model.rows import Approval, ApprovalState, Dek, IntakeKey, Key, RowRef, Table, Version
+from worker.model.rows import Approval, ApprovalState, Dek, IntakeKey, Key, RowRef, State, Table, Version
+from worker.model.sequences import SEQUENCE
 
 
 def _system_ms() -> int:
@@ -32,7 +34,7 @@ def _system_ms() -> int:
 
 @dataclass(slots=True)
 class FakeStore:
-    """Implements `Store`, `Leases`, `Dues`, `Outbox` and `Attempts`. Tests may look into it and tamper."""
+    """Implements `Store`, `Leases`, `Dues`, `Outbox`, `Attempts` and presence. Tests may look into it and tamper."""
 
     clock: Callable[[], int] = _system_ms
     ledger: dict[LedgerKey, LedgerEntry] = field(default_factory=dict)
@@ -44,6 +46,8 @@ class FakeStore:
     outbox: dict[UUID, Announce] = field(default_factory=dict)
     acknowledged: set[UUID] = field(default_factory=set)
     leaders: dict[str, tuple[str, float]] = field(default_factory=dict)
+    sessions: dict[UUID, tuple[str, float]] = field(default_factory=dict)
+    confirmed: set[tuple[UUID, Condemned]] = field(default_factory=set)
     attempts: dict[tuple[str, Partition], tuple[int, int]] = field(default_factory=dict)
     alone: dict[tuple[str, Partition, int], int] = field(default_factory=dict)
 
@@ -144,9 +148,33 @@ class FakeStore:
         over.sort(key=lambda row: row.expires_ms)
         return [(row.key, row.number) for row in versions[:limit]], [row.id for row in over[:limit]]
 
+    async def beat(self, run: UUID, name: str, seconds: float) -> bool:
+        """As `flow.attendance.Presence.beat`."""
+        _, until = self.sessions.get(run, (name, -1.0))
+        self.sessions[run] = (name, self.clock() + seconds * 1000)
+        return until >= self.clock()
+
+    async def condemned(self, limit: int) -> Sequence[tuple[UUID, int]]:
+        """As `flow.attendance.Presence.condemned`."""
+        rows = [stored.row for stored in self.rows.values()]
+        found = [row for row in rows if isinstance(row, Version) and row.state is State.DESTROY_SCHEDULED]
+        found = sorted((row for row in found if 0 < row.due_ms <= self.clock()), key=lambda row: row.due_ms)
+        return [(row.key, row.number) for row in found[:limit]]
+
+    async def confirm(self, run: UUID, gone: Sequence[Condemned]) -> None:
+        """As `flow.attendance.Presence.confirm`."""
+        self.confirmed.update((run, one) for one in gone)
+
+    async def awaited(self, versions: Sequence[Condemned]) -> Mapping[Condemned, Sequence[str]]:
+        """As `flow.attendance.Presence.awaited`."""
+        alive = {run: name for run, (name, until) in self.sessions.items() if until >= self.clock()}
+        found = {one: sorted(alive[run] for run in alive if (run, one) not in self.confirmed) for one in versions}
+        return {one: names for one, names in found.items() if names}
+
     async def waiting(self, limit: int) -> list[Announce]:
-        """As `Outbox.waiting`."""
-        return [event for event in self.outbox.values() if event.id not in self.acknowledged][:limit]
+        """As `Outbox.waiting`; the sequences of rows have an outbox of their own."""
+        facts = [event for event in self.outbox.values() if event.type != SEQUENCE]
+        return [event for event in facts if event.id not in self.acknowledged][:limit]
 
     async def acknowledge(self, ids: Sequence[UUID]) -> None:
         """As `Outbox.acknowledge`."""
