@@ -8,10 +8,12 @@ from pydantic.json_schema import GenerateJsonSchema
 from schemas import headers
 from schemas.samples import Sample, samples
 from worker.chain.conclude import HINT
+from worker.model.alarms import PinLocked
 from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
 from worker.model.codes import MEANINGS, Family
 from worker.model.fleet import FleetKeyResult
+from worker.model.linked import LinkChange, MoveResult
 from worker.model.operations import Operation
 from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
 from worker.model.sequences import SEQUENCE, SequenceBody
@@ -40,18 +42,27 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.key.enabled.v1": Transition,
     "keyriver.key.destruction.scheduled.v1": Transition,
     "keyriver.key.destruction.cancelled.v1": Transition,
+    "keyriver.key.activation.lapsed.v1": Transition,
+    "keyriver.key.destruction.begun.v1": Transition,
     "keyriver.key.destroyed.v1": Transition,
     "keyriver.approval.requested.v1": ApprovalResult,
     "keyriver.approval.approved.v1": ApprovalResult,
     "keyriver.approval.rejected.v1": ApprovalResult,
     "keyriver.approval.voided.v1": ApprovalResult,
     "keyriver.approval.expired.v1": ApprovalResult,
+    "keyriver.pin.locked.v1": PinLocked,
     HINT: Hint,
     SEQUENCE: SequenceBody,
     "keyriver.fleet.rotated.v1": FleetKeyResult,
     "keyriver.client.added.v1": ClientResult,
     "keyriver.client.rotated.v1": ClientResult,
     "keyriver.client.revoked.v1": ClientResult,
+    "keyriver.link.created.v1": LinkChange,
+    "keyriver.link.severed.v1": LinkChange,
+    "keyriver.link.restored.v1": LinkChange,
+    "keyriver.link.unlinked.v1": LinkChange,
+    "keyriver.link.sovereign.v1": LinkChange,
+    "keyriver.tenant.moved.v1": MoveResult,
 }
 ANNOUNCEMENTS: dict[str, type[BaseModel]] = {
     "keyriver.certificate.v1": CertificateBody,

@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import fleet
+from schemas import fleet, linking
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
@@ -161,6 +161,7 @@ ASKED: dict[Operation, Json] = fleet.ASKED | {
     },
     Operation.CLIENT_REVOKE: {"tenant": "acme", "client": "payments"},
     Operation.CLIENT_LIST: {"tenant": "acme"},
+    **linking.ASKED,
 }
 CALLERS_OWN: Json = {
     "key": "acme/eu/payments",
@@ -196,6 +197,7 @@ ANSWERED: dict[Operation, list[Json]] = fleet.ANSWERED | {
     Operation.CLIENT_ROTATE: [{"client": CLIENT_VIEW}],
     Operation.CLIENT_REVOKE: [{"client": CLIENT_VIEW | {"revoked": True}}],
     Operation.CLIENT_LIST: [{"clients": [CLIENT_VIEW], "more": False}],
+    **linking.ANSWERED,
 }
 STATED: dict[str, Json] = fleet.STATED | {
     "keyriver.tenant.created.v1": ANSWERED[Operation.TENANT_CREATE][0],
@@ -213,16 +215,20 @@ STATED: dict[str, Json] = fleet.STATED | {
         "deactivated", "destroy-scheduled", approved_by="bob", destruction=DESTRUCTION
     ),
     "keyriver.key.destruction.cancelled.v1": became("destroy-scheduled", "deactivated", approved_by="bob"),
+    "keyriver.key.activation.lapsed.v1": became("pre-active, due", "pre-active"),
+    "keyriver.key.destruction.begun.v1": became("destroy-scheduled", "destroyed"),
     "keyriver.key.destroyed.v1": became("destroy-scheduled", "destroyed", destruction=DESTRUCTION),
     "keyriver.approval.requested.v1": {"approval": PENDING},
     "keyriver.approval.approved.v1": {"approval": DONE},
     "keyriver.approval.rejected.v1": {"approval": PENDING | {"state": "rejected", "decided_by": "bob"}},
     "keyriver.approval.voided.v1": {"approval": PENDING | {"state": "voided", "decided_by": "bob"}},
     "keyriver.approval.expired.v1": {"approval": PENDING | {"state": "expired"}},
+    "keyriver.pin.locked.v1": {"worker": "host-7/4242"},
     "keyriver.hint.v1": {"keys": [KEY]},
     "keyriver.client.added.v1": {"client": CLIENT_VIEW},
     "keyriver.client.rotated.v1": {"client": CLIENT_VIEW},
     "keyriver.client.revoked.v1": {"client": CLIENT_VIEW | {"revoked": True}},
+    **linking.STATED,
 }
 
 

@@ -82,6 +82,8 @@ class Fleet:
     _open: AsyncExitStack
     _numbers: Iterator[int]
     _officers: dict[str, KeyriverClient] = field(default_factory=dict)
+    patience_s: float = WAIT_S
+    """So long a client waits for an answer, unless it is told otherwise."""
 
     @classmethod
     @asynccontextmanager
@@ -138,9 +140,9 @@ class Fleet:
 
     # Clients.
 
-    async def client(self, identity: Identity, timeout_s: float = WAIT_S) -> KeyriverClient:
+    async def client(self, identity: Identity, timeout_s: float | None = None) -> KeyriverClient:
         """A client that is open as long as the fleet; it tries again soon, for workers die here."""
-        chosen = Options(prefix=self.prefix, timeout_s=timeout_s, pace=Pace(answer_s=2.0))
+        chosen = Options(prefix=self.prefix, timeout_s=timeout_s or self.patience_s, pace=Pace(answer_s=2.0))
         transport = KafkaTransport({"bootstrap_servers": self.services.kafka})
         return await self._open.enter_async_context(KeyriverClient(identity, transport, chosen))
 
@@ -167,7 +169,7 @@ class Fleet:
         assert isinstance(done, ApprovalResult)
         return done
 
-    async def tenant(self, timeout_s: float = WAIT_S) -> House:
+    async def tenant(self, timeout_s: float | None = None) -> House:
         """A tenant with its chain and a client for it. Needs a worker."""
         name = f"t{uuid.uuid4().hex[:10]}"
         upper, key = f"{name}/eu", f"{name}/eu/payments"

@@ -16,7 +16,7 @@ from worker.edges.bus.admin import KafkaAdmin
 from worker.edges.bus.progress import KafkaProgress
 from worker.edges.bus.source import KafkaSource, Timing
 from worker.edges.bus.tail import Tail
-from worker.edges.hsm import open_token
+from worker.edges.hsm import TokenState, open_token
 from worker.edges.store.attempts import PostgresAttempts
 from worker.edges.store.chores import fold, private_halves, prune
 from worker.edges.store.dues import PostgresDues
@@ -29,6 +29,7 @@ from worker.edges.store.outbox import PostgresOutbox
 from worker.edges.store.pool import connected
 from worker.edges.store.presence import PostgresPresence
 from worker.edges.store.store import PostgresStore
+from worker.flow.alarms import PinAlarm
 from worker.flow.alone import Quiet
 from worker.flow.answering import Answering
 from worker.flow.attendance import Attendance
@@ -235,6 +236,9 @@ class Worker:
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
             Duty("fold", partial(fold, parts.pool), 30.0),
             Duty("workers", self._presence.prune, 600.0),
+            Duty(
+                "pin", PinAlarm(self._name, lambda: parts.token.state is TokenState.PIN_REFUSED, parts.store).turn, 5.0
+            ),
         ]
 
     def _fleet_duties(self) -> list[Duty]:

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,11 +11,12 @@ from dataclasses import dataclass
 from worker.chain.sequences import Sequences
 from worker.edges.bus.access import KafkaAccess, Mechanism, Protocol
 from worker.edges.bus.sink import KafkaSink
-from worker.edges.hsm import HsmConfig, Pin, Token, open_token
+from worker.edges.hsm import HsmConfig, Pin, PinRefused, Token, open_token
 from worker.edges.store.fleet import read_fleet
 from worker.edges.store.migrate import check_schema
 from worker.edges.store.pool import Pool, PostgresSettings, connected
 from worker.edges.store.store import PostgresStore
+from worker.flow.alarms import PinAlarm
 from worker.flow.sequences import SequencedStore
 from worker.flow.trust import Trust
 from worker.model.topics import Topics, limits
@@ -98,7 +100,11 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncIterator[Part
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(connected(postgres_settings(settings)))
         await check_schema(pool)
-        token = await open_token(hsm_config(settings), metrics)
+        try:
+            token = await open_token(hsm_config(settings), metrics)
+        except PinRefused:
+            await PinAlarm(f"{socket.gethostname()}/{os.getpid()}", lambda: True, PostgresStore(pool)).turn()
+            raise
         stack.push_async_callback(token.close)
         await check_fleet(settings, pool, token)
         sink = await stack.enter_async_context(KafkaSink(access, limits(topics).get))

@@ -7,7 +7,7 @@ from worker.edges.bus.access import KafkaAccess
 from worker.edges.bus.admin import KafkaAdmin
 from worker.edges.bus.sink import KafkaSink
 from worker.edges.bus.tail import Tail
-from worker.model.records import Outgoing
+from worker.model.records import Entry, Outgoing
 from worker.model.topics import Cleanup, TopicSpec, Writer
 from worker.ports import BusUnavailable
 
@@ -38,6 +38,31 @@ async def test_all_that_was_there_is_read_and_then_what_comes(stack: Services, t
             while not (seen := await tail.wait(1.0)):
                 pass
             assert [each.key for each in seen] == [b"key3000"]
+
+
+async def test_what_was_read_when_the_broker_fell_silent_is_read_again(
+    stack: Services, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a worker's certificate could be lost, and its hints with it, until the next restart."""
+    access = KafkaAccess(stack.kafka)
+    async with KafkaSink(access, {topic: 1 << 20}.get) as sink:
+        await sink.publish([entry(topic, number) for number in range(3000)])
+        async with Tail(access, topic) as tail:
+            wait, waits = tail.wait, 0
+
+            async def falls_silent(seconds: float) -> list[Entry]:
+                nonlocal waits
+                waits += 1
+                if waits == 2:
+                    raise BusUnavailable("silent")
+                return await wait(seconds)
+
+            monkeypatch.setattr(tail, "wait", falls_silent)
+            with pytest.raises(BusUnavailable, match="silent"):
+                await tail.catch_up()
+            keys = {each.key for each in await tail.catch_up()}
+            assert keys == {b"key%d" % number for number in range(3000)}
+            assert await tail.catch_up() == []
 
 
 async def test_from_its_end_only_what_comes_is_read(stack: Services, topic: str) -> None:

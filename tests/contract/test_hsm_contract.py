@@ -148,9 +148,11 @@ async def test_a_destroyed_master_opens_nothing_any_more(token: AnyToken) -> Non
     l1 = Kek(key, 1, 1, Purpose.WRAPS_KEYS, Wrapping.TOKEN, material=material, serial=token.serial)
     leaf = await child(token.hsm, l1, Purpose.WRAPS_DEKS)
     wrapped = await generated(token.hsm, leaf, 1)
-    assert faults(await token.hsm.run([DestroyMaster(uuid4(), 1, material)], 20)) == {0: Fault.INTEGRITY}
+    assert faults(await token.hsm.run([DestroyMaster(uuid4(), 1, material, token.serial)], 20)) == {0: Fault.INTEGRITY}
+    elsewhere = DestroyMaster(key, 1, material, "another-token")
+    assert faults(await token.hsm.run([elsewhere], 20)) == {0: Fault.UNSUPPORTED}, "not here is not gone"
     token.hsm.drop([key])
-    gone = await token.hsm.run([DestroyMaster(key, 1, material)] * 2, 20)
+    gone = await token.hsm.run([DestroyMaster(key, 1, material, token.serial)] * 2, 20)
     assert gone == [DestroyedMaster(1), DestroyedMaster(0)]
     assert set(faults(await token.hsm.run([unwrap(leaf, one) for one in wrapped], 20))) == {0}
 
@@ -233,7 +235,7 @@ async def test_a_mixed_batch_answers_in_order(token: AnyToken, tenant: Chain) ->
         WrapDek(tenant.l3, AAD, DIGEST, 16),
         RewrapDek(tenant.l3, AAD, one.nonce, one.ciphertext, tenant.l3, AAD),
         unwrap(tenant.l3, one),
-        DestroyMaster(uuid4(), 1, uuid4()),
+        DestroyMaster(uuid4(), 1, uuid4(), token.serial),
     ]
     results = await token.hsm.run(ops, 20)
     assert [type(result) for result in results] == [

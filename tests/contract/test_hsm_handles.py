@@ -72,9 +72,9 @@ async def test_a_key_dropped_while_it_is_opened_is_not_kept(hsm_token: Token, mo
     open_now = len(keeper)
     unwrap_key = keeper._unwrap
 
-    def dropped_meanwhile(kek: Kek, parent: Entry, crew: Crew) -> Entry:
+    def dropped_meanwhile(kek: Kek, wrapped: bytes, parent: Entry, crew: Crew) -> Entry:
         keeper.drop([tenant.l3.key])
-        return unwrap_key(kek, parent, crew)
+        return unwrap_key(kek, wrapped, parent, crew)
 
     monkeypatch.setattr(keeper, "_unwrap", dropped_meanwhile)
     assert len(await generated(hsm_token.hsm, tenant.l3, 1)) == 1
@@ -192,10 +192,10 @@ async def test_a_handle_that_is_just_being_opened_is_not_gone_and_not_kept(
     before, unwrap_key = await count(hsm_token), keeper._unwrap
     answers: list[frozenset[Condemned]] = []
 
-    def condemned_meanwhile(kek: Kek, parent: Entry, crew: Crew) -> Entry:
+    def condemned_meanwhile(kek: Kek, wrapped: bytes, parent: Entry, crew: Crew) -> Entry:
         if kek.key == tenant.l3.key:
             answers.append(keeper.condemn([condemned(tenant.l3)])[0])
-        return unwrap_key(kek, parent, crew)
+        return unwrap_key(kek, wrapped, parent, crew)
 
     monkeypatch.setattr(keeper, "_unwrap", condemned_meanwhile)
     assert len(await generated(hsm_token.hsm, tenant.l3, 1)) == 1

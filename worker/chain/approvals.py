@@ -25,6 +25,7 @@ from worker.model.effects import Seen
 from worker.model.facts import Facts, RowPage
 from worker.model.fleet import FleetRotateBody
 from worker.model.ids import derived_id
+from worker.model.linking import LinkRestoreBody, LinkUnlinkBody, TenantMoveBody
 from worker.model.operations import SECOND_OFFICER, Operation
 from worker.model.outcomes import Commanded
 from worker.model.replies import ApprovalListResult, ApprovalResult, PendingResult
@@ -32,8 +33,20 @@ from worker.model.rows import Approval, ApprovalState, Client, Key, Role, Row, R
 from worker.seal.frames import framed
 
 LIFE_MS = 24 * 3_600_000
+PAGE_BYTES = 512 * 1024
+"""Of commands in one page of the list."""
 _FORMAT = b"keyriver-approval/1"
-_ALWAYS = (KeyEnableBody, KeyDestroyBody, KeyCancelDestroyBody, ClientAddBody, ClientRotateBody, FleetRotateBody)
+_ALWAYS = (
+    KeyEnableBody,
+    KeyDestroyBody,
+    KeyCancelDestroyBody,
+    ClientAddBody,
+    ClientRotateBody,
+    LinkRestoreBody,
+    LinkUnlinkBody,
+    TenantMoveBody,
+    FleetRotateBody,
+)
 CarryOut = Callable[[Case, AnyBody], Step | Code]
 
 
@@ -124,8 +137,19 @@ def list_page(case: Case, body: ApprovalListBody) -> Step | Code:
     found = case.facts.pages.get(approval_paging(body), ())
     wanted = frozenset(found[: body.limit])
     known = sorted((one for one in case.facts.approvals.values() if one.ref in wanted), key=lambda one: one.id)
-    views = [approval_view(_as_of(one, case.facts.now_ms), digest(one)) for one in known]
-    return Commanded(ApprovalListResult(approvals=views, more=len(found) > body.limit))
+    fitting = _fitting(known)
+    views = [approval_view(_as_of(one, case.facts.now_ms), digest(one)) for one in fitting]
+    return Commanded(ApprovalListResult(approvals=views, more=len(found) > body.limit or len(fitting) < len(known)))
+
+
+def _fitting(approvals: list[Approval]) -> list[Approval]:
+    """So many of them, and one at least, as an answer has room for: bodies may be as large as requests."""
+    room = PAGE_BYTES
+    for count, one in enumerate(approvals):
+        room -= len(one.body) + sum(map(len, one.touched))
+        if room < 0 and count:
+            return approvals[:count]
+    return approvals
 
 
 def approval_paging(body: ApprovalListBody) -> RowPage:

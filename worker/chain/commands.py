@@ -1,6 +1,6 @@
 """The officers' commands: tenants, keys and clients. Each has one item and one result."""
 
-from worker.chain import approvals, clients, fleet, keys, rotation, switch, versions
+from worker.chain import approvals, clients, fleet, keys, links, moving, rotation, switch, versions
 from worker.chain.outcomes import recall
 from worker.chain.plan import Case, Decision, Plan
 from worker.chain.work import Commanding, Step
@@ -30,6 +30,7 @@ from worker.model.control import (
 )
 from worker.model.effects import Seen
 from worker.model.fleet import FleetRotateBody, FleetShowBody
+from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
 from worker.model.outcomes import Commanded, Failed
 
 
@@ -71,6 +72,14 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return switch.disable(case, body)
         case KeyEnableBody():
             return switch.enable(case, body)
+        case LinkCreateBody():
+            return links.create(case, body)
+        case LinkListBody():
+            return links.list_page(case, body)
+        case LinkBody():
+            return links.change(case, body)
+        case TenantMoveBody():
+            return moving.move(case, body)
         case ApprovalApproveBody():
             return approvals.approve(case, body, _step)
         case ApprovalRejectBody():

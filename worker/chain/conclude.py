@@ -27,9 +27,9 @@ from worker.model.fields import Answer
 from worker.model.hsm import HsmResult
 from worker.model.ids import NO_ID
 from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
-from worker.model.replies import Hint
+from worker.model.replies import ApprovalResult, Hint
 from worker.model.requests import Envelope, Request
-from worker.model.rows import FLEET_TENANT, Dek, Row, RowRef, Version
+from worker.model.rows import FLEET_TENANT, ApprovalState, Dek, Row, RowRef, Version
 
 _LEAF_FORM = 1
 HINT = "keyriver.hint.v1"
@@ -213,4 +213,6 @@ def _word(outcome: Outcome, *, is_told_again: bool) -> str:
         return f"{outcome.code.value}: {outcome.why}" if outcome.why else outcome.code.value
     if is_told_again:
         return "REPEATED"
+    if isinstance(outcome, Commanded) and isinstance(outcome.result, ApprovalResult):
+        return "APPROVAL_EXPIRED" if outcome.result.approval.state is ApprovalState.EXPIRED else "OK"
     return "UNCHANGED" if isinstance(outcome, Rewrapped) and outcome.unchanged else "OK"

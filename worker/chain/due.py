@@ -4,27 +4,30 @@ A destruction takes two steps where a token object is involved. First the row sa
 can come between; then the object goes, and only then is it told. Each step may be repeated: ids follow from the row.
 """
 
-import json
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from worker.chain import lifecycle
 from worker.chain.approvals import ended
 from worker.chain.conclude import HINT, hint
+from worker.chain.leaves import ACTOR, OK, own_leaf
 from worker.chain.lifecycle import Change
 from worker.chain.told import Teller
 from worker.chain.versions import destruction, promoted
 from worker.chain.work import Commanding
-from worker.model.effects import Announce, Effect, Leaf, PutRow, Seen, Settlement
-from worker.model.facts import Facts, Needs
+from worker.model.effects import Announce, Effect, PutRow, Seen, Settlement
+from worker.model.facts import Facts
 from worker.model.fields import Answer
 from worker.model.hsm import DestroyMaster
 from worker.model.ids import derived_id
 from worker.model.rows import Approval, ApprovalState, Key, Row, RowRef, State, Version
 
-ACTOR = "keyriver"
-"""Who acts when a time has come; the officer who set the time stands in the event of that command."""
 DESTROYED = "keyriver.key.destroyed.v1"
+BEGUN = "keyriver.key.destruction.begun.v1"
+"""The row says destroyed and there is no way back; the token object is still to go."""
+LAPSED = "keyriver.key.activation.lapsed.v1"
+_WORDS = {"keyriver.approval.expired.v1": "APPROVAL_EXPIRED"}
+"""What is a security event on the audit trail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,9 @@ def version_due(facts: Facts, key: Key, version: Version, recoverable_ms: int) -
             return _end(facts, key, version, recoverable_ms)
         case State.DESTROYED if version.material is not None:
             done = replace(version, due_ms=0, revision=version.revision + 1)
-            op = DestroyMaster(key.id, version.number, version.material)
-            return Due(op, _told_destroyed(facts, key, version, done, recoverable_ms))
+            op = DestroyMaster(key.id, version.number, version.material, version.serial)
+            settlement = _told_destroyed(facts, key, version, done, recoverable_ms)
+            return None if settlement is None else Due(op, settlement)
         case _:
             return None
 
@@ -64,7 +68,8 @@ def _activation(facts: Facts, key: Key, version: Version) -> Due | None:
     """A newer version may have become active meanwhile; then this one waits for nothing any more."""
     if version.number < key.active_version:
         lapsed = replace(version, due_ms=0, revision=version.revision + 1)
-        return Due(None, _quiet(version, lapsed))
+        told = _teller(facts, version).transition(key, version, lapsed, "a newer version is active")
+        return Due(None, _put(version, lapsed, key.tenant, LAPSED, told))
     step = promoted(_teller(facts, version), key, version, "its time has come")
     if not isinstance(step, Commanding):
         return None
@@ -73,9 +78,9 @@ def _activation(facts: Facts, key: Key, version: Version) -> Due | None:
 
 def _end(facts: Facts, key: Key, version: Version, recoverable_ms: int) -> Due | None:
     """The wrapped bytes go with the row; of a token object only the way back is closed. Never while it is needed."""
-    needs = facts.needs.get((key.id, version.number), Needs())
+    needs = facts.needs.get((key.id, version.number))
     state = lifecycle.after(Change.CARRY_OUT_DESTROY, version.state)
-    if state is None or (needs.anything and not version.forced):
+    if state is None or needs is None or (needs.anything and not version.forced):
         return None
     waits_for_token = version.material is not None
     gone = replace(
@@ -87,12 +92,17 @@ def _end(facts: Facts, key: Key, version: Version, recoverable_ms: int) -> Due |
         revision=version.revision + 1,
     )
     if waits_for_token:
-        return Due(None, _quiet(version, gone))
-    return Due(None, _told_destroyed(facts, key, version, gone, recoverable_ms))
+        told = _teller(facts, version).transition(key, version, gone, "its time has come")
+        return Due(None, _put(version, gone, key.tenant, BEGUN, told))
+    settlement = _told_destroyed(facts, key, version, gone, recoverable_ms)
+    return None if settlement is None else Due(None, settlement)
 
 
-def _told_destroyed(facts: Facts, key: Key, version: Version, gone: Version, recoverable_ms: int) -> Settlement:
-    needs = facts.needs.get((key.id, version.number), Needs())
+def _told_destroyed(facts: Facts, key: Key, version: Version, gone: Version, recoverable_ms: int) -> Settlement | None:
+    """The end, with its report; None when nobody asked what needed the version."""
+    needs = facts.needs.get((key.id, version.number))
+    if needs is None:
+        return None
     report = destruction(replace(gone, due_ms=version.due_ms), needs, recoverable_ms)
     told = _teller(facts, version).transition(key, version, gone, "its time has come", destruction=report)
     rests = (Seen(version.ref, version.revision),)
@@ -100,9 +110,11 @@ def _told_destroyed(facts: Facts, key: Key, version: Version, gone: Version, rec
     return Settlement(None, None, rests, (version.ref,), effects)
 
 
-def _quiet(version: Version, changed: Version) -> Settlement:
-    """A step that is told with the next one, or not at all."""
-    return Settlement(None, None, (Seen(version.ref, version.revision),), (version.ref,), (PutRow(changed),))
+def _put(version: Version, changed: Version, tenant: str, event: str, told: Answer) -> Settlement:
+    """One row, and the fact that tells of it."""
+    rests = (Seen(version.ref, version.revision),)
+    effects = _effects(version.due_ms, tenant, version.ref, (changed,), ((event, told),), ())
+    return Settlement(None, None, rests, (version.ref,), effects)
 
 
 def _settlement(at_ms: int, tenant: str, ref: RowRef, step: Commanding) -> Settlement:
@@ -120,13 +132,12 @@ def _effects(
 ) -> tuple[Effect, ...]:
     """Rows, events, hints and a leaf. Whoever does it again does it with the same ids."""
     effects: list[Effect] = [PutRow(row) for row in rows]
+    place = next(((row.key, row.number) for row in rows if isinstance(row, Version)), None)
     for type_, told in facts:
         body = told.model_dump_json(exclude_none=True).encode()
         effects.append(Announce(derived_id(at_ms, ref.table, ref.key, type_), type_, tenant, body))
-        leaf = {"form": 1, "tenant": tenant, "client": ACTOR, "type": type_, "row": f"{ref.table} {ref.key}"}
-        leaf |= {"told": told.model_dump(mode="json", exclude_none=True)}
-        text = json.dumps(leaf, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        effects.append(Leaf(derived_id(at_ms, ref.table, ref.key, type_, "leaf"), tenant, text))
+        leaf_id, name = derived_id(at_ms, ref.table, ref.key, type_, "leaf"), f"{ref.table} {ref.key}"
+        effects.append(own_leaf(leaf_id, tenant, at_ms, type_, name, _WORDS.get(type_, OK), place, told))
     if drops:
         effects.append(Announce(derived_id(at_ms, ref.table, ref.key, HINT), HINT, tenant, hint(drops)))
     return tuple(effects)

@@ -4,13 +4,15 @@ from dataclasses import replace
 from uuid import UUID
 
 from worker.chain.lifecycle import Use
+from worker.chain.outside import to_make
 from worker.chain.plan import Case
+from worker.chain.resolve import Usable
 from worker.chain.views import key_view
 from worker.chain.work import Commanding, Step
 from worker.model.bodies import KeyCreateBody, KeyListBody, KeyShowBody, TenantCreateBody
 from worker.model.codes import Code
 from worker.model.facts import Paging
-from worker.model.hsm import CreateKey, CreateMaster, Purpose, Wrapping
+from worker.model.hsm import CreateKey, CreateMaster, CreateOutside, Purpose, Wrapping
 from worker.model.ids import derived_id, moment_of
 from worker.model.outcomes import Commanded
 from worker.model.replies import KeyListResult, KeyResult, TenantResult
@@ -19,10 +21,10 @@ from worker.model.rows import FLEET_TENANT, Alias, Key, Origin, RowRef, State, T
 
 def create_tenant(case: Case, body: TenantCreateBody) -> Step | Code:
     """A tenant with its L1 in the token; ids are derived from the request, so a redelivery finds the same object."""
-    if body.tenant == FLEET_TENANT or _is_taken(case, body.tenant):
+    if body.tenant == FLEET_TENANT or is_taken(case, body.tenant):
         return Code.EXISTS
     tenant = Tenant(body.tenant, body.layers, body.minimum_suite, enabled=True, revision=1)
-    key = _new_key(case, tenant, None, "")
+    key = new_key(case, tenant, None, "")
     alias = Alias(body.tenant, tenant.id, key.id, 1)
     material = material_of(key.id, 1)
     version = new_version(case, key, 1, 0, material)
@@ -55,13 +57,13 @@ def create(case: Case, body: KeyCreateBody) -> Step | Code:
     above = case.chains.usable(parent, parent.active_version, Use.WRAP)
     if isinstance(above, Code):
         return above
-    key = _new_key(case, tenant, parent, body.region or parent.region)
+    key = new_key(case, tenant, parent, body.region or parent.region)
     alias = Alias(body.alias, tenant.id, key.id, 1)
     version = new_version(case, key, 1, above.version.number, None)
     if body.pre_active:
         version = replace(version, state=State.PRE_ACTIVE)
     return Commanding(
-        op=CreateKey(above.kek, key.id, 1, key.purpose),
+        op=creation(above, key, 1),
         version=version,
         rows=(key, alias),
         changes=(),
@@ -112,7 +114,8 @@ def find(case: Case, tenant: str, name: str) -> Key | Code:
     return key if key.tenant == tenant else Code.NOT_FOUND
 
 
-def _is_taken(case: Case, tenant: str) -> bool:
+def is_taken(case: Case, tenant: str) -> bool:
+    """Whether a tenant or an alias of this name is there, or was."""
     facts = case.facts
     refs = {RowRef(Table.TENANTS, tenant), RowRef(Table.ALIASES, tenant)}
     return tenant in facts.tenants or tenant in facts.aliases or not refs.isdisjoint(facts.tampered)
@@ -129,7 +132,8 @@ def material_of(key: UUID, number: int) -> UUID:
     return derived_id(moment_of(key), str(key), str(number), "material")
 
 
-def _new_key(case: Case, tenant: Tenant, parent: Key | None, region: str) -> Key:
+def new_key(case: Case, tenant: Tenant, parent: Key | None, region: str, origin: Origin = Origin.GENERATED) -> Key:
+    """A key as it stands when it is made; its layer decides what it wraps (S5)."""
     layer = 1 if parent is None else parent.layer + 1
     return Key(
         id=derived(case, "key"),
@@ -137,13 +141,21 @@ def _new_key(case: Case, tenant: Tenant, parent: Key | None, region: str) -> Key
         parent=None if parent is None else parent.id,
         layer=layer,
         purpose=Purpose.WRAPS_DEKS if layer == tenant.layers else Purpose.WRAPS_KEYS,
-        origin=Origin.GENERATED,
+        origin=origin,
         region=region,
         enabled=True,
         active_version=1,
         latest_version=1,
         revision=1,
     )
+
+
+def creation(above: Usable, key: Key, number: int) -> CreateKey | CreateOutside:
+    """What makes a version under this parent; under an L1 that stays outside the customer's keystore takes part."""
+    if above.link is None:
+        return CreateKey(above.kek, key.id, number, key.purpose)
+    outside = to_make(above.link, key.tenant, key.id, number)
+    return CreateOutside(above.kek, key.id, number, key.purpose, outside)
 
 
 def new_version(case: Case, key: Key, number: int, parent_version: int, material: UUID | None) -> Version:

@@ -5,24 +5,27 @@ from uuid import UUID
 
 from worker.chain import lifecycle, policy
 from worker.chain.lifecycle import Use
+from worker.chain.outside import is_outside, link_of, to_open
 from worker.model.codes import Code
 from worker.model.effects import Seen
 from worker.model.facts import Facts
-from worker.model.hsm import Kek, Wrapping
+from worker.model.hsm import Kek, Outside, Wrapping
 from worker.model.operations import Permission
-from worker.model.rows import Client, Key, RowRef, Table, Version
+from worker.model.rows import Client, Key, Link, RowRef, Table, Version
 
 
 @dataclass(frozen=True, slots=True)
 class Usable:
-    """A key version that may be used now, and every row that says so."""
+    """A key version that may be used now, and every row that says so. `link` is that of an L1 that stays outside."""
 
     key: Key
     version: Version
     kek: Kek
     seen: tuple[Seen, ...]
+    link: Link | None = None
 
 
+_ROOTS = (Wrapping.TOKEN, Wrapping.EXTERNAL)
 _USES = {
     Permission.WRAP: Use.WRAP,
     Permission.UNWRAP: Use.UNWRAP,
@@ -101,17 +104,30 @@ class Chains:
         if not lifecycle.allows(version.state, use):
             return Code.KEY_STATE
         seen = (Seen(key.ref, key.revision), Seen(version.ref, version.revision))
-        if version.wrapping is Wrapping.TOKEN:
-            tenant = self._facts.tenants.get(key.tenant)
-            if tenant is None:
-                return Code.INTEGRITY
-            if not tenant.enabled:
-                return Code.KEY_DISABLED
-            return Usable(key, version, _kek(key, version, None), (Seen(tenant.ref, tenant.revision), *seen))
+        if version.wrapping in _ROOTS:
+            return self._root(key, version, seen)
         above = self._parent(key, version)
         if isinstance(above, Code):
             return above
-        return Usable(key, version, _kek(key, version, above.kek), above.seen + seen)
+        outside = to_open(above.link, key, version)
+        if isinstance(outside, Code):
+            return outside
+        return Usable(key, version, _kek(key, version, above.kek, outside), above.seen + seen)
+
+    def _root(self, key: Key, version: Version, seen: tuple[Seen, ...]) -> Usable | Code:
+        """An L1: a token object, or what stays in the customer's keystore (S13)."""
+        tenant = self._facts.tenants.get(key.tenant)
+        if tenant is None:
+            return Code.INTEGRITY
+        if not tenant.enabled:
+            return Code.KEY_DISABLED
+        seen = (Seen(tenant.ref, tenant.revision), *seen)
+        if not is_outside(version):
+            return Usable(key, version, _kek(key, version), seen)
+        link = link_of(self._facts, key, version)
+        if isinstance(link, Code):
+            return link
+        return Usable(key, version, _kek(key, version), (*seen, Seen(link.ref, link.revision)), link)
 
     def _version(self, key: Key, number: int) -> Version | Code:
         version = self._facts.versions.get((key.id, number))
@@ -127,7 +143,7 @@ class Chains:
         return self.usable(parent, version.parent_version, Use.OPEN)
 
 
-def _kek(key: Key, version: Version, parent: Kek | None) -> Kek:
+def _kek(key: Key, version: Version, parent: Kek | None = None, outside: Outside | None = None) -> Kek:
     return Kek(
         key=key.id,
         version=version.number,
@@ -138,4 +154,5 @@ def _kek(key: Key, version: Version, parent: Kek | None) -> Kek:
         parent=parent,
         material=version.material,
         serial=version.serial,
+        outside=outside,
     )

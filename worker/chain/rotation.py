@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
-from worker.chain.keys import find, material_of, new_version
+from worker.chain.keys import creation, find, material_of, new_version
 from worker.chain.lifecycle import Change, Use
+from worker.chain.outside import is_outside
 from worker.chain.plan import Case
+from worker.chain.resolve import Usable
 from worker.chain.told import teller
 from worker.chain.versions import retiring
 from worker.chain.work import Commanding, Step
@@ -12,7 +14,7 @@ from worker.model.bodies import KeyRotateBody
 from worker.model.codes import Code
 from worker.model.effects import Seen
 from worker.model.fields import Reason
-from worker.model.hsm import CreateKey, CreateMaster, Kek
+from worker.model.hsm import CreateKey, CreateMaster, CreateOutside
 from worker.model.replies import KeyResult
 from worker.model.rows import Key, State, Version
 
@@ -31,6 +33,8 @@ def rotate(case: Case, body: KeyRotateBody) -> Step | Code:
     above = _above(case, key)
     if current is None or isinstance(above, Code):
         return above if isinstance(above, Code) else Code.INTEGRITY
+    if is_outside(current):
+        return Code.LINKED  # a version in our token would take the key from the customer's hand
     how = Change.COMPROMISE if emergency else Change.RETIRE
     retired, also = ((), ()) if body.pre_active else retiring(teller(case), key, current, how, body.why, body.reason)
     version, op = _made(case, key, *above)
@@ -52,7 +56,7 @@ def rotate(case: Case, body: KeyRotateBody) -> Step | Code:
     )
 
 
-def _above(case: Case, key: Key) -> tuple[Kek | None, tuple[Seen, ...]] | Code:
+def _above(case: Case, key: Key) -> tuple[Usable | None, tuple[Seen, ...]] | Code:
     """What the new version is made under, and the rows that say so: of an L1 its tenant."""
     if key.parent is None:
         tenant = case.facts.tenants.get(key.tenant)
@@ -63,14 +67,14 @@ def _above(case: Case, key: Key) -> tuple[Kek | None, tuple[Seen, ...]] | Code:
     if parent is None:
         return Code.INTEGRITY
     usable = case.chains.usable(parent, parent.active_version, Use.WRAP)
-    return usable if isinstance(usable, Code) else (usable.kek, usable.seen)
+    return usable if isinstance(usable, Code) else (usable, usable.seen)
 
 
 def _made(
-    case: Case, key: Key, parent: Kek | None, _seen: tuple[Seen, ...]
-) -> tuple[Version, CreateKey | CreateMaster]:
+    case: Case, key: Key, parent: Usable | None, _seen: tuple[Seen, ...]
+) -> tuple[Version, CreateKey | CreateMaster | CreateOutside]:
     number = key.latest_version + 1
     if parent is None:
         material = material_of(key.id, number)
         return new_version(case, key, number, 0, material), CreateMaster(key.id, number, material)
-    return new_version(case, key, number, parent.version, None), CreateKey(parent, key.id, number, key.purpose)
+    return new_version(case, key, number, parent.version.number, None), creation(parent, key, number)

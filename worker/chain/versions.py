@@ -6,6 +6,7 @@ from dataclasses import replace
 from worker.chain import lifecycle
 from worker.chain.keys import find
 from worker.chain.lifecycle import Change
+from worker.chain.outside import is_outside
 from worker.chain.plan import Case
 from worker.chain.told import Teller, teller
 from worker.chain.work import Commanding, Step
@@ -108,6 +109,8 @@ def destroy(case: Case, body: KeyDestroyBody) -> Step | Code:
     if isinstance(found, Code):
         return found
     key, version = found
+    if is_outside(version):
+        return Code.LINKED
     limits = case.limits
     if lifecycle.after(Change.SCHEDULE_DESTROY, version.state) is None:
         return Code.KEY_STATE
@@ -116,7 +119,9 @@ def destroy(case: Case, body: KeyDestroyBody) -> Step | Code:
     grace_ms = limits.shortest_grace_ms if body.grace_s is None else body.grace_s * 1000
     if not limits.shortest_grace_ms <= grace_ms <= limits.longest_grace_ms:
         return Code.GRACE_REFUSED
-    needs = case.facts.needs.get((key.id, version.number), Needs())
+    needs = case.facts.needs.get((key.id, version.number))
+    if needs is None:
+        return Code.INTEGRITY  # nobody asked what needs it: a fault of ours, and never a reason to destroy
     forced = body.force is not None and body.force == body.key
     if needs.anything and not forced:
         return Code.STILL_NEEDED

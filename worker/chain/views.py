@@ -2,15 +2,21 @@
 
 from collections.abc import Iterable
 
+from worker.model.linked import LinkView
 from worker.model.replies import ApprovalView, ClientView, KeyView, VersionView
-from worker.model.rows import Approval, Client, Key, Version
+from worker.model.rows import Approval, Client, Key, Link, Version
 
 
 def key_view(key: Key, names: Iterable[str], versions: Iterable[Version] = ()) -> KeyView:
     """One key, its first name and its versions in their order."""
     shown = [
         VersionView(
-            number=version.number, state=version.state, created_ms=version.created_ms, due_ms=version.due_ms or None
+            number=version.number,
+            state=version.state,
+            created_ms=version.created_ms,
+            due_ms=version.due_ms or None,
+            parent_version=version.parent_version or None,
+            link=version.link,
         )
         for version in sorted(versions, key=lambda version: version.number)
     ]
@@ -59,4 +65,24 @@ def approval_view(approval: Approval, digest: bytes) -> ApprovalView:
         digest=digest,
         state=approval.state,
         decided_by=approval.decided_by or None,
+    )
+
+
+def link_view(link: Link) -> LinkView:
+    """One link; it holds no secret."""
+    return LinkView(
+        id=link.id,
+        tenant=link.tenant,
+        key=link.key,
+        version=link.version,
+        provider=link.provider,
+        endpoint=link.endpoint,
+        external_key=link.external_key,
+        credential=link.credential,
+        external_version=link.external_version,
+        state=link.state,
+        cut_revision=link.cut_revision or None,
+        sovereign=link.sovereign,
+        created_ms=link.created_ms,
+        revision=link.revision,
     )

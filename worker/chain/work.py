@@ -14,7 +14,9 @@ from worker.model.hsm import (
     CreatedMaster,
     CreateFleetKey,
     CreateKey,
+    CreateLink,
     CreateMaster,
+    CreateOutside,
     Fault,
     HsmFault,
     HsmResult,
@@ -26,13 +28,18 @@ from worker.model.hsm import (
 )
 from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
 from worker.model.replies import CommandResult
-from worker.model.rows import Row, RowRef, Version
+from worker.model.rows import Link, Row, RowRef, Version
 
 _CODES = {
     Fault.BAD_CIPHERTEXT: Code.UNWRAP_FAILED,
     Fault.UNSUPPORTED: Code.UNSUPPORTED,
     Fault.INTEGRITY: Code.INTEGRITY,
     Fault.UNAVAILABLE: Code.DEFERRED,
+    Fault.COLD: Code.KEK_OPENING,
+    Fault.FORBIDDEN: Code.KEYSTORE_FORBIDDEN,
+    Fault.UNREACHABLE: Code.KEYSTORE_UNREACHABLE,
+    Fault.BUSY: Code.THROTTLED,
+    Fault.UNFIT: Code.KEYSTORE_UNFIT,
 }
 
 
@@ -116,7 +123,7 @@ class Commanding:
     `also` are more such facts. `told` stands in the audit leaf, too. `drops` are keys whose handles must go.
     """
 
-    op: CreateKey | CreateMaster | CreateFleetKey | None
+    op: CreateKey | CreateMaster | CreateOutside | CreateLink | CreateFleetKey | None
     version: Version | None
     rows: tuple[Row, ...]
     changes: tuple[RowRef, ...]
@@ -136,10 +143,10 @@ class Commanding:
     def written(self, result: HsmResult | None) -> tuple[Row, ...]:
         """All rows to put, the new version with what the token gave."""
         match result, self.version:
-            case CreatedKey(wrapped=wrapped, wrapping=wrapping), Version() as version:
-                return (*self.rows, replace(version, wrapped=wrapped, wrapping=wrapping))
-            case CreatedMaster(serial=serial), Version() as version:
-                return (*self.rows, replace(version, serial=serial))
+            case CreatedKey() as made, Version() as version:
+                return (*self.rows, replace(version, wrapped=made.wrapped, wrapping=made.wrapping, digest=made.digest))
+            case CreatedMaster() as made, Version() as version:
+                return (*[_linked(row, made) for row in self.rows], replace(version, serial=made.serial))
             case CreatedFleetKey(), _:
                 return tuple(_signed(row, result) if isinstance(row, FleetKey) else row for row in self.rows)
             case _:
@@ -165,6 +172,13 @@ ITEM_WORK = (Wrapping, Unwrapping, Replaying, Rewrapping)
 WORK = (*ITEM_WORK, Commanding)
 Step = Outcome | Work
 """One item after `decide`: an outcome already, or work for the HSM."""
+
+
+def _linked(row: Row, made: CreatedMaster) -> Row:
+    """A new link learns which token holds its inner key, and what the keystore said."""
+    if not isinstance(row, Link) or row.serial:
+        return row
+    return replace(row, serial=made.serial, external_version=made.external_version)
 
 
 def _unexpected(result: HsmResult) -> Failed:

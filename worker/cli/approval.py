@@ -50,6 +50,8 @@ async def list_approvals(
         return
     heads = ("ID", "STATE", "COMMAND", "ASKED BY", "UNTIL", "WHAT")
     show_table(heads, [(one.id, one.state, one.operation, one.asked_by, _until(one), one.body) for one in shown])
+    if len(shown) < len(found):
+        say(f"{len(found) - len(shown)} that are decided are not shown; --all shows them, too")
 
 
 @approval.command
@@ -115,7 +117,9 @@ async def _all(asking: Officer, tenant: str | None) -> list[ApprovalView]:
 
 
 async def _found(asking: Officer, id_: UUID) -> ApprovalView:
-    for one in await _all(asking, None):
+    before = UUID(int=max(0, id_.int - 1))  # a page of one, that begins with it
+    page = await asking.ask(Operation.APPROVAL_LIST, body(ApprovalListBody, after=before, limit=1), ApprovalListResult)
+    for one in page.approvals:
         if one.id == id_:
             return one
     raise Refused(f"there is no approval {id_}: `keyriver approval list` shows what waits")

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from pydantic import ConfigDict, Field, ValidationError
 
 from worker.model.fields import Body
+from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import DATA_OPERATIONS, Operation
 from worker.model.replies import (
     ApprovalListResult,
@@ -79,6 +80,11 @@ Answer = (
     | _Answer[DestroyResult]
     | _Answer[ApprovalResult]
     | _Answer[ApprovalListResult]
+    | _Answer[LinkResult]
+    | _Answer[LinkReport]
+    | _Answer[LinkListResult]
+    | _Answer[UnlinkResult]
+    | _Answer[MoveResult]
 )
 
 _ANSWERS: dict[Operation, type[Answer]] = {
@@ -99,6 +105,14 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.KEY_ENABLE: _Answer[KeyResult],
     Operation.KEY_DESTROY: _Answer[DestroyResult],
     Operation.KEY_CANCEL_DESTROY: _Answer[KeyResult],
+    Operation.LINK_CREATE: _Answer[LinkResult],
+    Operation.LINK_SHOW: _Answer[LinkReport],
+    Operation.LINK_LIST: _Answer[LinkListResult],
+    Operation.LINK_CUT: _Answer[LinkResult],
+    Operation.LINK_RESTORE: _Answer[LinkResult],
+    Operation.LINK_UNLINK: _Answer[UnlinkResult],
+    Operation.LINK_DECLARE: _Answer[LinkResult],
+    Operation.TENANT_MOVE: _Answer[MoveResult],
     Operation.APPROVAL_APPROVE: _Answer[ApprovalResult],
     Operation.APPROVAL_REJECT: _Answer[ApprovalResult],
     Operation.APPROVAL_LIST: _Answer[ApprovalListResult],

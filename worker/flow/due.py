@@ -24,7 +24,8 @@ from worker.ports import Dues, FleetKeys, Hsm, Store
 
 log = logging.getLogger(__name__)
 
-LEAD_S = 30.0
+LEAD_S = 5.0
+"""Several turns; so long what is due waits when its leader dies."""
 AT_ONCE = 100
 HSM_S = 5.0
 

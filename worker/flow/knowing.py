@@ -13,6 +13,7 @@ from worker.chain import approvals, blob, fleet, outcomes
 from worker.chain.approvals import approval_paging, approval_ref
 from worker.chain.clients import client_paging
 from worker.chain.keys import key_paging
+from worker.chain.links import link_paging
 from worker.flow.trust import Trust
 from worker.model.bodies import (
     AnyBody,
@@ -39,12 +40,13 @@ from worker.model.control import (
 from worker.model.effects import LedgerEntry
 from worker.model.facts import Answer, Facts, Paging, Question, RowPage
 from worker.model.fleet import FleetKind, FleetRotateBody, FleetShowBody
+from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
 from worker.model.outcomes import Wrapped
 from worker.model.requests import LedgerKey, Request
-from worker.model.rows import Alias, Approval, RowRef
+from worker.model.rows import Alias, Approval, Row, RowRef, Version
 from worker.ports import Store
 
-_KEYED = KeyShowBody | KeyRotateBody | VersionBody | KeyDisableBody | KeyEnableBody
+_KEYED = KeyShowBody | KeyRotateBody | VersionBody | KeyDisableBody | KeyEnableBody | LinkBody | TenantMoveBody
 """Commands on one key, by its alias or id, that see all its versions."""
 
 
@@ -99,6 +101,8 @@ def _widened(question: Question, requests: Iterable[Request], answer: Answer) ->
     for body in bodies:
         if isinstance(body, _KEYED) and body.key in named:
             wanted.about(body, named[body.key])
+        if isinstance(body, LinkBody | TenantMoveBody):
+            wanted.weigh(named.get(body.key) or _uuid(body.key), rows)
     return _union(question, wanted.question())
 
 
@@ -142,7 +146,7 @@ class _Wanted:
                 self._items(body.items)
                 if body.to is not None:
                     self._name(body.to)
-            case TenantCreateBody():
+            case TenantCreateBody() | LinkCreateBody():
                 self.tenants.add(body.tenant)
                 self.aliases.add(body.tenant)
             case KeyListBody():
@@ -162,6 +166,10 @@ class _Wanted:
         if isinstance(body, KeyDestroyBody):
             self.needs.add((key, body.version))
 
+    def weigh(self, key: UUID | None, rows: Iterable[Row]) -> None:
+        """What still stands under each version of an L1."""
+        self.needs |= {(row.key, row.number) for row in rows if isinstance(row, Version) and row.key == key}
+
     def _command(self, body: AnyBody) -> None:
         if isinstance(body, ApprovalListBody):
             self.pages.add(approval_paging(body))
@@ -169,6 +177,9 @@ class _Wanted:
         if isinstance(body, FleetRotateBody | FleetShowBody):
             self.pages.add(fleet.ROWS)
             self.rests |= set(FleetKind) if isinstance(body, FleetShowBody) else set()
+            return
+        if isinstance(body, LinkListBody):
+            self.pages.add(link_paging(body))
             return
         if isinstance(body, ApprovalApproveBody | ApprovalRejectBody):
             self.refs.add(approval_ref(body.approval))
@@ -199,6 +210,13 @@ class _Wanted:
                     parsed = blob.parse(item.blob)
                     self.keys.add(parsed.key)
                     self.versions.add((parsed.key, parsed.version))
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _replayed(requests: Iterable[Request], ledger: Mapping[LedgerKey, LedgerEntry]) -> Iterator[tuple[UUID, int]]:

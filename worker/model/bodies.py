@@ -37,6 +37,16 @@ from worker.model.fields import (
     Why,
 )
 from worker.model.fleet import FleetRotateBody, FleetShowBody
+from worker.model.linking import (
+    LinkCreateBody,
+    LinkCutBody,
+    LinkDeclareBody,
+    LinkListBody,
+    LinkRestoreBody,
+    LinkShowBody,
+    LinkUnlinkBody,
+    TenantMoveBody,
+)
 from worker.model.operations import Operation, Permission
 from worker.model.rows import Algorithm, Suite
 
@@ -222,6 +232,14 @@ CommandBody = (
     | KeyEnableBody
     | KeyDestroyBody
     | KeyCancelDestroyBody
+    | LinkCreateBody
+    | LinkShowBody
+    | LinkListBody
+    | LinkCutBody
+    | LinkRestoreBody
+    | LinkUnlinkBody
+    | LinkDeclareBody
+    | TenantMoveBody
     | ApprovalApproveBody
     | ApprovalRejectBody
     | ApprovalListBody
@@ -252,6 +270,14 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.KEY_ENABLE: KeyEnableBody,
     Operation.KEY_DESTROY: KeyDestroyBody,
     Operation.KEY_CANCEL_DESTROY: KeyCancelDestroyBody,
+    Operation.LINK_CREATE: LinkCreateBody,
+    Operation.LINK_SHOW: LinkShowBody,
+    Operation.LINK_LIST: LinkListBody,
+    Operation.LINK_CUT: LinkCutBody,
+    Operation.LINK_RESTORE: LinkRestoreBody,
+    Operation.LINK_UNLINK: LinkUnlinkBody,
+    Operation.LINK_DECLARE: LinkDeclareBody,
+    Operation.TENANT_MOVE: TenantMoveBody,
     Operation.APPROVAL_APPROVE: ApprovalApproveBody,
     Operation.APPROVAL_REJECT: ApprovalRejectBody,
     Operation.APPROVAL_LIST: ApprovalListBody,

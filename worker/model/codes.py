@@ -51,12 +51,17 @@ class Code(StrEnum):
     RECOVERY_UNKNOWN = "RECOVERY_UNKNOWN"
     SECOND_OFFICER = "SECOND_OFFICER"
     DIGEST_DIFFERS = "DIGEST_DIFFERS"
+    LINKED = "LINKED"
+    LINK_CUT = "LINK_CUT"
+    KEYSTORE_FORBIDDEN = "KEYSTORE_FORBIDDEN"
+    KEYSTORE_UNFIT = "KEYSTORE_UNFIT"
     UNSUPPORTED = "UNSUPPORTED"
     INTEGRITY = "INTEGRITY"
     # Ours, passing.
     DEFERRED = "DEFERRED"
     KEK_OPENING = "KEK_OPENING"
     THROTTLED = "THROTTLED"
+    KEYSTORE_UNREACHABLE = "KEYSTORE_UNREACHABLE"
     # Never answered.
     UNREADABLE = "UNREADABLE"
     UNAUTHENTICATED = "UNAUTHENTICATED"
@@ -116,11 +121,22 @@ MEANINGS: dict[Code, Meaning] = {
     ),
     Code.SECOND_OFFICER: _caller("Another officer must approve it, one who was not enrolled by the first alone."),
     Code.DIGEST_DIFFERS: _caller("The digest is not that of this approval; look at it again."),
+    Code.LINKED: _caller(
+        "This version stays in a customer's keystore: it ends by `link unlink`, and moves by `tenant move`."
+    ),
+    Code.LINK_CUT: _caller("The link to the customer's keystore is cut; it has to be restored."),
+    Code.KEYSTORE_FORBIDDEN: _caller("The customer's keystore refuses its key; the customer has to allow it again."),
+    Code.KEYSTORE_UNFIT: _caller(
+        "The customer's key is no enabled AES-256 key that gives back what it took, or we have no such credential."
+    ),
     Code.UNSUPPORTED: _caller("The token does not offer what this needs."),
     Code.INTEGRITY: _caller("A stored row failed its integrity check; an operator was told."),
     Code.DEFERRED: Meaning(Family.TRANSIENT, "The HSM did not answer in time; send the same request again."),
     Code.KEK_OPENING: Meaning(Family.TRANSIENT, "The key is being opened; send the same request again."),
     Code.THROTTLED: Meaning(Family.TRANSIENT, "The quota is used up for now; send the same request later."),
+    Code.KEYSTORE_UNREACHABLE: Meaning(
+        Family.TRANSIENT, "The customer's keystore has not answered for too long; send the same request later."
+    ),
     Code.UNREADABLE: Meaning(Family.POISON, "The record is not a readable CloudEvent."),
     Code.UNAUTHENTICATED: Meaning(Family.POISON, "The record has no valid signature of a registered client."),
     Code.REPLY_TOPIC_REFUSED: Meaning(Family.POISON, "The reply topic is not one of the client's."),

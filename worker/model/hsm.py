@@ -5,6 +5,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from worker.model.fleet import FleetKind
+from worker.model.keystores import KeystoreAddress
 
 
 class Purpose(StrEnum):
@@ -22,6 +23,21 @@ class Wrapping(StrEnum):
     """RFC 5649."""
     AES_KW = "aes-kw"
     """RFC 3394."""
+    EXTERNAL = "external"
+    """An L1 that stays in the customer's keystore (S13): here is only the link's inner key, a token object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The customer's keystore between a wrapped key and the token that opens it (S13).
+
+    `digest` is the SHA-256 of the inner blob, empty for a key that is to be made; `aad` what the keystore binds it to.
+    """
+
+    link: UUID
+    address: KeystoreAddress
+    aad: bytes
+    digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +46,7 @@ class Kek:
 
     `revision` is the version row's revision and part of the handle cache's key (S8). For a token object
     `material` is its CKA_LABEL (hex) and `serial` the token that holds it; otherwise `wrapped` and `parent` are set.
+    With `outside`, `wrapped` is the customer's keystore's blob, and what it holds is wrapped under the parent.
     """
 
     key: UUID
@@ -41,6 +58,7 @@ class Kek:
     parent: "Kek | None" = None
     material: UUID | None = None
     serial: str = ""
+    outside: Outside | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +96,48 @@ class RewrapDek:
 
 @dataclass(frozen=True, slots=True)
 class CreateKey:
-    """Make an AES-256 key inside the token and wrap it under `parent` (S6); nothing of it stays in the token."""
+    """Make an AES-256 key inside the token and wrap it under `parent` (S6); nothing of it stays in the token.
+
+    `inner`: the parent is a link's inner key. Then the result is no wrapped key yet but what the keystore has to wrap.
+    """
 
     parent: Kek
     key: UUID
     version: int
     purpose: Purpose
+    inner: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenKey:
+    """Keep a handle of `kek`, which has an `outside`, from the inner blob that the keystore gave back.
+
+    The blob's digest is compared before anything is unwrapped; the blob itself is not kept.
+    """
+
+    kek: Kek
+    inner: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateOutside:
+    """Make a key as `CreateKey` does, and let the customer's keystore wrap what comes of it. No token does this."""
+
+    parent: Kek
+    key: UUID
+    version: int
+    purpose: Purpose
+    outside: Outside
+
+
+@dataclass(frozen=True, slots=True)
+class CreateLink:
+    """Try the customer's key, then make the link's inner key as `CreateMaster` does. No token does this."""
+
+    address: KeystoreAddress
+    key: UUID
+    version: int
+    material: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +151,12 @@ class CreateMaster:
 
 @dataclass(frozen=True, slots=True)
 class DestroyMaster:
-    """Delete every token object labelled `material`; that none is there any more is no error."""
+    """Delete every object labelled `material` of the token `serial`; that none is there any more is no error."""
 
     key: UUID
     version: int
     material: UUID
+    serial: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +173,18 @@ class CreateFleetKey:
     predecessor: bytes = b""
 
 
-HsmOp = WrapDek | UnwrapDek | RewrapDek | CreateKey | CreateMaster | DestroyMaster | CreateFleetKey
+HsmOp = (
+    WrapDek
+    | UnwrapDek
+    | RewrapDek
+    | CreateKey
+    | CreateMaster
+    | DestroyMaster
+    | OpenKey
+    | CreateOutside
+    | CreateLink
+    | CreateFleetKey
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +206,25 @@ class UnwrappedDek:
 
 @dataclass(frozen=True, slots=True)
 class CreatedKey:
-    """Of `CreateKey`: the wrapped bytes and the mechanism that made them."""
+    """Of `CreateKey` and `CreateOutside`: the wrapped bytes and the mechanism that made them.
+
+    `digest` is the SHA-256 of the inner blob where `wrapped` is a keystore's.
+    """
 
     wrapped: bytes
     wrapping: Wrapping
+    digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class CreatedMaster:
-    """Of `CreateMaster`: the serial of the token that holds the object."""
+    """Of `CreateMaster` and `CreateLink`: the serial of the token that holds the object.
+
+    `external_version` is the version of the customer's key, as far as its keystore tells one.
+    """
 
     serial: str
+    external_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +245,11 @@ class CreatedFleetKey:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenedKey:
+    """Of `OpenKey`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Condemned:
     """A key version that is about to be destroyed; `revision` is its row's. Handles of it, and below it, must go."""
 
@@ -188,6 +267,16 @@ class Fault(StrEnum):
     """A handle's CKA_ID, a KEK's wrapped bytes or an unwrap-and-compare did not match."""
     UNAVAILABLE = "unavailable"
     """The device, a session or the login: confirmed by a canary, healed in the background, worth a retry."""
+    COLD = "cold"
+    """The way up leads to a customer's keystore, and nothing is open: it opens in the background."""
+    FORBIDDEN = "forbidden"
+    """The customer says no."""
+    UNREACHABLE = "unreachable"
+    """The customer's keystore has not answered for longer than the fleet goes on without it."""
+    BUSY = "busy"
+    """The customer's keystore asks to come again later."""
+    UNFIT = "unfit"
+    """The customer's key is not what a link needs, or this fleet's settings know no way to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,4 +287,6 @@ class HsmFault:
     detail: str = ""
 
 
-HsmResult = WrappedDek | UnwrappedDek | CreatedKey | CreatedMaster | DestroyedMaster | CreatedFleetKey | HsmFault
+HsmResult = (
+    WrappedDek | UnwrappedDek | CreatedKey | CreatedMaster | DestroyedMaster | OpenedKey | CreatedFleetKey | HsmFault
+)

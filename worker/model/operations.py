@@ -23,6 +23,14 @@ class Operation(StrEnum):
     KEY_ENABLE = "key.enable"
     KEY_DESTROY = "key.destroy"
     KEY_CANCEL_DESTROY = "key.cancel-destroy"
+    LINK_CREATE = "link.create"
+    LINK_SHOW = "link.show"
+    LINK_LIST = "link.list"
+    LINK_CUT = "link.cut"
+    LINK_RESTORE = "link.restore"
+    LINK_UNLINK = "link.unlink"
+    LINK_DECLARE = "link.declare"
+    TENANT_MOVE = "tenant.move"
     APPROVAL_APPROVE = "approval.approve"
     APPROVAL_REJECT = "approval.reject"
     APPROVAL_LIST = "approval.list"
@@ -62,6 +70,7 @@ _TOPICS = {
     Operation.KEY_DISABLE: "control.v1",
     Operation.KEY_SUSPEND: "control.v1",
     Operation.KEY_COMPROMISE: "control.v1",
+    Operation.LINK_CUT: "control.v1",
     Operation.APPROVAL_APPROVE: "control.v1",
     Operation.APPROVAL_REJECT: "control.v1",
 }
@@ -73,6 +82,8 @@ _READS = frozenset(
         Operation.CLIENT_LIST,
         Operation.APPROVAL_LIST,
         Operation.FLEET_SHOW,
+        Operation.LINK_SHOW,
+        Operation.LINK_LIST,
     }
 )
 
@@ -87,6 +98,9 @@ SECOND_OFFICER = frozenset(
         Operation.KEY_ENABLE,
         Operation.KEY_DESTROY,
         Operation.KEY_CANCEL_DESTROY,
+        Operation.LINK_RESTORE,
+        Operation.LINK_UNLINK,
+        Operation.TENANT_MOVE,
         Operation.CLIENT_ADD,
         Operation.CLIENT_ROTATE,
         Operation.CLIENT_REVOKE,

@@ -12,6 +12,7 @@ from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Answer, Base64, Reason
 from worker.model.fleet import FleetKeyResult, FleetShowResult
 from worker.model.hsm import Purpose
+from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
 from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
 
@@ -82,6 +83,8 @@ class VersionView(Answer):
     state: State
     created_ms: int
     due_ms: int | None = None
+    parent_version: int | None = None
+    link: UUID | None = None
 
 
 class KeyView(Answer):
@@ -252,7 +255,17 @@ class ApprovalResult(Answer):
     """The approval after the command; once it is approved, with what the approved command answers."""
 
     approval: ApprovalView
-    result: DisableResult | DestroyResult | KeyResult | ClientResult | FleetKeyResult | None = None
+    result: (
+        DisableResult
+        | DestroyResult
+        | KeyResult
+        | ClientResult
+        | UnlinkResult
+        | MoveResult
+        | LinkResult
+        | FleetKeyResult
+        | None
+    ) = None
 
 
 CommandResult = (
@@ -268,6 +281,11 @@ CommandResult = (
     | ApprovalListResult
     | FleetKeyResult
     | FleetShowResult
+    | LinkReport
+    | LinkListResult
+    | UnlinkResult
+    | MoveResult
+    | LinkResult
 )
 Result = ErrorResult | WrapResult | UnwrapResult | RewrapResult | CommandResult
 
@@ -305,6 +323,14 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.KEY_ENABLE: KeyResult,
     Operation.KEY_DESTROY: DestroyResult,
     Operation.KEY_CANCEL_DESTROY: KeyResult,
+    Operation.LINK_CREATE: LinkResult,
+    Operation.LINK_SHOW: LinkReport,
+    Operation.LINK_LIST: LinkListResult,
+    Operation.LINK_CUT: LinkResult,
+    Operation.LINK_RESTORE: LinkResult,
+    Operation.LINK_UNLINK: UnlinkResult,
+    Operation.LINK_DECLARE: LinkResult,
+    Operation.TENANT_MOVE: MoveResult,
     Operation.APPROVAL_APPROVE: ApprovalResult,
     Operation.APPROVAL_REJECT: ApprovalResult,
     Operation.APPROVAL_LIST: ApprovalListResult,

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from worker.model.fleet import FleetKey
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.links import Link
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "FleetKey",
     "IntakeKey",
     "Key",
+    "Link",
     "Origin",
     "Role",
     "Row",
@@ -85,6 +87,7 @@ class Version:
 
     `due_ms` is when it is to be activated (pre-active) or destroyed (destroy-scheduled), Unix milliseconds, or 0;
     `prior` the state that a cancelled destruction restores; `forced`: destroyed though something still needs it.
+    `link` names the link of an L1 that stays outside; `digest` is the SHA-256 of the inner blob of what it wraps (S13).
     """
 
     TABLE: ClassVar[Table] = Table.VERSIONS
@@ -101,6 +104,8 @@ class Version:
     due_ms: int = 0
     prior: State | None = None
     forced: bool = False
+    link: UUID | None = None
+    digest: bytes = b""
 
     @property
     def ref(self) -> RowRef:
@@ -200,7 +205,7 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | FleetKey
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link | FleetKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,16 @@ class ApprovalState(StrEnum):
     EXPIRED = "expired"
 
 
+class LinkState(StrEnum):
+    """What may be done with a link to a customer's keystore (S13)."""
+
+    LINKED = "linked"
+    CUT = "cut"
+    """By an officer, for a time: nothing under it works until it is restored."""
+    UNLINKED = "unlinked"
+    """For ever; the link's inner key is destroyed."""
+
+
 class Table(StrEnum):
     """The tables whose rows carry a MAC."""
 
@@ -75,6 +85,7 @@ class Table(StrEnum):
     INTAKE_KEYS = "intake_keys"
     APPROVALS = "approvals"
     FLEET_KEYS = "fleet_keys"
+    LINKS = "links"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,11 +1,13 @@
 """Records as a SIEM reads them: the fields of OCSF, and how bad it was."""
 
 import json
+from uuid import UUID
 
 import pytest
 
 from tests.unit.audit.book import leaf
 from worker.chain import audit
+from worker.chain.leaves import own_leaf
 from worker.cli import ocsf
 from worker.cli.ocsf import Severity
 from worker.model.audit import LogEntry, LogRow
@@ -85,3 +87,12 @@ def test_a_record_that_was_altered_is_told_as_such(body: bytes) -> None:
     assert (told["severity"], told["unmapped"]["body"]) == ("Critical", body.hex())
     gone = ocsf.event(LogRow(LogEntry(7, 5, one.id, b""), None))
     assert gone["unmapped"]["body"] == "gone"
+
+
+@pytest.mark.parametrize(("word", "worst"), [("OK", Severity.INFORMATIONAL), ("PIN_LOCKED", Severity.CRITICAL)])
+def test_what_happens_without_a_request_is_a_record_like_any_other(word: str, worst: Severity) -> None:
+    made = own_leaf(UUID(int=1), "acme", 7, "keyriver.key.destroyed.v1", "versions a/1", word, (UUID(int=2), 1))
+    one = leaf(5, body=made.body)
+    told = ocsf.event(LogRow(LogEntry(7, 5, one.id, audit.hash_of(one, 7)), one))
+    assert (told["severity_id"], told["status_code"]) == (worst, word)
+    assert (told["actor"]["user"]["name"], told["resources"][0]["uid"]) == ("keyriver", str(UUID(int=2)))

@@ -1,6 +1,8 @@
 """What falls due: each step by the row alone, repeatable, and never while it is needed."""
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,11 @@ def rows(found: Due | None) -> list[Row]:
 def types(found: Due | None) -> list[str]:
     assert found is not None
     return [effect.type for effect in found.settlement.effects if isinstance(effect, Announce)]
+
+
+def leaves(found: Due | None) -> list[dict[str, Any]]:
+    assert found is not None
+    return [json.loads(effect.body) for effect in found.settlement.effects if isinstance(effect, Leaf)]
 
 
 def scheduled(key: object = PAYMENTS, **more: object) -> World:
@@ -73,7 +80,7 @@ def test_an_activation_that_a_newer_version_overtook_waits_for_nothing_any_more(
     where.put(replace(where.version(PAYMENTS, 2), due_ms=NOW))
     (row,) = rows(due(where, 2))
     assert isinstance(row, Version)
-    assert (row.state, row.due_ms, types(due(where, 2))) == (State.PRE_ACTIVE, 0, [])
+    assert (row.state, row.due_ms, types(due(where, 2))) == (State.PRE_ACTIVE, 0, ["keyriver.key.activation.lapsed.v1"])
 
 
 def test_a_destruction_takes_the_wrapped_bytes_with_it() -> None:
@@ -91,12 +98,18 @@ def test_a_token_object_goes_after_its_row_says_so() -> None:
     first = due(where, key=ROOT)
     (row,) = rows(first)
     assert isinstance(row, Version)
-    assert (row.state, row.due_ms, types(first)) == (State.DESTROYED, NOW, [])
+    assert (row.state, row.due_ms, types(first)) == (State.DESTROYED, NOW, ["keyriver.key.destruction.begun.v1"])
+    (told,) = leaves(first)
+    assert (told["told"]["was"], told["told"]["now"], told["counts"]) == ("destroy-scheduled", "destroyed", {"OK": 1})
+    assert (told["key"], told["version"], told["client"]) == (str(ROOT), 1, "keyriver")
     where.put(row)
+    where.needs = None
+    assert due(where, key=ROOT) is None, "nobody asked, so there is no report"
+    where.needs = {}
     second = due(where, key=ROOT)
     assert second is not None
     assert row.material is not None
-    assert second.op == DestroyMaster(ROOT, 1, row.material)
+    assert second.op == DestroyMaster(ROOT, 1, row.material, "token-1")
     assert types(second) == ["keyriver.key.destroyed.v1", "keyriver.hint.v1"]
     (gone,) = rows(second)
     assert isinstance(gone, Version)
@@ -106,6 +119,8 @@ def test_a_token_object_goes_after_its_row_says_so() -> None:
 
 def test_what_is_needed_stays_unless_it_was_forced() -> None:
     where = scheduled()
+    where.needs = None
+    assert due(where) is None, "nobody asked what needs it"
     where.needs = {(PAYMENTS, 1): Needs(deks=1)}
     assert due(where) is None
     where.put(replace(where.version(PAYMENTS), forced=True))
@@ -121,4 +136,5 @@ def test_an_approval_expires_once() -> None:
     (done,) = rows(found)
     assert isinstance(done, Approval)
     assert (done.state, types(found)) == (ApprovalState.EXPIRED, ["keyriver.approval.expired.v1"])
+    assert [leaf["counts"] for leaf in leaves(found)] == [{"APPROVAL_EXPIRED": 1}]
     assert approval_due(over, done) is None

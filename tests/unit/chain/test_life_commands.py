@@ -265,6 +265,13 @@ def test_nothing_goes_while_something_needs_it_unless_forced_by_name(needs: Need
     assert (found.deks, found.issued_outside, found.children) == (needs.deks, needs.issued_outside, needs.children)
 
 
+def test_nothing_goes_when_nobody_asked_what_needs_it() -> None:
+    where = retired()
+    where.needs = None
+    assert code(where, body(KeyDestroyBody)) is Code.INTEGRITY
+    assert code(where, body(KeyDestroyBody, force=NAME)) is Code.INTEGRITY
+
+
 @pytest.mark.parametrize(("days", "is_allowed"), [(6, False), (7, True), (30, True), (31, False)])
 def test_the_grace_has_bounds(days: int, is_allowed: bool) -> None:
     asked = body(KeyDestroyBody, grace_s=days * 24 * 3600)

@@ -1,12 +1,13 @@
 """The red button, four eyes, and what falls due."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from tests.unit.chain.test_life_commands import events, puts, world
 from tests.unit.chain.world import EU, NOW, PAYMENTS, ROOT, World, key_ref, uid
-from worker.chain.approvals import LIFE_MS, approval_ref, command_of, digest
+from worker.chain.approvals import LIFE_MS, PAGE_BYTES, approval_ref, command_of, digest
 from worker.chain.plan import Conclusion
 from worker.chain.switch import SHOWN, blast_of
 from worker.model.bodies import AnyBody, ClientRevokeBody
@@ -18,6 +19,7 @@ from worker.model.control import (
     KeyDisableBody,
     KeyEnableBody,
 )
+from worker.model.effects import Leaf
 from worker.model.facts import Below, RowPage
 from worker.model.operations import Operation
 from worker.model.outcomes import Commanded, Failed
@@ -193,7 +195,22 @@ def test_after_a_day_it_has_expired() -> None:
     listed = result(asked(where, ApprovalListBody(), "ben", "l"))
     assert isinstance(listed, ApprovalListResult)
     assert [(one.state, one.digest) for one in listed.approvals] == [(ApprovalState.EXPIRED, digest(row))]
-    assert events(approve(where, row)) == ["approval.expired"]
+    late = approve(where, row)
+    assert events(late) == ["approval.expired"]
+    (leaf,) = [effect for effect in late.settlement.effects if isinstance(effect, Leaf)]
+    assert json.loads(leaf.body)["counts"] == {"APPROVAL_EXPIRED": 1}, "a security event"
+
+
+def test_a_page_of_approvals_ends_when_an_answer_is_full() -> None:
+    where, row = enable()
+    large = [replace(row, id=uid(200 + number), body=b"x" * (PAGE_BYTES // 2 - 1000)) for number in range(3)]
+    huge = replace(row, id=uid(300), body=b"x" * (PAGE_BYTES + 1))
+    where.put(*large, huge)
+    for rows, shown, more in ((large, large[:2], True), (large[:2], large[:2], False), ([huge], [huge], False)):
+        where.pages = {RowPage(Table.APPROVALS, "", "", 501): tuple(one.ref for one in rows)}
+        listed = result(asked(where, ApprovalListBody(), "ben", f"l{len(rows)}{shown[0].id}"))
+        assert isinstance(listed, ApprovalListResult)
+        assert ([one.id for one in listed.approvals], listed.more) == ([one.id for one in shown], more)
 
 
 def test_it_can_be_rejected_or_taken_back() -> None:

@@ -27,11 +27,15 @@ from worker.model.hsm import (
     CreatedMaster,
     CreateFleetKey,
     CreateKey,
+    CreateLink,
     CreateMaster,
+    CreateOutside,
     DestroyedMaster,
     DestroyMaster,
     HsmOp,
     HsmResult,
+    OpenedKey,
+    OpenKey,
     Purpose,
     RewrapDek,
     UnwrapDek,
@@ -138,7 +142,8 @@ class World:
     client_pages: dict[Paging, tuple[str, ...]] = field(default_factory=dict)
     pages: dict[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: dict[UUID, tuple[Below, ...]] = field(default_factory=dict)
-    needs: dict[tuple[UUID, int], Needs] = field(default_factory=dict)
+    needs: dict[tuple[UUID, int], Needs] | None = field(default_factory=dict)
+    """Of other versions than these nothing is needed; None: nobody asked."""
     limits: Limits = LIMITS
     new_ids: Ids = field(default_factory=Ids)
     now_ms: int = NOW
@@ -213,6 +218,7 @@ class World:
 
     def facts(self) -> Facts:
         rows = list(self.rows.values())
+        nothing = {(row.key, row.number): Needs() for row in rows if isinstance(row, Version)}
         names: dict[UUID, tuple[str, ...]] = {}
         for row in rows:
             if isinstance(row, Alias):
@@ -235,7 +241,7 @@ class World:
             rows={row.ref: row for row in rows},
             pages=self.pages,
             below=self.below,
-            needs=self.needs,
+            needs={} if self.needs is None else nothing | self.needs,
         )
 
     def chains(self) -> Chains:
@@ -296,7 +302,7 @@ class World:
         self.ledger[entry.key] = entry
 
 
-def answer(op: HsmOp) -> HsmResult:
+def answer(op: HsmOp) -> HsmResult:  # noqa: C901, PLR0911 - one table of all operations
     """What a healthy token says; the context digest it unwraps is that of an empty context."""
     match op:
         case WrapDek():
@@ -309,6 +315,12 @@ def answer(op: HsmOp) -> HsmResult:
             return CreatedKey(b"wrapped" * 6, Wrapping.AES_KW)
         case CreateMaster():
             return CreatedMaster("token-9")
+        case CreateOutside():
+            return CreatedKey(b"outer" * 8, Wrapping.AES_KWP, b"i" * 32)
+        case CreateLink():
+            return CreatedMaster("token-9", "7")
+        case OpenKey():
+            return OpenedKey()
         case DestroyMaster():
             return DestroyedMaster(1)
         case CreateFleetKey(kind=FleetKind.SIGNING):

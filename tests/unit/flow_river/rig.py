@@ -9,7 +9,7 @@ from hashlib import sha256
 from itertools import count
 from uuid import UUID, uuid4
 
-from tests.unit.flow_river.parts import NOW, Between, Clock, Fence, Hiccups, Progress, Sent, Told, Watch
+from tests.unit.flow_river.parts import Between, Clock, Fence, Hiccups, Progress, Sent, Told, Watch
 from worker.chain.plan import Limits
 from worker.client.answers import Refusal, parse
 from worker.client.wire import Letterhead, Prepared, attempt, header
@@ -49,6 +49,7 @@ from worker.model.replies import ApprovalResult, ClientResult, CommandResult, Ke
 from worker.model.requests import Recipient
 from worker.model.rows import Algorithm, IntakeKey, Suite
 from worker.model.topics import Topics, dead_letter_topic
+from worker.ports import Store
 from worker.seal import hpke
 from worker.seal.claims import ReplyClaims
 from worker.seal.errors import BadSignature
@@ -59,19 +60,21 @@ FLEET = "dev-rig"
 TOPICS = Topics()
 PAYMENTS = "acme/eu/payments"
 CARDS = "acme/eu/cards"
+LIMITS = Limits()
 
 
 class Rig:
     """A fleet of one river. `await Rig.made()` has a tenant, its keys, an officer `ann` and a service `billing`."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store | None = None, limits: Limits = LIMITS) -> None:
         self.clock = Clock()
+        self.limits = limits
         self.bus = FakeBus(self.clock)
         names = (*TOPICS.requests, *map(dead_letter_topic, TOPICS.requests))
         for topic in (*names, TOPICS.replies, TOPICS.undelivered, TOPICS.intake, TOPICS.events, TOPICS.hints):
             self.bus.create(topic)
         self.memory = FakeStore(self.clock)
-        self.store = Between(self.memory)
+        self.store = Between(store or self.memory)
         self.token = FakeToken()
         self.hiccups = Hiccups(self.token.hsm)
         self.fence = Fence()
@@ -113,7 +116,7 @@ class Rig:
             publishing=Publishing(self.sink, DeadLetters(TOPICS.undelivered, "rig", self.watch)),
             fence=self.fence,
             watch=self.watch,
-            limits=Limits(),
+            limits=self.limits,
             new_ids=new_ids,
             failpoints=Failpoints(self.points),
         )
@@ -121,10 +124,14 @@ class Rig:
     @classmethod
     async def made(cls) -> "Rig":
         """A fleet with a tenant of three layers."""
-        rig = cls()
+        return await cls().founded()
+
+    async def founded(self) -> "Rig":
+        """The fleet's first officers, tenant, keys and service."""
+        rig = self
         await rig.voice.renew(rig.clock.ms)
         await rig.intake.keep(rig.clock.ms)
-        enrolling = Enrolling(FLEET, TOPICS.replies, rig.memory, rig.token.fleet_keys, lambda _: None)
+        enrolling = Enrolling(FLEET, TOPICS.replies, rig.store, rig.token.fleet_keys, lambda _: None)
         rig.ann, rig.ben = await enrolling.enrol(["ann", "ben"])
         await rig.command(Operation.TENANT_CREATE, TenantCreateBody(tenant="acme"))
         for parent, alias in (("acme", "acme/eu"), ("acme/eu", PAYMENTS), ("acme/eu", CARDS)):
@@ -152,7 +159,7 @@ class Rig:
             "public_key": identity.signer().public_key,
             "permissions": list(Permission),
             "reply_topics": [TOPICS.replies],
-            "not_after_ms": NOW + 10**10,
+            "not_after_ms": self.clock.ms + 10**10,
         }
         await self.command(Operation.CLIENT_ADD, ClientAddBody.model_validate(body | changes))
         return identity

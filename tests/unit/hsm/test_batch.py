@@ -13,19 +13,25 @@ from worker.model.fleet import FleetKind
 from worker.model.hsm import (
     CreateFleetKey,
     CreateKey,
+    CreateLink,
     CreateMaster,
+    CreateOutside,
     DestroyMaster,
     HsmOp,
     Kek,
+    OpenKey,
+    Outside,
     Purpose,
     RewrapDek,
     UnwrapDek,
     WrapDek,
     Wrapping,
 )
+from worker.model.keystores import KeystoreAddress, Provider
 
 A = Kek(uuid4(), 1, 1, Purpose.WRAPS_DEKS, Wrapping.AES_KWP)
 B = replace(A, version=2)
+OUTSIDE = Outside(uuid4(), KeystoreAddress(Provider.XKS, "https://keys.example", "k1", "acme"), b"")
 
 
 def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
@@ -42,9 +48,14 @@ def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
         CreateFleetKey(FleetKind.ROW_MAC, 2, 1),
         CreateMaster(uuid4(), 1, uuid4()),
         CreateMaster(uuid4(), 1, uuid4()),
-        DestroyMaster(uuid4(), 1, uuid4()),
+        DestroyMaster(uuid4(), 1, uuid4(), "t"),
+        OpenKey(A, b""),
+        OpenKey(B, b""),
+        CreateOutside(A, uuid4(), 1, Purpose.WRAPS_KEYS, OUTSIDE),
+        CreateLink(OUTSIDE.address, uuid4(), 1, uuid4()),
     ]
-    assert grouped(ops, range(len(ops))) == [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9], [10, 11], [12]]
+    grouping = [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9], [10, 11], [12], [13, 14], [15], [16]]
+    assert grouped(ops, range(len(ops))) == grouping
     assert grouped(ops, [2, 3]) == [[2], [3]]
     assert keks_of(ops[4]) == (A, B)
     assert {type(op) for op in ops} == set(OPERATIONS)

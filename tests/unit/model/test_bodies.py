@@ -11,6 +11,7 @@ from worker.model.bodies import BODIES, ClientAddBody, DekItem, RewrapItem, Seal
 from worker.model.operations import Operation
 
 ID = "0190a000-0000-7000-8000-000000000001"
+KEYSTORE = {"provider": "xks", "endpoint": "https://k.example", "key": "k1", "credential": "acme"}
 GOOD: dict[Operation, dict[str, object]] = {
     Operation.FLEET_ROTATE: {"kind": "row-mac"},
     Operation.FLEET_SHOW: {},
@@ -31,6 +32,14 @@ GOOD: dict[Operation, dict[str, object]] = {
     Operation.KEY_ENABLE: {"tenant": "acme", "key": "acme/eu", "revision": 1},
     Operation.KEY_DESTROY: {"tenant": "acme", "key": "acme/eu", "version": 1},
     Operation.KEY_CANCEL_DESTROY: {"tenant": "acme", "key": "acme/eu", "version": 1},
+    Operation.LINK_CREATE: {"tenant": "acme", "keystore": KEYSTORE},
+    Operation.LINK_SHOW: {"tenant": "acme", "key": "acme"},
+    Operation.LINK_LIST: {},
+    Operation.LINK_CUT: {"tenant": "acme", "key": "acme"},
+    Operation.LINK_RESTORE: {"tenant": "acme", "key": "acme", "revision": 2},
+    Operation.LINK_UNLINK: {"tenant": "acme", "key": "acme", "version": 1},
+    Operation.LINK_DECLARE: {"tenant": "acme", "key": "acme"},
+    Operation.TENANT_MOVE: {"tenant": "acme", "key": "acme"},
     Operation.APPROVAL_APPROVE: {"tenant": "acme", "approval": ID, "digest": "AAAA"},
     Operation.APPROVAL_REJECT: {"tenant": "acme", "approval": ID},
     Operation.APPROVAL_LIST: {},
@@ -47,6 +56,12 @@ GOOD: dict[Operation, dict[str, object]] = {
     Operation.CLIENT_LIST: {"tenant": "fleet"},
 }
 BAD: list[tuple[Operation, dict[str, object]]] = [
+    (Operation.LINK_CREATE, {"keystore": KEYSTORE | {"provider": "post"}}),
+    (Operation.LINK_CREATE, {"keystore": KEYSTORE | {"endpoint": "https://k.example/ x"}}),
+    (Operation.LINK_CREATE, {"keystore": KEYSTORE | {"key": ""}}),
+    (Operation.LINK_CREATE, {"keystore": KEYSTORE | {"credential": "../acme"}}),
+    (Operation.LINK_CREATE, {"keystore": KEYSTORE | {"secret": "s"}}),
+    (Operation.LINK_UNLINK, {"version": 0}),
     (Operation.WRAP, {"items": []}),
     (Operation.WRAP, {"key": ""}),
     (Operation.WRAP, {"key": "ACME/eu"}),

@@ -16,7 +16,7 @@ from worker.model.records import ITEM_BYTES, Partition, Record
 from worker.model.replies import ERRORS, REPLIES, RESULTS
 from worker.model.rows import Suite
 
-TRANSIENT = {Code.DEFERRED, Code.KEK_OPENING, Code.THROTTLED}
+TRANSIENT = {Code.DEFERRED, Code.KEK_OPENING, Code.THROTTLED, Code.KEYSTORE_UNREACHABLE}
 NEVER_ANSWERED = {Code.UNREADABLE, Code.UNAUTHENTICATED, Code.REPLY_TOPIC_REFUSED}
 SECRET_FIELDS = {"dek", "value", "headers", "unsealed"}
 
@@ -49,20 +49,15 @@ def test_every_operation_has_its_type_body_result_and_topic(operation: Operation
     assert operation in REPLIES
     own = {"wrap": "wrap.v1", "unwrap": "unwrap.v1", "rewrap": "rewrap.v1", "key.rotate": "rotate.v1"}
     own |= dict.fromkeys(
-        ("key.disable", "key.suspend", "key.compromise", "approval.approve", "approval.reject"), "control.v1"
+        ("key.disable", "key.suspend", "key.compromise", "link.cut", "approval.approve", "approval.reject"),
+        "control.v1",
     )
     assert operation.topic == own.get(operation.value, "keys.v1")
 
 
 def test_what_makes_or_changes_something_is_ledgered() -> None:
-    reads = {
-        Operation.UNWRAP,
-        Operation.KEY_SHOW,
-        Operation.KEY_LIST,
-        Operation.CLIENT_LIST,
-        Operation.APPROVAL_LIST,
-        Operation.FLEET_SHOW,
-    }
+    reads = {Operation.UNWRAP, Operation.KEY_SHOW, Operation.KEY_LIST, Operation.CLIENT_LIST, Operation.APPROVAL_LIST}
+    reads |= {Operation.LINK_SHOW, Operation.LINK_LIST, Operation.FLEET_SHOW}
     assert {operation for operation in Operation if not operation.is_ledgered} == reads
     assert {operation.value for operation in DATA_OPERATIONS} == {"wrap", "unwrap", "rewrap"}
     assert [permission.value for permission in Permission] == ["wrap", "unwrap", "rewrap", "rewrap-from", "rewrap-to"]
@@ -78,9 +73,8 @@ def test_only_the_hybrid_suite_is_stronger_than_another(suite: Suite) -> None:
 def test_every_table_of_rows_has_a_kind_of_row() -> None:
     kinds = get_args(rows.Row)
     assert {kind.TABLE for kind in kinds} == set(rows.Table)
-    assert [field.name for kind in kinds for field in fields(kind) if field.name == "revision"] == ["revision"] * len(
-        kinds
-    )
+    counted = [field.name for kind in kinds for field in fields(kind) if field.name == "revision"]
+    assert counted == ["revision"] * len(kinds)
 
 
 def test_rows_are_named_by_their_table_and_key() -> None:

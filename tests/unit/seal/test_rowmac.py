@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from worker.model.fleet import FleetKey, FleetKeyState, FleetKind
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.keystores import Provider
 from worker.model.rows import (
     Algorithm,
     Alias,
@@ -19,6 +20,7 @@ from worker.model.rows import (
     Client,
     IntakeKey,
     Key,
+    Link,
     Origin,
     Role,
     Row,
@@ -28,6 +30,7 @@ from worker.model.rows import (
     Tenant,
     Version,
 )
+from worker.model.words import LinkState
 from worker.seal import rowmac
 
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
@@ -55,6 +58,7 @@ ROWS: list[Row] = [
     IntakeKey(1, Suite.P256, b"public", b"wrapped", 1, 2, 1),
     FleetKey("signing/2", FleetKind.SIGNING, 2, FleetKeyState.ACTIVE, 1, 1),
     Approval(ID, "acme", "key.enable", b"{}", "ann", "r1", 1, 2, ("keys x 1",), ApprovalState.PENDING, "", 1),
+    Link(ID, "acme", ID, 1, Provider.XKS, "https://k.example", "k1", "c", LinkState.LINKED, ID, "s", "v", True, 1, 1),
 ]
 
 

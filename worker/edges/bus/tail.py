@@ -50,8 +50,18 @@ class Tail:
             await self._open.stop()
 
     async def catch_up(self) -> list[Entry]:
-        """Everything up to the end as it is now. Raises `BusUnavailable` when the broker falls silent on the way."""
-        return [entry async for batch in self.to_end() for entry in batch]
+        """Everything up to the end as it is now. Raises `BusUnavailable` when the broker falls silent on the way.
+
+        Then it begins again where it had begun: what was read and not told must not be lost.
+        """
+        client = self._client
+        starts = {each: await client.position(each) for each in client.assignment()}
+        try:
+            return [entry async for batch in self.to_end() for entry in batch]
+        except BaseException:
+            for each, offset in starts.items():
+                client.seek(each, offset)
+            raise
 
     async def to_end(self) -> AsyncIterator[list[Entry]]:
         """The same, batch by batch, for topics that are too long to be held."""

@@ -23,13 +23,17 @@ from worker.edges.hsm.masters import create_master, destroy_master
 from worker.model.hsm import (
     CreateFleetKey,
     CreateKey,
+    CreateLink,
     CreateMaster,
+    CreateOutside,
     DestroyMaster,
     Fault,
     HsmFault,
     HsmOp,
     HsmResult,
     Kek,
+    OpenedKey,
+    OpenKey,
     RewrapDek,
     UnwrapDek,
     WrapDek,
@@ -43,6 +47,9 @@ OPERATIONS: dict[type, str] = {
     CreateMaster: "create_master",
     DestroyMaster: "destroy_master",
     CreateFleetKey: "create_fleet_key",
+    OpenKey: "open_key",
+    CreateOutside: "create_outside",
+    CreateLink: "create_link",
 }
 _AT_ONCE = 64
 """Operations between two looks at the clock."""
@@ -57,7 +64,7 @@ def keks_of(op: HsmOp) -> tuple[Kek, ...]:
             return (op.source, op.target)
         case CreateKey():
             return (op.parent,)
-        case CreateMaster() | DestroyMaster() | CreateFleetKey():
+        case CreateMaster() | DestroyMaster() | OpenKey() | CreateOutside() | CreateLink() | CreateFleetKey():
             return ()
 
 
@@ -115,7 +122,7 @@ class Chunk:
                 held += [keeper.hold(kek, crew)]
             for piece in _pieces(group):
                 if not self.over():
-                    self._piece(piece, [entry.handle for entry in held], crew)
+                    self._piece(piece, [entry.handle for entry in held], crew, keeper)
         except Refused as refused:
             for i in group:
                 self.results[i] = refused.fault
@@ -123,7 +130,7 @@ class Chunk:
             for entry in held:
                 keeper.release(entry, crew)
 
-    def _piece(self, at: list[int], handles: list[int], crew: Crew) -> None:
+    def _piece(self, at: list[int], handles: list[int], crew: Crew, keeper: Keeper) -> None:
         ops, results = self.ops, self.results
         call: Callable[[], None]
         match ops[at[0]]:
@@ -133,6 +140,10 @@ class Chunk:
                 call = partial(unwrap_group, crew, handles[0], cast("Sequence[UnwrapDek]", ops), at, results)
             case RewrapDek():
                 call = partial(rewrap_group, crew, handles, cast("Sequence[RewrapDek]", ops), at, results)
+            case OpenKey():
+                call = partial(self._open, at, crew, keeper)
+            case CreateOutside() | CreateLink():
+                call = partial(self._refuse, at)
             case CreateKey() | CreateMaster() | DestroyMaster() | CreateFleetKey():
                 call = partial(self._keys, at, handles, crew)
         try:
@@ -141,6 +152,19 @@ class Chunk:
             # The draw of random bytes failed: nothing of this piece is done.
             crew.confirm(error)
             call()
+
+    def _open(self, at: list[int], crew: Crew, keeper: Keeper) -> None:
+        for i in at:
+            op = cast("OpenKey", self.ops[i])
+            try:
+                keeper.admit(op.kek, op.inner, crew)
+                self.results[i] = OpenedKey()
+            except Refused as refused:
+                self.results[i] = refused.fault
+
+    def _refuse(self, at: list[int]) -> None:
+        for i in at:
+            self.results[i] = HsmFault(Fault.UNSUPPORTED, "no keystore is called from here")
 
     def _keys(self, at: list[int], handles: list[int], crew: Crew) -> None:
         for i in at:

@@ -5,9 +5,10 @@ Kept honest by the contract suite that also runs on real tokens (`tests/contract
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -26,7 +27,9 @@ from worker.model.hsm import (
     CreatedMaster,
     CreateFleetKey,
     CreateKey,
+    CreateLink,
     CreateMaster,
+    CreateOutside,
     DestroyedMaster,
     DestroyMaster,
     Fault,
@@ -34,6 +37,8 @@ from worker.model.hsm import (
     HsmOp,
     HsmResult,
     Kek,
+    OpenedKey,
+    OpenKey,
     Purpose,
     RewrapDek,
     UnwrapDek,
@@ -85,6 +90,7 @@ class FakeHsm:
         self._token = token
         self.dropped: list[UUID | None] = []
         self.condemned: dict[tuple[UUID, int], int] = {}
+        self._opened: dict[Kek, bytes] = {}
 
     async def run(self, ops: Sequence[HsmOp], timeout_s: float) -> list[HsmResult]:
         """See `worker.ports.Hsm.run`."""
@@ -92,7 +98,9 @@ class FakeHsm:
 
     def drop(self, keys: Iterable[UUID] | None) -> None:
         """See `worker.ports.Hsm.drop`; the ids stand in `dropped`, None for all."""
-        self.dropped.extend([None] if keys is None else keys)
+        gone = None if keys is None else set(keys)
+        self.dropped.extend([None] if gone is None else gone)
+        self._opened = {kek: key for kek, key in self._opened.items() if gone and gone.isdisjoint(_line(kek))}
 
     def condemn(self, versions: Iterable[Condemned]) -> frozenset[Condemned]:
         """See `worker.ports.Hsm.condemn`; nothing is ever open here."""
@@ -108,7 +116,7 @@ class FakeHsm:
         except (InvalidTag, ValueError):
             return HsmFault(Fault.BAD_CIPHERTEXT)
 
-    def _answer(self, op: HsmOp) -> HsmResult:
+    def _answer(self, op: HsmOp) -> HsmResult:  # noqa: C901 - one table of all operations
         match op:
             case WrapDek():
                 return self._wrap(op)
@@ -120,6 +128,8 @@ class FakeHsm:
                 payload.unpack(text)
                 return WrappedDek(*self._encrypt(op.target, op.target_aad, text))
             case CreateKey():
+                if op.inner is not (op.parent.wrapping is Wrapping.EXTERNAL):
+                    return HsmFault(Fault.UNSUPPORTED)
                 parent = self._open(op.parent, Purpose.WRAPS_KEYS)
                 return CreatedKey(keywrap.aes_key_wrap_with_padding(parent, os.urandom(32)), Wrapping.AES_KWP)
             case CreateMaster():
@@ -128,6 +138,10 @@ class FakeHsm:
                 return self._destroy(op)
             case CreateFleetKey():
                 return self._token.fleet_keys.create(op)
+            case OpenKey():
+                return self._admit(op)
+            case CreateOutside() | CreateLink():
+                return HsmFault(Fault.UNSUPPORTED)
 
     def _master(self, op: CreateMaster) -> HsmResult:
         _, *owner = self._token.masters.setdefault(op.material, (os.urandom(32), op.key, op.version))
@@ -136,10 +150,19 @@ class FakeHsm:
         return CreatedMaster(self._token.serial)
 
     def _destroy(self, op: DestroyMaster) -> HsmResult:
+        if op.serial != self._token.serial:
+            return HsmFault(Fault.UNSUPPORTED, "bound to another token")
         there = self._token.masters.get(op.material)
         if there is not None and there[1:] != (op.key, op.version):
             return HsmFault(Fault.INTEGRITY, "the label is another key's")
         return DestroyedMaster(0 if self._token.masters.pop(op.material, None) is None else 1)
+
+    def _admit(self, op: OpenKey) -> HsmResult:
+        outside = op.kek.outside
+        if outside is None or not hmac.compare_digest(hashlib.sha256(op.inner).digest(), outside.digest):
+            return HsmFault(Fault.INTEGRITY)
+        self._opened[op.kek] = self._unwrap(op.kek, op.inner)
+        return OpenedKey()
 
     def _wrap(self, op: WrapDek) -> HsmResult:
         dek = op.dek or os.urandom(op.size)
@@ -161,20 +184,35 @@ class FakeHsm:
             raise _Refused(Fault.UNSUPPORTED)
         if kek.revision <= self.condemned.get((kek.key, kek.version), -1):
             raise _Refused(Fault.UNAVAILABLE)
-        if kek.wrapping is Wrapping.TOKEN:
+        if kek.wrapping in (Wrapping.TOKEN, Wrapping.EXTERNAL):
             if kek.serial != self._token.serial:
                 raise _Refused(Fault.UNSUPPORTED)
             material = self._token.masters.get(kek.material or UUID(int=0))
             if material is None or material[1:] != (kek.key, kek.version):
                 raise _Refused(Fault.INTEGRITY)
             return material[0]
+        if kek.outside is not None:
+            if kek not in self._opened:
+                raise _Refused(Fault.COLD)
+            return self._opened[kek]
+        return self._unwrap(kek, kek.wrapped)
+
+    def _unwrap(self, kek: Kek, wrapped: bytes) -> bytes:
         if kek.parent is None or kek.parent.purpose is not Purpose.WRAPS_KEYS:
+            raise _Refused(Fault.INTEGRITY)
+        if (kek.parent.wrapping is Wrapping.EXTERNAL) is not (kek.outside is not None):
             raise _Refused(Fault.INTEGRITY)
         parent = self._open(kek.parent, Purpose.WRAPS_KEYS)
         try:
-            return _UNWRAP[kek.wrapping](parent, kek.wrapped)
+            return _UNWRAP[kek.wrapping](parent, wrapped)
         except (keywrap.InvalidUnwrap, ValueError):
             raise _Refused(Fault.INTEGRITY) from None
+
+
+def _line(kek: Kek | None) -> Iterator[UUID]:
+    while kek is not None:
+        yield kek.key
+        kek = kek.parent
 
 
 class _Refused(Exception):

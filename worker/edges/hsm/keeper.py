@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
+from hmac import compare_digest
 from threading import Lock
 from typing import Final
 from uuid import UUID
@@ -27,6 +29,9 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 _WRAPPED_BYTES: Final = 40
 """An AES-256 key under AES-KW or AES-KWP."""
+
+_OF_TOKEN: Final = (Wrapping.TOKEN, Wrapping.EXTERNAL)
+"""What is a token object: an L1, or the inner key of a link to one (S13)."""
 
 _NOT_OURS: Final = -1
 """The epoch of an entry whose handle turned out to be another object: it must not be destroyed."""
@@ -85,7 +90,7 @@ class Entry:
     @property
     def of_token(self) -> bool:
         """Whether the object outlives its handle, and must not be destroyed with it."""
-        return self.kek.wrapping is Wrapping.TOKEN
+        return self.kek.wrapping in _OF_TOKEN
 
 
 class Keeper:
@@ -131,6 +136,22 @@ class Keeper:
         with self._book:
             self._let_go(entry)
         self.bury(crew)
+
+    def admit(self, kek: Kek, inner: bytes, crew: Crew) -> None:
+        """Keep a KEK that only a customer's keystore could bring so far (S13), in the place of an older handle of it.
+
+        Raises `Refused` or `Away`. `inner` is compared with the digest of the row before the token sees it.
+        """
+        drops = self._drops
+        if kek.outside is None or not compare_digest(sha256(inner).digest(), kek.outside.digest):
+            raise Refused(Fault.INTEGRITY, f"what the keystore gave is not {kek.key} version {kek.version}")
+        parent = self._parent(kek, inner, crew)
+        try:
+            with self._beginning(kek):
+                entry = self._enter(self._unwrap(kek, inner, parent, crew), drops)
+        finally:
+            self.release(parent, crew)
+        self.release(entry, crew)
 
     def drop(self, keys: Iterable[UUID] | None) -> bool:
         """Forget every version of these keys and of all keys below them (None: all); whether some are to be buried.
@@ -221,6 +242,9 @@ class Keeper:
                 # Perhaps dropped while it was opened: good for the batch that asked, and not kept.
                 entry.doomed = True
                 return entry
+            older = self._entries.get(entry.name)
+            if older is not None:
+                self._expel(older)
             self._entries[entry.name] = entry
             while len(self._entries) > self._limit:
                 self._expel(next(iter(self._entries.values())))
@@ -232,19 +256,28 @@ class Keeper:
     # Opening.
 
     def _open(self, kek: Kek, crew: Crew, drops: int) -> Entry:
-        if kek.wrapping is Wrapping.TOKEN:
+        if kek.wrapping in _OF_TOKEN:
             with self._beginning(kek):
                 return self._cached(kek, crew.device.epoch) or self._enter(self._find(kek, crew), drops)
-        if kek.parent is None or kek.parent.purpose is not Purpose.WRAPS_KEYS:
-            raise Refused(Fault.INTEGRITY, f"{kek.key} version {kek.version} has no parent that wraps keys")
-        if len(kek.wrapped) != _WRAPPED_BYTES:
-            raise Refused(Fault.INTEGRITY, f"{kek.key} version {kek.version} has not the length of a wrapped key")
-        parent = self.hold(kek.parent, crew)
+        if kek.outside is not None:
+            raise Refused(Fault.COLD, f"{kek.key} version {kek.version} waits for its customer's keystore")
+        parent = self._parent(kek, kek.wrapped, crew)
         try:
             with self._beginning(kek):
-                return self._cached(kek, crew.device.epoch) or self._enter(self._unwrap(kek, parent, crew), drops)
+                cached = self._cached(kek, crew.device.epoch)
+                return cached or self._enter(self._unwrap(kek, kek.wrapped, parent, crew), drops)
         finally:
             self.release(parent, crew)
+
+    def _parent(self, kek: Kek, wrapped: bytes, crew: Crew) -> Entry:
+        """What unwraps it, held. Under a link's inner key stands only what a keystore has wrapped once more."""
+        if kek.parent is None or kek.parent.purpose is not Purpose.WRAPS_KEYS:
+            raise Refused(Fault.INTEGRITY, f"{kek.key} version {kek.version} has no parent that wraps keys")
+        if (kek.parent.wrapping is Wrapping.EXTERNAL) is not (kek.outside is not None):
+            raise Refused(Fault.INTEGRITY, f"{kek.key} version {kek.version} and its parent disagree on a keystore")
+        if len(wrapped) != _WRAPPED_BYTES:
+            raise Refused(Fault.INTEGRITY, f"{kek.key} version {kek.version} has not the length of a wrapped key")
+        return self.hold(kek.parent, crew)
 
     @contextmanager
     def _beginning(self, kek: Kek) -> Iterator[None]:
@@ -275,7 +308,7 @@ class Keeper:
             raise Refused(Fault.INTEGRITY, f"the token has no object labelled {kek.material}")
         return Entry(kek, tuple(handles), crew.device.epoch)
 
-    def _unwrap(self, kek: Kek, parent: Entry, crew: Crew) -> Entry:
+    def _unwrap(self, kek: Kek, wrapped: bytes, parent: Entry, crew: Crew) -> Entry:
         abilities = crew.device.abilities
         if kek.wrapping not in abilities.wrapping:
             raise Refused(Fault.UNSUPPORTED, f"the token has no {kek.wrapping}")
@@ -286,7 +319,7 @@ class Keeper:
             for wrapper in wrappers:
                 try:
                     keeper, mechanism = crew.device.keeper, abilities.wrapping[kek.wrapping]
-                    handle = keeper.unwrap(mechanism, wrapper, kek.wrapped, template)
+                    handle = keeper.unwrap(mechanism, wrapper, wrapped, template)
                 except CkError as error:
                     failed = error
                 else:

@@ -7,11 +7,13 @@ from contextlib import suppress
 from worker.edges.hsm import templates
 from worker.edges.hsm.ck import CKA_ID, CKM_AES_KEY_GEN, CkError
 from worker.edges.hsm.crew import Crew
-from worker.model.hsm import CreatedKey, CreateKey, Fault, HsmFault
+from worker.model.hsm import CreatedKey, CreateKey, Fault, HsmFault, Wrapping
 
 
 def create_key(op: CreateKey, parent: int, crew: Crew) -> CreatedKey | HsmFault:
     """A new AES-256 key wrapped under `parent`. Raises `CkError`; leaves no object behind."""
+    if op.inner is not (op.parent.wrapping is Wrapping.EXTERNAL):
+        return HsmFault(Fault.UNSUPPORTED, "a key under a link's inner key is wrapped by the keystore, too")
     session, abilities = crew.session, crew.device.abilities
     identity, allowed = templates.key_id(op.key, op.version), abilities.mechanisms(op.purpose)
     mechanism = abilities.wrapping[abilities.preferred]

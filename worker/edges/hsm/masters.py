@@ -56,8 +56,11 @@ def create_master(op: CreateMaster, crew: Crew, deadline: float) -> CreatedMaste
 def destroy_master(op: DestroyMaster, crew: Crew) -> DestroyedMaster | HsmFault:
     """Delete every object with this label, twins included, once all of them are known to be this key's.
 
-    Raises `CkError`; doing it again after a failure finds what is left.
+    Raises `CkError`; doing it again after a failure finds what is left. Another token's objects are not here, and that
+    must not pass for "none is there any more".
     """
+    if op.serial != crew.device.info.serial:
+        return HsmFault(Fault.UNSUPPORTED, f"{op.key} is bound to the token {op.serial}")
     handles = crew.find(templates.by_label(CKO_SECRET_KEY, op.material.hex))
     identity = templates.key_id(op.key, op.version)
     for handle in handles:

@@ -76,6 +76,11 @@ class FakeRows:
         return (
             {RowRef(Table.TENANTS, tenant) for tenant in question.tenants}
             | {RowRef(Table.CLIENTS, client) for client in question.clients.union(*pages)}
+            | {
+                RowRef(Table.LINKS, str(one.link))
+                for one in map(self._version, reached)
+                if one is not None and one.link
+            }
             | {RowRef(Table.INTAKE_KEYS, str(sequence)) for sequence in question.intake_keys}
             | {RowRef(Table.KEYS, str(key)) for key in keys}
             | {RowRef(Table.VERSIONS, f"{key}/{number}") for key, number in reached}

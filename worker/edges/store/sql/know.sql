@@ -85,7 +85,12 @@ FROM unnest($12::bigint[]) AS q (sequence)
 CROSS JOIN LATERAL (SELECT i AS found FROM keyriver.intake_keys AS i WHERE i.sequence = q.sequence OFFSET 0) AS one
 UNION ALL
 SELECT o.kind, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, o.doc
-FROM keyriver.rows_v1($13::text[], $14::text[]) AS o;
+FROM keyriver.rows_v1($13::text[], $14::text[]) AS o
+UNION ALL
+SELECT 'links', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, to_jsonb(l)
+FROM reached AS q
+CROSS JOIN LATERAL (SELECT v.link FROM keyriver.versions AS v WHERE v.key = q.key AND v.number = q.number OFFSET 0) AS v
+CROSS JOIN LATERAL (SELECT * FROM keyriver.links AS t WHERE t.id = v.link OFFSET 0) AS l;
 
 -- name: key_page
 SELECT k.id FROM keyriver.keys AS k WHERE k.tenant = $1 AND k.id > $2 ORDER BY k.id LIMIT $3;

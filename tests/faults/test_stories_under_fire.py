@@ -1,0 +1,48 @@
+"""The stories of a key's life, told again while workers die at failpoints and at random: each ends as in peace."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from tests.faults.fire import Fire, on_fire
+from tests.fleet import Fleet, House
+from tests.stack import Services
+from tests.stories import test_a_key_is_compromised_and_destroyed as compromise
+from tests.stories import test_an_officer_presses_the_red_button as button
+from worker.local import Token
+
+Story = Callable[[Fleet, House], Awaitable[None]]
+PATIENCE_S = 120.0
+SETTINGS = {"destroy_grace_s": 0, "recoverable_days": 30, "worker_session_s": 2}
+
+
+def alone(story: Callable[[Fleet], Awaitable[None]]) -> Story:
+    """A story that makes its own tenant."""
+    return lambda fleet, _: story(fleet)
+
+
+STORIES: dict[str, Story] = {
+    "red button at layer 2": button.test_red_button_at_layer_2,
+    "red button at layer 1": button.test_a_layer_1_key_needs_two_even_to_stop_and_a_second_stop_voids_the_enable,
+    "compromise of a layer 3": alone(compromise.test_a_compromise_is_refused_at_once_and_the_key_goes_on),
+    "destruction of two officers": alone(compromise.test_a_destruction_of_two_officers),
+    "a layer 1 version goes": alone(compromise.test_a_layer_1_version_goes_from_the_token),
+}
+
+
+@pytest.fixture(scope="module")
+async def fire(stack: Services, kryoptic: Token, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fire]:
+    """A fleet that burns."""
+    folder = tmp_path_factory.mktemp("fire")
+    async with Fleet.founded(stack, folder, kryoptic, **SETTINGS) as fleet, on_fire(fleet) as burning:
+        fleet.patience_s = PATIENCE_S
+        yield burning
+        assert burning.deaths.total() >= len(STORIES), burning.deaths
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("story", STORIES)
+async def test_it_ends_as_in_peace(fire: Fire, story: str) -> None:
+    before = fire.deaths.total()
+    await STORIES[story](fire.fleet, await fire.fleet.tenant())
+    assert fire.deaths.total() > before, "nobody died meanwhile"

@@ -1,0 +1,55 @@
+"""Audit leaves of what happens without a request (S16): in the form of all others, under the fleet's own name."""
+
+import json
+from uuid import UUID
+
+from worker.model.alarms import PinLocked
+from worker.model.effects import Announce, Leaf, Settlement
+from worker.model.fields import Answer
+from worker.model.words import FLEET_TENANT
+
+ACTOR = "keyriver"
+"""Who acts when nobody asked at that moment; the officer who set a time stands in the event of his command."""
+PIN_LOCKED = "keyriver.pin.locked.v1"
+OK = "OK"
+
+
+def own_leaf(
+    id_: UUID,
+    tenant: str,
+    at_ms: int,
+    type_: str,
+    name: str,
+    word: str = OK,
+    place: tuple[UUID, int] | None = None,
+    told: Answer | None = None,
+) -> Leaf:
+    """What became of it (`word`: OK, or a security event), which key version it is about, and its `name` as request."""
+    leaf: dict[str, object] = {
+        "algorithm": "",
+        "appended_ms": at_ms,
+        "client": ACTOR,
+        "correlation": name,
+        "counts": {word: 1},
+        "form": 1,
+        "items": "",
+        "key": None if place is None else str(place[0]),
+        "request": name,
+        "signed": "",
+        "source": ACTOR,
+        "tenant": tenant,
+        "time_ms": at_ms,
+        "type": type_,
+        "version": None if place is None else place[1],
+    }
+    if told is not None:
+        leaf["told"] = told.model_dump(mode="json", exclude_none=True)
+    return Leaf(id_, tenant, json.dumps(leaf, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def pin_locked(ids: tuple[UUID, UUID], at_ms: int, who: str) -> Settlement:
+    """The token refused the PIN: no worker logs in again before a person has looked (S9). In the fleet's own log."""
+    told = PinLocked(worker=who)
+    leaf = own_leaf(ids[0], FLEET_TENANT, at_ms, PIN_LOCKED, who, "PIN_LOCKED", told=told)
+    event = Announce(ids[1], PIN_LOCKED, FLEET_TENANT, told.model_dump_json().encode())
+    return Settlement(None, None, (), (), (leaf, event))

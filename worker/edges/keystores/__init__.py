@@ -1,0 +1,9 @@
+"""The keystores' edge: customers' keys behind an XKS proxy or a transit engine, over HTTPS (SECURITY S13).
+
+A customer's PKCS#11 token is opened by the HSM edge, which has the binding; `app` puts both behind one port.
+"""
+
+from worker.edges.keystores.credentials import BadCredential, Credential, Pkcs11Credential, read_credentials
+from worker.edges.keystores.opening import HttpsKeystores
+
+__all__ = ["BadCredential", "Credential", "HttpsKeystores", "Pkcs11Credential", "read_credentials"]

@@ -1,0 +1,54 @@
+"""From an address to a keystore over HTTPS: its credential found, its endpoint allowed, its trust read beforehand."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+
+from worker.edges.keystores.credentials import Credential, TransitCredential, XksCredential, trusted
+from worker.edges.keystores.endpoints import is_allowed, is_key
+from worker.edges.keystores.https import Https
+from worker.edges.keystores.transit import TransitKeystore
+from worker.edges.keystores.xks import XksKeystore
+from worker.model.keystores import KeystoreAddress, KeystoreMisconfigured
+
+
+def _utc() -> datetime:
+    return datetime.now(UTC)
+
+
+class HttpsKeystores:
+    """Opens XKS and transit keystores, each with connections of its own: none waits for another's."""
+
+    def __init__(
+        self,
+        credentials: Mapping[str, Credential],
+        allowed: Iterable[str],
+        fleet: str,
+        budget_s: float,
+        now: Callable[[], datetime] = _utc,
+    ) -> None:
+        """`allowed` are URL prefixes, `budget_s` bounds one exchange. Reads CA files; raises `BadCredential`."""
+        self._credentials, self._allowed = credentials, tuple(allowed)
+        self._fleet, self._budget_s, self._now = fleet, budget_s, now
+        self._trust = {
+            name: trusted(each.ca_file)
+            for name, each in credentials.items()
+            if isinstance(each, (XksCredential, TransitCredential))
+        }
+
+    def open(self, where: KeystoreAddress) -> XksKeystore | TransitKeystore:
+        """The keystore at this address; nothing is sent yet. Raises `KeystoreMisconfigured`."""
+        credential = self._credentials.get(where.credential)
+        if credential is None or credential.provider != where.provider.value:
+            raise KeystoreMisconfigured(f"keystore_credentials: there is no {where.provider} one of this name")
+        if where.endpoint not in credential.endpoints:
+            raise KeystoreMisconfigured("keystore_credentials: the credential is not for this endpoint")
+        if not is_allowed(where.endpoint, self._allowed):
+            raise KeystoreMisconfigured("keystore_endpoints: this endpoint is not allowed")
+        if not is_key(where.key):
+            raise KeystoreMisconfigured("key: 1 to 128 of A-Z a-z 0-9 . _ -")
+        https = Https(self._trust[where.credential], self._budget_s)
+        if isinstance(credential, XksCredential):
+            return XksKeystore(where, credential, self._fleet, https, self._now)
+        if isinstance(credential, TransitCredential):
+            return TransitKeystore(where, credential, https)
+        raise KeystoreMisconfigured("keystore_credentials: this one is for a token")
