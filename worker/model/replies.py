@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, create_model
 
+from worker.model.blast import Blast
 from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Answer, Base64, Reason
 from worker.model.fleet import FleetKeyResult, FleetShowResult
@@ -123,36 +124,6 @@ class KeyListResult(Answer):
 
     keys: list[KeyView]
     more: bool
-
-
-class BlastLayer(Answer):
-    """What a switch stops in one layer and region: keys, their versions, DEKs stored under them, blobs outside."""
-
-    layer: int
-    region: str
-    keys: int
-    versions: int
-    deks: int
-    issued_outside: int
-
-
-class BlastService(Answer):
-    """One key that wraps DEKs, and how many."""
-
-    key: UUID
-    alias: str
-    region: str
-    deks: int
-    issued_outside: int
-
-
-class Blast(Answer):
-    """The blast radius of a key's switch. `services` are the largest ones, `more` how many are not shown."""
-
-    tenant: str
-    layers: list[BlastLayer]
-    services: list[BlastService]
-    more: int
 
 
 class DisableResult(Answer):
