@@ -5,12 +5,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from schemas import headers
+from schemas import campaigns, headers
 from schemas.samples import Sample, samples
 from worker.chain.conclude import HINT
 from worker.model.alarms import PinLocked
 from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
+from worker.model.campaign_replies import CampaignTold
 from worker.model.codes import MEANINGS, Family
 from worker.model.fleet import FleetKeyResult
 from worker.model.linked import LinkChange, MoveResult
@@ -57,6 +58,8 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.client.added.v1": ClientResult,
     "keyriver.client.rotated.v1": ClientResult,
     "keyriver.client.revoked.v1": ClientResult,
+    "keyriver.key.retired.v1": Transition,
+    **dict.fromkeys(campaigns.STATED, CampaignTold),
     "keyriver.link.created.v1": LinkChange,
     "keyriver.link.severed.v1": LinkChange,
     "keyriver.link.restored.v1": LinkChange,

@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import fleet, linking
+from schemas import campaigns, fleet, linking
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
@@ -162,6 +162,7 @@ ASKED: dict[Operation, Json] = fleet.ASKED | {
     },
     Operation.CLIENT_REVOKE: {"tenant": "acme", "client": "payments"},
     Operation.CLIENT_LIST: {"tenant": "acme"},
+    **campaigns.ASKED,
     **linking.ASKED,
 }
 CALLERS_OWN: Json = {
@@ -199,6 +200,7 @@ ANSWERED: dict[Operation, list[Json]] = fleet.ANSWERED | {
     Operation.CLIENT_ROTATE: [{"client": CLIENT_VIEW}],
     Operation.CLIENT_REVOKE: [{"client": CLIENT_VIEW | {"revoked": True}}],
     Operation.CLIENT_LIST: [{"clients": [CLIENT_VIEW], "more": False}],
+    **campaigns.ANSWERED,
     **linking.ANSWERED,
 }
 STATED: dict[str, Json] = fleet.STATED | {
@@ -230,6 +232,8 @@ STATED: dict[str, Json] = fleet.STATED | {
     "keyriver.client.added.v1": {"client": CLIENT_VIEW},
     "keyriver.client.rotated.v1": {"client": CLIENT_VIEW},
     "keyriver.client.revoked.v1": {"client": CLIENT_VIEW | {"revoked": True}},
+    "keyriver.key.retired.v1": became("deactivated", "deactivated", why="nothing stored is left under version 1"),
+    **campaigns.STATED,
     **linking.STATED,
 }
 

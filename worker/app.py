@@ -18,6 +18,7 @@ from worker.edges.bus.source import KafkaSource, Timing
 from worker.edges.bus.tail import Tail
 from worker.edges.hsm import TokenState, open_token
 from worker.edges.store.attempts import PostgresAttempts
+from worker.edges.store.campaigns import PostgresSlices
 from worker.edges.store.chores import fold, private_halves, prune
 from worker.edges.store.dues import PostgresDues
 from worker.edges.store.fleet import Fleet, found_fleet, record_backup
@@ -34,6 +35,8 @@ from worker.flow.alone import Quiet
 from worker.flow.answering import Answering
 from worker.flow.attendance import Attendance
 from worker.flow.bodies import BodyLimits
+from worker.flow.campaign_verify import Verifying
+from worker.flow.campaigns import Campaigning
 from worker.flow.deadletters import DeadLetters
 from worker.flow.due import DueWork
 from worker.flow.enrolling import Enrolling
@@ -53,6 +56,7 @@ from worker.flow.renewing import Renewing
 from worker.flow.river import River
 from worker.flow.sequencer import TURN_S, Sequencer
 from worker.flow.sequences import SequenceFeed
+from worker.flow.standing import Standings
 from worker.flow.unsealing import Unsealing
 from worker.flow.upkeep import Duty, keep_up
 from worker.flow.uses import Uses
@@ -226,7 +230,8 @@ class Worker:
         relay = Relay(
             parts.settings.fleet, topics.events, topics.hints, topics.sequences, outbox, parts.sink, self._voice
         )
-        return [
+        dues = PostgresDues(parts.pool)
+        duties = [
             Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
             Duty("outbox", relay.turn, 0.2),
@@ -240,6 +245,16 @@ class Worker:
                 "pin", PinAlarm(self._name, lambda: parts.token.state is TokenState.PIN_REFUSED, parts.store).turn, 5.0
             ),
         ]
+        if Lane.BULK in self.sources:
+            duties.append(Duty("campaigns", self._campaigning(dues).turn, 0.2))
+        return duties
+
+    def _campaigning(self, dues: PostgresDues) -> Campaigning:
+        parts, slices = self._parts, PostgresSlices(self._parts.pool)
+        fleet, keys = parts.settings.fleet, parts.token.fleet_keys
+        standings = Standings(parts.store, parts.trust, keys)
+        verifying = Verifying(fleet, self._name, slices, standings, keys, dues)
+        return Campaigning(self._name, slices, standings, parts.token.hsm, self._uses, verifying, self._failpoints)
 
     def _fleet_duties(self) -> list[Duty]:
         parts, topics, dues = self._parts, self._parts.topics, PostgresDues(self._parts.pool)

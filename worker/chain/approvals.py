@@ -237,7 +237,7 @@ def _stands(facts: Facts, touched: str) -> bool:
         Table.KEYS: next((row for id_, row in facts.keys.items() if str(id_) == key), None),
         Table.VERSIONS: next((row for row in facts.versions.values() if row.ref.key == key), None),
     }
-    row = rows[table] if table in rows else facts.rows.get(RowRef(Table(table), key))
+    row = rows.get(table) or facts.rows.get(RowRef(Table(table), key))
     return row is not None and str(row.revision) == revision
 
 

@@ -1,6 +1,6 @@
 """The officers' commands: tenants, keys and clients. Each has one item and one result."""
 
-from worker.chain import approvals, clients, fleet, keys, links, moving, rotation, switch, versions
+from worker.chain import approvals, campaign_commands, clients, fleet, keys, links, moving, rotation, switch, versions
 from worker.chain.outcomes import recall
 from worker.chain.plan import Case, Decision, Plan
 from worker.chain.work import Commanding, Step
@@ -16,6 +16,7 @@ from worker.model.bodies import (
     KeyShowBody,
     TenantCreateBody,
 )
+from worker.model.campaign_bodies import AnyCampaignBody
 from worker.model.codes import Code
 from worker.model.control import (
     ApprovalApproveBody,
@@ -100,6 +101,8 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return fleet.rotate(case, body)
         case FleetShowBody():
             return fleet.show(case, body)
+        case _ if isinstance(body, AnyCampaignBody):
+            return campaign_commands.command(case, body)
         case _:
             return Code.MALFORMED
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from worker.chain import lifecycle, policy
-from worker.chain.lifecycle import Use
+from worker.chain.lifecycle import Use, Who
 from worker.chain.outside import is_outside, link_of, to_open
 from worker.model.codes import Code
 from worker.model.effects import Seen
@@ -40,7 +40,7 @@ class Chains:
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._known: dict[tuple[UUID, int, Use], Usable | Code] = {}
+        self._known: dict[tuple[UUID, int, Use, Who], Usable | Code] = {}
         self._permitted: dict[tuple[Client, Permission, UUID], bool] = {}
 
     def key_id(self, client: Client, name: str) -> UUID | Code:
@@ -79,12 +79,12 @@ class Chains:
             return "unknown"
         return "forbidden" if row.tenant == client.tenant else "foreign"
 
-    def usable(self, key: Key, number: int, use: Use) -> Usable | Code:
+    def usable(self, key: Key, number: int, use: Use, who: Who = Who.CALLER) -> Usable | Code:
         """What anybody who is allowed may use: switches and states of the key and of everything above it."""
-        memo = (key.id, number, use)
+        memo = (key.id, number, use, who)
         found = self._known.get(memo)
         if found is None:
-            found = self._known[memo] = self._resolve(key, number, use)
+            found = self._known[memo] = self._resolve(key, number, use, who)
         return found
 
     def _may(self, client: Client, permission: Permission, key: UUID) -> bool:
@@ -95,18 +95,18 @@ class Chains:
             self._permitted[memo] = allowed
         return allowed
 
-    def _resolve(self, key: Key, number: int, use: Use) -> Usable | Code:
+    def _resolve(self, key: Key, number: int, use: Use, who: Who) -> Usable | Code:
         version = self._version(key, number)
         if isinstance(version, Code):
             return version
         if not key.enabled:
             return Code.KEY_DISABLED
-        if not lifecycle.allows(version.state, use):
+        if not lifecycle.allows(version.state, use, who):
             return Code.KEY_STATE
         seen = (Seen(key.ref, key.revision), Seen(version.ref, version.revision))
         if version.wrapping in _ROOTS:
             return self._root(key, version, seen)
-        above = self._parent(key, version)
+        above = self._parent(key, version, who)
         if isinstance(above, Code):
             return above
         outside = to_open(above.link, key, version)
@@ -136,11 +136,11 @@ class Chains:
         # Versions are never deleted: one that the key's row counts and that is not there was tampered with.
         return Code.INTEGRITY if 0 < number <= key.latest_version else Code.NOT_FOUND
 
-    def _parent(self, key: Key, version: Version) -> Usable | Code:
+    def _parent(self, key: Key, version: Version, who: Who) -> Usable | Code:
         parent = None if key.parent is None else self._facts.keys.get(key.parent)
         if parent is None or parent.tenant != key.tenant or parent.layer != key.layer - 1:
             return Code.INTEGRITY
-        return self.usable(parent, version.parent_version, Use.OPEN)
+        return self.usable(parent, version.parent_version, Use.OPEN, who)
 
 
 def _kek(key: Key, version: Version, parent: Kek | None = None, outside: Outside | None = None) -> Kek:

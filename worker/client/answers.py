@@ -8,6 +8,13 @@ from typing import Generic, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from worker.model.campaign_replies import (
+    CampaignExposedResult,
+    CampaignFailuresResult,
+    CampaignListResult,
+    CampaignPlanResult,
+    CampaignResult,
+)
 from worker.model.fields import Body
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import DATA_OPERATIONS, Operation
@@ -80,6 +87,11 @@ Answer = (
     | _Answer[DestroyResult]
     | _Answer[ApprovalResult]
     | _Answer[ApprovalListResult]
+    | _Answer[CampaignPlanResult]
+    | _Answer[CampaignResult]
+    | _Answer[CampaignListResult]
+    | _Answer[CampaignFailuresResult]
+    | _Answer[CampaignExposedResult]
     | _Answer[LinkResult]
     | _Answer[LinkReport]
     | _Answer[LinkListResult]
@@ -120,6 +132,17 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_ROTATE: _Answer[ClientResult],
     Operation.CLIENT_REVOKE: _Answer[ClientResult],
     Operation.CLIENT_LIST: _Answer[ClientListResult],
+    Operation.CAMPAIGN_PLAN: _Answer[CampaignPlanResult],
+    Operation.CAMPAIGN_START: _Answer[CampaignResult],
+    Operation.CAMPAIGN_SHOW: _Answer[CampaignResult],
+    Operation.CAMPAIGN_LIST: _Answer[CampaignListResult],
+    Operation.CAMPAIGN_PAUSE: _Answer[CampaignResult],
+    Operation.CAMPAIGN_RESUME: _Answer[CampaignResult],
+    Operation.CAMPAIGN_CANCEL: _Answer[CampaignResult],
+    Operation.CAMPAIGN_THROTTLE: _Answer[CampaignResult],
+    Operation.CAMPAIGN_REPLAY: _Answer[CampaignResult],
+    Operation.CAMPAIGN_FAILURES: _Answer[CampaignFailuresResult],
+    Operation.CAMPAIGN_EXPOSED: _Answer[CampaignExposedResult],
 }
 
 

@@ -7,16 +7,16 @@ confirmed that its handles are gone (S15).
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from uuid import UUID
 
 from worker.chain.approvals import approval_ref
 from worker.chain.due import Due, approval_due, version_due
 from worker.flow.attendance import Presence
-from worker.flow.authenticating import authenticated
+from worker.flow.authentic import authenticated
 from worker.flow.failpoints import NONE, Failpoints
 from worker.flow.trust import Trust
-from worker.model.effects import Effect, PutRow, Settled, Settlement
+from worker.model.effects import Settled
 from worker.model.facts import Facts, Question
 from worker.model.hsm import Condemned, DestroyedMaster
 from worker.model.rows import State, Version
@@ -97,16 +97,9 @@ class DueWork:
                 log.warning("the token object %s is not destroyed yet: %s", due.op.material, result)
                 return False
             self.failpoints.reach("due-executed")
-        (settled,) = await self.store.settle([await self._authenticated(due.settlement)])
+        (settled,) = await self.store.settle([await authenticated(self.fleet_keys, due.settlement)])
         self.failpoints.reach("due-settled")
         return isinstance(settled, Settled)
-
-    async def _authenticated(self, settlement: Settlement) -> Settlement:
-        """Its rows with their MACs (S7)."""
-        rows = [effect.row for effect in settlement.effects if isinstance(effect, PutRow)]
-        made: list[Effect] = [effect for pair in await authenticated(self.fleet_keys, rows) for effect in pair]
-        others: list[Effect] = [effect for effect in settlement.effects if not isinstance(effect, PutRow)]
-        return replace(settlement, effects=(*made, *others))
 
 
 def _condemned(version: Version) -> Condemned:

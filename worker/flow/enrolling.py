@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from worker.flow.authenticating import authenticated
+from worker.flow.authentic import authentic_rows
 from worker.flow.trust import Trust
 from worker.model.effects import Settled, Settlement
 from worker.model.facts import Paging, Question
@@ -58,7 +58,7 @@ class Enrolling:
             reply_topic=self.reply_topic,
         )
         row = _row(identity, self.reply_topic)
-        (effects,) = await authenticated(self.fleet_keys, [row])
+        (effects,) = await authentic_rows(self.fleet_keys, [row])
         settlement = Settlement(None, None, (), (), effects)
         self.keep(identity)
         (done,) = await self.store.settle([settlement])

@@ -9,7 +9,7 @@ from itertools import islice
 from worker.chain.conclude import conclude
 from worker.chain.plan import Conclusion, NewIds, Plan
 from worker.chain.work import Refreshing, Rewrapping, Step, Wrapping
-from worker.flow.authenticating import authenticated
+from worker.flow.authentic import authentic_rows
 from worker.flow.pacing import paced
 from worker.flow.uses import Uses, VersionId
 from worker.model.codes import Code
@@ -69,7 +69,7 @@ class Executing:
         if not puts:
             return conclusions
         try:
-            made = iter(await authenticated(self.fleet_keys, [put.row for put in puts], self.new_ids))
+            made = iter(await authentic_rows(self.fleet_keys, [put.row for put in puts], self.new_ids))
         except TokenUnavailable:
             return [self._deferred(done) if _puts_rows(done) else done for done in conclusions]
         given: list[Conclusion] = []

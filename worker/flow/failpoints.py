@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 VARIABLE = "KEYRIVER_FAILPOINTS"
 NAMES = ("caught", "opened", "known", "decided", "executed", "settled", "answered", "published", "committed")
+OF_CAMPAIGNS = ("leased", "rewrapped", "sliced")
+"""Between the steps of a slice."""
 
 DUE_NAMES = ("due-known", "due-executed", "due-settled")
 """Of what falls due by itself; `due-executed` only where a token object is destroyed."""
@@ -33,7 +35,7 @@ class Failpoint:
 def parse(text: str) -> dict[str, Failpoint]:
     """Read the variable. Raises `ValueError` naming what is wrong."""
     points: dict[str, Failpoint] = {}
-    known = NAMES + DUE_NAMES
+    known = NAMES + DUE_NAMES + OF_CAMPAIGNS
     for part in filter(None, text.split(",")):
         name, _, rest = part.partition("=")
         action, _, hit = rest.partition("@")

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from cachetools import LRUCache
 
-from worker.flow.authenticating import authenticated
+from worker.flow.authentic import authentic_rows
 from worker.flow.trust import Trust
 from worker.flow.voice import announce
 from worker.model.effects import Seen, Settlement
@@ -78,7 +78,7 @@ class IntakeKeys:
         known = await self._rows(wanted)
         missing = [sequence for sequence in wanted if sequence not in known]
         if missing:
-            made = await authenticated(self.fleet_keys, [await self._new(sequence) for sequence in missing])
+            made = await authentic_rows(self.fleet_keys, [await self._new(sequence) for sequence in missing])
             await self.store.settle([Settlement(None, None, (), (), effects) for effects in made])
             known = await self._rows(wanted)  # another worker's, where it was quicker
         if len(known) < len(wanted):
@@ -118,7 +118,7 @@ class IntakeKeys:
             if not await self.progress.is_read_past(row.not_after_ms + SKEW_MS):
                 return
             bare = replace(row, wrapped_private=b"", revision=row.revision + 1)
-            (effects,) = await authenticated(self.fleet_keys, [bare])
+            (effects,) = await authentic_rows(self.fleet_keys, [bare])
             await self.store.settle([Settlement(None, None, (Seen(row.ref, row.revision),), (row.ref,), effects)])
 
     def _aad(self, sequence: int) -> bytes:

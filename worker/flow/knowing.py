@@ -14,6 +14,7 @@ from worker.chain.approvals import approval_paging, approval_ref
 from worker.chain.clients import client_paging
 from worker.chain.keys import key_paging
 from worker.chain.links import link_paging
+from worker.flow import campaign_knowing
 from worker.flow.trust import Trust
 from worker.model.bodies import (
     AnyBody,
@@ -28,6 +29,7 @@ from worker.model.bodies import (
     UnwrapBody,
     WrapBody,
 )
+from worker.model.campaign_bodies import AnyCampaignBody, CampaignOfKeyBody
 from worker.model.control import (
     ApprovalApproveBody,
     ApprovalListBody,
@@ -46,7 +48,16 @@ from worker.model.requests import LedgerKey, Request
 from worker.model.rows import Alias, Approval, Row, RowRef, Version
 from worker.ports import Store
 
-_KEYED = KeyShowBody | KeyRotateBody | VersionBody | KeyDisableBody | KeyEnableBody | LinkBody | TenantMoveBody
+_KEYED = (
+    KeyShowBody
+    | KeyRotateBody
+    | VersionBody
+    | KeyDisableBody
+    | KeyEnableBody
+    | CampaignOfKeyBody
+    | LinkBody
+    | TenantMoveBody
+)
 """Commands on one key, by its alias or id, that see all its versions."""
 
 
@@ -67,7 +78,7 @@ class Knowing:
         return await self.trust.verified(answer)
 
 
-def ask(requests: Iterable[Request]) -> Question:
+def ask(requests: Sequence[Request]) -> Question:
     """The question of a batch."""
     wanted = _Wanted()
     for request in requests:
@@ -75,7 +86,10 @@ def ask(requests: Iterable[Request]) -> Question:
         wanted.clients.add(request.key.client)
         wanted.tenants.add(request.key.tenant)
         wanted.add(request.body)
-    return wanted.question()
+    question = wanted.question()
+    for body in (request.body for request in requests if isinstance(request.body, AnyCampaignBody)):
+        question = _union(question, campaign_knowing.first(body))
+    return question
 
 
 def _widened(question: Question, requests: Iterable[Request], answer: Answer) -> Question:
@@ -86,9 +100,12 @@ def _widened(question: Question, requests: Iterable[Request], answer: Answer) ->
     bodies: list[AnyBody] = [
         request.body for request in requests if isinstance(request.body, _KEYED | ApprovalApproveBody)
     ]
-    if not bodies:
+    campaigns = [request.body for request in requests if isinstance(request.body, AnyCampaignBody)]
+    if not (bodies or campaigns):
         return question
     rows = [stored.row for stored in answer.rows]
+    for asked in campaigns:
+        question = _union(question, campaign_knowing.wider(asked, rows))
     wanted, waiting = _Wanted(), {row.id: row for row in rows if isinstance(row, Approval)}
     for body in list(bodies):
         if isinstance(body, ApprovalApproveBody) and body.approval in waiting:
@@ -132,7 +149,7 @@ class _Wanted:
     rests: set[FleetKind] = field(default_factory=set)
 
     def question(self) -> Question:
-        return Question(**{each.name: frozenset(getattr(self, each.name)) for each in fields(Question)})
+        return Question(**{each.name: frozenset(getattr(self, each.name)) for each in fields(self)})
 
     def add(self, body: AnyBody) -> None:
         match body:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from worker.flow.authenticating import Authentic, authenticated
+from worker.flow.authentic import Authentic, authentic_rows
 from worker.flow.trust import Trust
 from worker.model.facts import Answer, StoredRow
 from worker.model.fleet import FleetKind
@@ -78,5 +78,5 @@ class Renewing:
             if stored.row.ref in facts.tampered and stored.row.ref not in self._named:
                 self._named.add(stored.row.ref)
                 log.critical("%s keeps its old MAC, for that does not hold", stored.row.ref)
-        fresh = await authenticated(self.fleet_keys, [stored.row for stored in good])
+        fresh = await authentic_rows(self.fleet_keys, [stored.row for stored in good])
         return sum([await self.rows.renew(was, now) for was, now in zip(good, fresh, strict=True)])

@@ -60,6 +60,9 @@ def _facts(answer: Answer, tampered: frozenset[RowRef]) -> Facts:
         below=answer.below,
         needs=answer.needs,
         rests=answer.rests,
+        progress=answer.progress,
+        failures=answer.failures,
+        exposed=answer.exposed,
     )
 
 

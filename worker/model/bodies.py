@@ -9,6 +9,20 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
+from worker.model.campaign_bodies import (
+    AnyCampaignBody,
+    CampaignCancelBody,
+    CampaignExposedBody,
+    CampaignFailuresBody,
+    CampaignListBody,
+    CampaignPauseBody,
+    CampaignPlanBody,
+    CampaignReplayBody,
+    CampaignResumeBody,
+    CampaignShowBody,
+    CampaignStartBody,
+    CampaignThrottleBody,
+)
 from worker.model.control import (
     ApprovalApproveBody,
     ApprovalListBody,
@@ -254,6 +268,7 @@ CommandBody = (
     | ClientListBody
     | FleetRotateBody
     | FleetShowBody
+    | AnyCampaignBody
 )
 AnyBody = DataBody | CommandBody
 
@@ -292,4 +307,15 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.CLIENT_LIST: ClientListBody,
     Operation.FLEET_ROTATE: FleetRotateBody,
     Operation.FLEET_SHOW: FleetShowBody,
+    Operation.CAMPAIGN_PLAN: CampaignPlanBody,
+    Operation.CAMPAIGN_START: CampaignStartBody,
+    Operation.CAMPAIGN_SHOW: CampaignShowBody,
+    Operation.CAMPAIGN_LIST: CampaignListBody,
+    Operation.CAMPAIGN_PAUSE: CampaignPauseBody,
+    Operation.CAMPAIGN_RESUME: CampaignResumeBody,
+    Operation.CAMPAIGN_CANCEL: CampaignCancelBody,
+    Operation.CAMPAIGN_THROTTLE: CampaignThrottleBody,
+    Operation.CAMPAIGN_REPLAY: CampaignReplayBody,
+    Operation.CAMPAIGN_FAILURES: CampaignFailuresBody,
+    Operation.CAMPAIGN_EXPOSED: CampaignExposedBody,
 }

@@ -43,6 +43,7 @@ class Code(StrEnum):
     KEY_DISABLED = "KEY_DISABLED"
     KEY_STATE = "KEY_STATE"
     KEY_EXHAUSTED = "KEY_EXHAUSTED"
+    CAMPAIGN_STATE = "CAMPAIGN_STATE"
     EXISTS = "EXISTS"
     CONFLICT = "CONFLICT"
     PENDING = "PENDING"
@@ -109,6 +110,7 @@ MEANINGS: dict[Code, Meaning] = {
     Code.KEY_DISABLED: _caller("The key, or a key above it, is disabled."),
     Code.KEY_STATE: _caller("The key version's state does not allow this operation."),
     Code.KEY_EXHAUSTED: _caller("The key version reached its limit of encryptions; rotate the key."),
+    Code.CAMPAIGN_STATE: _caller("The campaign's state does not allow this."),
     Code.EXISTS: _caller("It exists already."),
     Code.CONFLICT: _caller("It changed in the meantime; read it again."),
     Code.PENDING: _caller("Nothing is done yet: another officer has to approve this command."),

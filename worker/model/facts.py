@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from worker.model.campaigns import ExposedSlice, Failure, Progress
 from worker.model.effects import LedgerEntry
 from worker.model.fleet import FleetKind
 from worker.model.requests import LedgerKey
@@ -37,8 +38,10 @@ class Question:
     versions that wrapped it, and their keys with their active versions); of every DEK id its row, its key and the
     version it stands under. Of every key all aliases are told, for patterns match names. `trees` are keys whose
     versions are all wanted, `below` keys whose whole tree is counted, `needs` versions of which is asked what needs
-    them. `refs` are rows of any other table, by name; so are the rows of `pages`. `rests`
-    are kinds of fleet keys of which is counted what rests on each version: rows, or private halves of intake keys.
+    them. `refs` are rows of any other table, by name; so are the rows of `pages`. `progress` are campaigns; pages of
+    their `failures` and `exposed` DEKs name the campaign where others name a tenant.
+    `rests` are kinds of fleet keys of which is counted what rests on each version: rows, or private halves of intake
+    keys.
     """
 
     ledger: frozenset[LedgerKey] = frozenset()
@@ -57,6 +60,9 @@ class Question:
     below: frozenset[UUID] = frozenset()
     needs: frozenset[tuple[UUID, int]] = frozenset()
     rests: frozenset[FleetKind] = frozenset()
+    progress: frozenset[UUID] = frozenset()
+    failures: frozenset[Paging] = frozenset()
+    exposed: frozenset[Paging] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,9 @@ class Answer:
     rests: Mapping[tuple[FleetKind, int], int] = field(default_factory=dict)
     older: frozenset[RowRef] = frozenset()
     """Rows that are left out: they are gone, or older than the fleet told of them (S7)."""
+    progress: Mapping[UUID, Progress] = field(default_factory=dict)
+    failures: Mapping[Paging, tuple[Failure, ...]] = field(default_factory=dict)
+    exposed: Mapping[Paging, tuple[ExposedSlice, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +147,6 @@ class Facts:
     below: Mapping[UUID, tuple[Below, ...]] = field(default_factory=dict)
     needs: Mapping[tuple[UUID, int], Needs] = field(default_factory=dict)
     rests: Mapping[tuple[FleetKind, int], int] = field(default_factory=dict)
+    progress: Mapping[UUID, Progress] = field(default_factory=dict)
+    failures: Mapping[Paging, tuple[Failure, ...]] = field(default_factory=dict)
+    exposed: Mapping[Paging, tuple[ExposedSlice, ...]] = field(default_factory=dict)

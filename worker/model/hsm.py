@@ -145,6 +145,22 @@ class CreateLink:
 
 
 @dataclass(frozen=True, slots=True)
+class RewrapKey:
+    """Take a wrapped key from under its parent `source` and wrap it under `target`, both inside the token (S6).
+
+    Then unwrap what was made, wrap it under the old parent and compare: AES-KW and AES-KWP give the same bytes again.
+    """
+
+    source: Kek
+    key: UUID
+    version: int
+    purpose: Purpose
+    wrapping: Wrapping
+    wrapped: bytes
+    target: Kek
+
+
+@dataclass(frozen=True, slots=True)
 class CreateMaster:
     """Make an L1 as a token object labelled `material`; if one with that label is there already, that one is it."""
 
@@ -182,6 +198,7 @@ HsmOp = (
     | UnwrapDek
     | RewrapDek
     | CreateKey
+    | RewrapKey
     | CreateMaster
     | DestroyMaster
     | OpenKey
@@ -211,7 +228,7 @@ class UnwrappedDek:
 
 @dataclass(frozen=True, slots=True)
 class CreatedKey:
-    """Of `CreateKey` and `CreateOutside`: the wrapped bytes and the mechanism that made them.
+    """Of `CreateKey`, `RewrapKey` and `CreateOutside`: the wrapped bytes and the mechanism that made them.
 
     `digest` is the SHA-256 of the inner blob where `wrapped` is a keystore's.
     """

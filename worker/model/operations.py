@@ -41,6 +41,18 @@ class Operation(StrEnum):
     FLEET_ROTATE = "fleet.rotate"
     FLEET_SHOW = "fleet.show"
 
+    CAMPAIGN_PLAN = "campaign.plan"
+    CAMPAIGN_START = "campaign.start"
+    CAMPAIGN_SHOW = "campaign.show"
+    CAMPAIGN_LIST = "campaign.list"
+    CAMPAIGN_PAUSE = "campaign.pause"
+    CAMPAIGN_RESUME = "campaign.resume"
+    CAMPAIGN_CANCEL = "campaign.cancel"
+    CAMPAIGN_THROTTLE = "campaign.throttle"
+    CAMPAIGN_REPLAY = "campaign.replay"
+    CAMPAIGN_FAILURES = "campaign.failures"
+    CAMPAIGN_EXPOSED = "campaign.exposed"
+
     @property
     def request_type(self) -> str:
         """The CloudEvents type of the request."""
@@ -73,6 +85,8 @@ _TOPICS = {
     Operation.LINK_CUT: "control.v1",
     Operation.APPROVAL_APPROVE: "control.v1",
     Operation.APPROVAL_REJECT: "control.v1",
+    Operation.CAMPAIGN_PAUSE: "control.v1",
+    Operation.CAMPAIGN_CANCEL: "control.v1",
 }
 _READS = frozenset(
     {
@@ -82,6 +96,11 @@ _READS = frozenset(
         Operation.CLIENT_LIST,
         Operation.APPROVAL_LIST,
         Operation.FLEET_SHOW,
+        Operation.CAMPAIGN_PLAN,
+        Operation.CAMPAIGN_SHOW,
+        Operation.CAMPAIGN_LIST,
+        Operation.CAMPAIGN_FAILURES,
+        Operation.CAMPAIGN_EXPOSED,
         Operation.LINK_SHOW,
         Operation.LINK_LIST,
     }

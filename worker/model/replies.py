@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import Field, create_model
 
 from worker.model.blast import Blast
+from worker.model.campaign_replies import CAMPAIGN_RESULTS, CampaignCommandResult
 from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Answer, Base64, Reason
 from worker.model.fleet import FleetKeyResult, FleetShowResult
@@ -257,6 +258,7 @@ CommandResult = (
     | ApprovalListResult
     | FleetKeyResult
     | FleetShowResult
+    | CampaignCommandResult
     | LinkReport
     | LinkListResult
     | UnlinkResult
@@ -316,6 +318,7 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_LIST: ClientListResult,
     Operation.FLEET_ROTATE: FleetKeyResult,
     Operation.FLEET_SHOW: FleetShowResult,
+    **CAMPAIGN_RESULTS,
 }
 """What an item of each operation's answer is, if it is no `ErrorResult`."""
 

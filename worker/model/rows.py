@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
 
+from worker.model.campaigns import Campaign
 from worker.model.fleet import FleetKey
 from worker.model.hsm import Purpose, Wrapping
 from worker.model.links import Link
@@ -19,6 +20,7 @@ __all__ = [
     "Alias",
     "Approval",
     "ApprovalState",
+    "Campaign",
     "Client",
     "Dek",
     "FleetKey",
@@ -87,6 +89,7 @@ class Version:
 
     `due_ms` is when it is to be activated (pre-active) or destroyed (destroy-scheduled), Unix milliseconds, or 0;
     `prior` the state that a cancelled destruction restores; `forced`: destroyed though something still needs it.
+    `retired_ms`: when a campaign saw, under this row's lock, that nothing stored is left under it, or 0.
     `link` names the link of an L1 that stays outside; `digest` is the SHA-256 of the inner blob of what it wraps (S13).
     """
 
@@ -104,6 +107,7 @@ class Version:
     due_ms: int = 0
     prior: State | None = None
     forced: bool = False
+    retired_ms: int = 0
     link: UUID | None = None
     digest: bytes = b""
 
@@ -205,7 +209,7 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link | FleetKey
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Campaign | Link | FleetKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from worker.model.hsm import (
     OpenKey,
     Purpose,
     RewrapDek,
+    RewrapKey,
     UnwrapDek,
     UnwrappedDek,
     WrapDek,
@@ -313,7 +314,7 @@ def answer(op: HsmOp) -> HsmResult:  # noqa: C901, PLR0911 - one table of all op
             return WrappedDek(NONCE, b"r" * len(op.ciphertext))
         case UnwrapDek():
             return UnwrappedDek(b"d" * 32, sha256(b"").digest())
-        case CreateKey():
+        case CreateKey() | RewrapKey():
             return CreatedKey(b"wrapped" * 6, Wrapping.AES_KW)
         case CreateMaster():
             return CreatedMaster("token-9")
@@ -351,9 +352,5 @@ def seen_of(world: World, *refs: RowRef) -> set[Seen]:
 
 def chain_refs(*keys: UUID, tenant: str = "acme", version: Mapping[UUID, int] | None = None) -> Sequence[RowRef]:
     """The rows that a use of the last of these keys rests on."""
-    numbers = version or {}
-    return [
-        RowRef(Tenant.TABLE, tenant),
-        *[key_ref(key) for key in keys],
-        *[version_ref(key, numbers.get(key, 1)) for key in keys],
-    ]
+    versions = [version_ref(key, (version or {}).get(key, 1)) for key in keys]
+    return [RowRef(Tenant.TABLE, tenant), *[key_ref(key) for key in keys], *versions]

@@ -12,7 +12,7 @@ from worker.edges.hsm.fake import FakeToken
 from worker.edges.store.fake import FakeStore
 from worker.flow import renewing
 from worker.flow import trust as flow_trust
-from worker.flow.authenticating import Authentic, authenticated
+from worker.flow.authentic import Authentic, authentic_rows
 from worker.flow.fleetkeys import AGAIN_MS, FleetKeysDoubted, FollowedKeys
 from worker.flow.renewing import Renewing
 from worker.flow.voice import RunVoice
@@ -54,7 +54,7 @@ class Scene:
         return key
 
     async def put(self, *rows: FleetKey | Client) -> None:
-        effects = await authenticated(self.token.fleet_keys, rows)
+        effects = await authentic_rows(self.token.fleet_keys, rows)
         await self.memory.settle([Settlement(None, None, (), (), each) for each in effects])
 
     def said(self) -> list[Entry]:

@@ -9,7 +9,7 @@ from tests.unit.flow_events.letters import identity, row
 from worker.chain.sequences import Sequences
 from worker.edges.hsm.fake import FakeToken
 from worker.edges.store.fake import FakeStore
-from worker.flow.authenticating import authenticated
+from worker.flow.authentic import authentic_rows
 from worker.flow.sequences import SequencedStore, SequenceFeed
 from worker.flow.trust import Trust
 from worker.model.effects import Announce, PutRow, Settled, Settlement
@@ -56,7 +56,7 @@ class Scene:
         self.store = SequencedStore(self.memory, self.sequences)
 
     async def put(self, client: Client, *, tell: bool = True) -> Announce:
-        ((put, told),) = await authenticated(self.token.fleet_keys, [client])
+        ((put, told),) = await authentic_rows(self.token.fleet_keys, [client])
         settled = await self.store.settle([Settlement(None, None, (), (), (put, told))])
         assert settled == [Settled()]
         if tell:
@@ -125,7 +125,7 @@ async def test_a_row_that_changed_while_its_answer_was_on_the_way_is_read_again(
 async def test_what_the_row_mac_key_did_not_vouch_for_counts_for_nothing() -> None:
     where = Scene()
     told = await where.put(CLIENT)
-    ((_, other),) = await authenticated(FakeToken().fleet_keys, [replace(CLIENT, revision=9)])
+    ((_, other),) = await authentic_rows(FakeToken().fleet_keys, [replace(CLIENT, revision=9)])
     where.topic.tell(other)
     body = told.body.decode()
     where.topic.add(record_key(CLIENT.ref), body.replace('"revision":1', '"revision":9').encode())
@@ -141,7 +141,7 @@ async def test_what_the_row_mac_key_did_not_vouch_for_counts_for_nothing() -> No
 async def test_of_one_number_the_first_that_was_told_stands() -> None:
     where = Scene()
     await where.put(CLIENT)
-    ((put, other),) = await authenticated(where.token.fleet_keys, [replace(CLIENT, pattern="x")])
+    ((put, other),) = await authentic_rows(where.token.fleet_keys, [replace(CLIENT, pattern="x")])
     where.topic.tell(other)
     await where.put(REVOKED)
     where.topic.tell(other)  # older by now, and no contradiction
@@ -163,7 +163,7 @@ async def test_what_can_not_be_verified_now_waits() -> None:
     await where.feed.turn()
     assert len(where.sequences) == 1
     assert isinstance(PutRow(CLIENT), PutRow)
-    ((put, _),) = await authenticated(where.token.fleet_keys, [CLIENT])
+    ((put, _),) = await authentic_rows(where.token.fleet_keys, [CLIENT])
     where.memory.rows[CLIENT.ref] = StoredRow(CLIENT, put.mac_version, put.mac)
     assert await where.client() is None, told
 
@@ -171,4 +171,4 @@ async def test_what_can_not_be_verified_now_waits() -> None:
 async def test_nothing_is_made_for_no_rows() -> None:
     token = FakeToken()
     token.away = True
-    assert await authenticated(token.fleet_keys, []) == []
+    assert await authentic_rows(token.fleet_keys, []) == []

@@ -23,6 +23,7 @@ from worker.model.hsm import (
     Outside,
     Purpose,
     RewrapDek,
+    RewrapKey,
     UnwrapDek,
     WrapDek,
     Wrapping,
@@ -53,8 +54,9 @@ def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
         OpenKey(B, b""),
         CreateOutside(A, uuid4(), 1, Purpose.WRAPS_KEYS, OUTSIDE),
         CreateLink(OUTSIDE.address, uuid4(), 1, uuid4()),
+        RewrapKey(A, uuid4(), 1, Purpose.WRAPS_DEKS, Wrapping.AES_KW, b"", B),
     ]
-    grouping = [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9], [10, 11], [12], [13, 14], [15], [16]]
+    grouping = [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9], [10, 11], [12], [13, 14], [15], [16], [17]]
     assert grouped(ops, range(len(ops))) == grouping
     assert grouped(ops, [2, 3]) == [[2], [3]]
     assert keks_of(ops[4]) == (A, B)

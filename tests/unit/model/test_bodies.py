@@ -54,6 +54,22 @@ GOOD: dict[Operation, dict[str, object]] = {
     Operation.CLIENT_ROTATE: {"tenant": "acme", "client": "billing", "public_key": "AAAA"},
     Operation.CLIENT_REVOKE: {"tenant": "acme", "client": "billing"},
     Operation.CLIENT_LIST: {"tenant": "fleet"},
+    Operation.CAMPAIGN_PLAN: {"tenant": "acme", "key": "acme/eu"},
+    Operation.CAMPAIGN_START: {"tenant": "acme", "key": "acme/eu"},
+    Operation.CAMPAIGN_LIST: {},
+    **{
+        operation: {"tenant": "acme", "campaign": ID}
+        for operation in (
+            Operation.CAMPAIGN_SHOW,
+            Operation.CAMPAIGN_PAUSE,
+            Operation.CAMPAIGN_RESUME,
+            Operation.CAMPAIGN_CANCEL,
+            Operation.CAMPAIGN_THROTTLE,
+            Operation.CAMPAIGN_REPLAY,
+            Operation.CAMPAIGN_FAILURES,
+            Operation.CAMPAIGN_EXPOSED,
+        )
+    },
 }
 BAD: list[tuple[Operation, dict[str, object]]] = [
     (Operation.LINK_CREATE, {"keystore": KEYSTORE | {"provider": "post"}}),

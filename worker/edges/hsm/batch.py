@@ -18,7 +18,7 @@ from worker.edges.hsm.crew import Crew
 from worker.edges.hsm.deks import Results, rewrap_group, unwrap_group, wrap_group
 from worker.edges.hsm.fleet_objects import create_fleet_key
 from worker.edges.hsm.keeper import Entry, Keeper, Refused
-from worker.edges.hsm.keys import create_key
+from worker.edges.hsm.keys import create_key, rewrap_key
 from worker.edges.hsm.masters import create_master, destroy_master
 from worker.model.hsm import (
     CreateFleetKey,
@@ -35,6 +35,7 @@ from worker.model.hsm import (
     OpenedKey,
     OpenKey,
     RewrapDek,
+    RewrapKey,
     UnwrapDek,
     WrapDek,
 )
@@ -44,6 +45,7 @@ OPERATIONS: dict[type, str] = {
     UnwrapDek: "unwrap",
     RewrapDek: "rewrap",
     CreateKey: "create_key",
+    RewrapKey: "rewrap_key",
     CreateMaster: "create_master",
     DestroyMaster: "destroy_master",
     CreateFleetKey: "create_fleet_key",
@@ -60,7 +62,7 @@ def keks_of(op: HsmOp) -> tuple[Kek, ...]:
     match op:
         case WrapDek() | UnwrapDek():
             return (op.kek,)
-        case RewrapDek():
+        case RewrapDek() | RewrapKey():
             return (op.source, op.target)
         case CreateKey():
             return (op.parent,)
@@ -144,7 +146,7 @@ class Chunk:
                 call = partial(self._open, at, crew, keeper)
             case CreateOutside() | CreateLink():
                 call = partial(self._refuse, at)
-            case CreateKey() | CreateMaster() | DestroyMaster() | CreateFleetKey():
+            case CreateKey() | RewrapKey() | CreateMaster() | DestroyMaster() | CreateFleetKey():
                 call = partial(self._keys, at, handles, crew)
         try:
             call()
@@ -176,12 +178,16 @@ class Chunk:
                 make = partial(destroy_master, op, crew)
             elif isinstance(op, CreateFleetKey):
                 make = partial(create_fleet_key, op, crew, self.deadline)
+            elif isinstance(op, RewrapKey):
+                make = partial(rewrap_key, op, handles[0], handles[1], crew)
             else:
                 make = partial(create_key, cast("CreateKey", op), handles[0], crew)
             try:
                 self.results[i] = make()
             except CkError as error:
-                self.results[i] = crew.again(error, Fault.UNAVAILABLE, make)
+                # A key that does not unwrap twice on a well token is not what was wrapped.
+                blamed = Fault.INTEGRITY if isinstance(op, RewrapKey) else Fault.UNAVAILABLE
+                self.results[i] = crew.again(error, blamed, make)
 
 
 def _pieces(group: list[int]) -> Iterator[list[int]]:

@@ -41,6 +41,7 @@ from worker.model.hsm import (
     OpenKey,
     Purpose,
     RewrapDek,
+    RewrapKey,
     UnwrapDek,
     UnwrappedDek,
     WrapDek,
@@ -113,10 +114,10 @@ class FakeHsm:
             return self._answer(op)
         except _Refused as refused:
             return refused.fault
-        except (InvalidTag, ValueError):
+        except (InvalidTag, keywrap.InvalidUnwrap, ValueError):
             return HsmFault(Fault.BAD_CIPHERTEXT)
 
-    def _answer(self, op: HsmOp) -> HsmResult:  # noqa: C901 - one table of all operations
+    def _answer(self, op: HsmOp) -> HsmResult:  # noqa: C901, PLR0911 - one table of all operations
         match op:
             case WrapDek():
                 return self._wrap(op)
@@ -133,6 +134,8 @@ class FakeHsm:
                     return HsmFault(Fault.UNSUPPORTED)
                 parent = self._open(op.parent, Purpose.WRAPS_KEYS)
                 return CreatedKey(keywrap.aes_key_wrap_with_padding(parent, os.urandom(32)), Wrapping.AES_KWP)
+            case RewrapKey():
+                return self._rewrap_key(op)
             case CreateMaster():
                 return self._master(op)
             case DestroyMaster():
@@ -143,6 +146,11 @@ class FakeHsm:
                 return self._admit(op)
             case CreateOutside() | CreateLink():
                 return HsmFault(Fault.UNSUPPORTED)
+
+    def _rewrap_key(self, op: RewrapKey) -> HsmResult:
+        raw = _UNWRAP[op.wrapping](self._open(op.source, Purpose.WRAPS_KEYS), op.wrapped)
+        target = self._open(op.target, Purpose.WRAPS_KEYS)
+        return CreatedKey(keywrap.aes_key_wrap_with_padding(target, raw), Wrapping.AES_KWP)
 
     def _master(self, op: CreateMaster) -> HsmResult:
         _, *owner = self._token.masters.setdefault(op.material, (os.urandom(32), op.key, op.version))

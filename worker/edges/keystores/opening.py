@@ -60,7 +60,7 @@ class HttpsKeystores:
             raise KeystoreMisconfigured("keystore_endpoints: this endpoint is not allowed")
         if not is_key(where.key):
             raise KeystoreMisconfigured("key: 1 to 128 of A-Z a-z 0-9 . _ -")
-        https = Https(self._trust[where.credential], self._budget_s)
+        https = Https(where.endpoint, self._trust[where.credential], self._budget_s)
         if isinstance(credential, XksCredential):
             return XksKeystore(where, credential, self._fleet, https, self._now)
         if isinstance(credential, TransitCredential):

@@ -7,7 +7,9 @@ from uuid import UUID
 
 import asyncpg
 
+from worker.edges.store.alone import is_alone, settle_alone
 from worker.edges.store.batch import arrange, fates
+from worker.edges.store.campaigns import with_campaigns
 from worker.edges.store.pool import Connection, Pool
 from worker.edges.store.queries import SQL
 from worker.edges.store.rows import RowReader
@@ -51,10 +53,15 @@ class PostgresStore:
             rests = await _rests(connection) if question.rests else {}
             return replace(answer, pages=pages, below=below, needs=needs, rests=rests)
 
-        return await self._pool.run(work)
+        answer = await self._pool.run(work)
+        if not (question.progress or question.failures or question.exposed):
+            return answer
+        return await self._pool.run(lambda connection: with_campaigns(connection, question, answer))
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
-        """One round trip for the whole batch, whatever is in it."""
+        """One round trip for the whole batch, whatever is in it; only what is settled alone takes some more."""
+        if is_alone(settlements):
+            return [await settle_alone(self._pool, settlements[0])]
         order = arrange(settlements)
         batch = Batch()
         for slot in order.free:
