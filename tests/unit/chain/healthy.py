@@ -1,0 +1,59 @@
+"""What a healthy token answers to each operation, for the pure rooms."""
+
+from hashlib import sha256
+
+from worker.model.fleet import FleetKind
+from worker.model.hsm import (
+    CreatedFleetKey,
+    CreatedKey,
+    CreatedMaster,
+    CreateFleetKey,
+    CreateKey,
+    CreateLink,
+    CreateMaster,
+    CreateOutside,
+    DestroyedMaster,
+    DestroyMaster,
+    HsmOp,
+    HsmResult,
+    OpenedKey,
+    OpenKey,
+    RewrapDek,
+    RewrapKey,
+    UnwrapDek,
+    UnwrappedDek,
+    WrapDek,
+    WrappedDek,
+    Wrapping,
+)
+
+NONCE = b"n" * 12
+SEALED_BYTES = 32 + 16
+"""What the fake answers below add to a ciphertext; its content means nothing here."""
+
+
+def answer(op: HsmOp) -> HsmResult:  # noqa: C901, PLR0911 - one table of all operations
+    """What a healthy token says; the context digest it unwraps is that of an empty context."""
+    match op:
+        case WrapDek():
+            return WrappedDek(NONCE, b"c" * (op.size + SEALED_BYTES), op.dek or b"d" * op.size)
+        case RewrapDek():
+            return WrappedDek(NONCE, b"r" * len(op.ciphertext))
+        case UnwrapDek():
+            return UnwrappedDek(b"d" * 32, sha256(b"").digest())
+        case CreateKey() | RewrapKey():
+            return CreatedKey(b"wrapped" * 6, Wrapping.AES_KW)
+        case CreateMaster():
+            return CreatedMaster("token-9")
+        case CreateOutside():
+            return CreatedKey(b"outer" * 8, Wrapping.AES_KWP, b"i" * 32)
+        case CreateLink():
+            return CreatedMaster("token-9", "7")
+        case OpenKey():
+            return OpenedKey()
+        case DestroyMaster():
+            return DestroyedMaster(1)
+        case CreateFleetKey(kind=FleetKind.SIGNING):
+            return CreatedFleetKey(b"new", b"old", b"by old", b"by new")
+        case CreateFleetKey():
+            return CreatedFleetKey()
