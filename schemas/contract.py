@@ -16,6 +16,7 @@ from worker.model.codes import MEANINGS, Family
 from worker.model.fleet import FleetKeyResult
 from worker.model.linked import LinkChange, MoveResult
 from worker.model.operations import Operation
+from worker.model.policies import PolicyChange
 from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
 from worker.model.sequences import SEQUENCE, SequenceBody
 from worker.model.topics import Cleanup, Topics, TopicSpec, specs
@@ -66,6 +67,11 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.link.unlinked.v1": LinkChange,
     "keyriver.link.sovereign.v1": LinkChange,
     "keyriver.tenant.moved.v1": MoveResult,
+    "keyriver.rule.added.v1": PolicyChange,
+    "keyriver.rule.revoked.v1": PolicyChange,
+    "keyriver.grant.given.v1": PolicyChange,
+    "keyriver.grant.revoked.v1": PolicyChange,
+    "keyriver.quota.set.v1": PolicyChange,
 }
 ANNOUNCEMENTS: dict[str, type[BaseModel]] = {
     "keyriver.certificate.v1": CertificateBody,

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
+from worker.duties import FleetWork
 from worker.edges.bus.admin import KafkaAdmin
 from worker.edges.bus.progress import KafkaProgress
 from worker.edges.bus.source import KafkaSource, Timing
@@ -23,12 +24,10 @@ from worker.edges.store.chores import fold, private_halves, prune
 from worker.edges.store.dues import PostgresDues
 from worker.edges.store.fleet import Fleet, found_fleet, record_backup
 from worker.edges.store.leases import PostgresLeases
-from worker.edges.store.log import PostgresAuditLog
-from worker.edges.store.macs import PostgresMacRows
 from worker.edges.store.migrate import migrate
-from worker.edges.store.outbox import PostgresOutbox
 from worker.edges.store.pool import connected
 from worker.edges.store.presence import PostgresPresence
+from worker.edges.store.quotas import PostgresQuotaLeases
 from worker.edges.store.store import PostgresStore
 from worker.flow.alarms import PinAlarm
 from worker.flow.alone import Quiet
@@ -37,25 +36,25 @@ from worker.flow.attendance import Attendance
 from worker.flow.bodies import BodyLimits
 from worker.flow.campaign_verify import Verifying
 from worker.flow.campaigns import Campaigning
+from worker.flow.clock import boottime
+from worker.flow.contact import Contacts
 from worker.flow.deadletters import DeadLetters
 from worker.flow.due import DueWork
 from worker.flow.enrolling import Enrolling
 from worker.flow.executing import Executing
 from worker.flow.failpoints import Failpoints, parse
-from worker.flow.fleetkeys import FollowedKeys
 from worker.flow.fresh import new_ids, now_ms
 from worker.flow.hints import Hints
 from worker.flow.intake import Bounds, Intake
 from worker.flow.intakekeys import IntakeKeys
+from worker.flow.keystones import Keystones
 from worker.flow.knowing import Knowing
 from worker.flow.opening import Opening
+from worker.flow.outside import KeystoresBeside
 from worker.flow.publishing import Publishing
+from worker.flow.quotas import Quotas
 from worker.flow.registry import Clients
-from worker.flow.relay import Relay
-from worker.flow.renewing import Renewing
 from worker.flow.river import River
-from worker.flow.sequencer import TURN_S, Sequencer
-from worker.flow.sequences import SequenceFeed
 from worker.flow.standing import Standings
 from worker.flow.unsealing import Unsealing
 from worker.flow.upkeep import Duty, keep_up
@@ -80,8 +79,6 @@ SWITCH_INTERVAL_S = 5e-5
 """Short calls that release the GIL crawl beside a busy loop at Python's default of 5 ms (FACTS 2.12)."""
 
 
-SEQUENCES_LEAD_S = 3.0
-"""One process tells rows' sequences, or an old one could be told after a newer one; a dead one is replaced so soon."""
 GC_THRESHOLDS = (50_000, 20, 50)
 """A batch makes some ten thousand short-lived objects without cycles; looking for cycles every 700 is a waste."""
 
@@ -106,16 +103,11 @@ class Worker:
             progress=progress,
             private_halves=partial(private_halves, parts.pool),
         )
-        self._followed = FollowedKeys(
-            settings.fleet,
-            parts.topics.intake,
-            parts.store,
-            parts.trust,
-            parts.token.fleet_keys,
-            parts.sink,
-            self._voice,
-        )
+        contacts = Contacts(settings.sovereign_limit_s)
+        self._keystones = Keystones(parts.token.hsm, parts.keystores, contacts, settings.keystore_probe_s, boottime)
+        self._hsm = KeystoresBeside(parts.token.hsm, self._keystones, contacts, boottime)
         self._uses = Uses(PostgresLeases(parts.pool))
+        self._quotas = Quotas(PostgresQuotaLeases(parts.pool))
         self._name = f"{socket.gethostname()}/{os.getpid()}"
         self._presence = PostgresPresence(parts.pool)
         run, session_s = new_ids(1)[0], settings.worker_session_s
@@ -151,8 +143,9 @@ class Worker:
             opening=Opening(settings.fleet, settings.topic_prefix, body_limits, clients),
             clients=clients,
             knowing=Knowing(parts.store, parts.trust),
+            quotas=self._quotas,
             unsealing=Unsealing(settings.fleet, self._intake_keys),
-            executing=Executing(parts.token.hsm, parts.token.fleet_keys, self._uses, new_ids),
+            executing=Executing(self._hsm, parts.token.fleet_keys, self._uses, new_ids),
             store=parts.store,
             answering=Answering(settings.fleet, self._voice),
             publishing=Publishing(parts.sink, self._dead_letters),
@@ -166,21 +159,14 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain: finish what was begun, commit, leave the groups."""
         await self._check_topics()
-        async with self._sequences() as sequences:  # before any row is believed (S7)
-            await self._followed.turn(now_ms())
+        work = FleetWork(self._parts, self._voice, self._name)
+        followed = work.followed()
+        async with work.sequences() as sequences:  # before any row is believed (S7)
+            await followed.turn(now_ms())
             await self._attendance.turn()  # before any handle is opened (S15)
             await self._intake_keys.keep(now_ms())
             async with self._hints() as hints:
-                await self._run([*self._duties(), *self._fleet_duties(), sequences, hints], stop)
-
-    @asynccontextmanager
-    async def _sequences(self) -> AsyncIterator[Duty]:
-        """All that was ever told of rows, and then what comes."""
-        parts = self._parts
-        async with Tail(parts.access, parts.topics.sequences) as topic:
-            feed = SequenceFeed(topic, parts.token.fleet_keys, parts.sequences)
-            await feed.catch_up()
-            yield Duty("sequences", feed.turn, 0.1)
+                await self._run([*self._duties(), *work.duties(followed), sequences, hints], stop)
 
     @asynccontextmanager
     async def _hints(self) -> AsyncIterator[Duty]:
@@ -191,7 +177,7 @@ class Worker:
             Tail(parts.access, parts.topics.intake) as certificates,
         ):
             keys = parts.token.fleet_keys.lineage
-            hints = Hints(parts.settings.fleet, keys, said, certificates, parts.token.hsm, now_ms)
+            hints = Hints(parts.settings.fleet, keys, said, certificates, self._hsm, now_ms)
             yield Duty("hints", hints.turn, 0.2)
 
     async def _run(self, duties: Sequence[Duty], stop: asyncio.Event) -> None:
@@ -205,6 +191,7 @@ class Worker:
             upkeep.cancel()
             with suppress(asyncio.CancelledError):
                 await upkeep
+            await self._keystones.close()
 
     async def _check_topics(self) -> None:
         """Freshness and the ledger rest on the broker's settings (S3, D1): what breaks them is refused at start."""
@@ -226,18 +213,13 @@ class Worker:
 
     def _duties(self) -> list[Duty]:
         parts = self._parts
-        outbox, topics = PostgresOutbox(parts.pool), parts.topics
-        relay = Relay(
-            parts.settings.fleet, topics.events, topics.hints, topics.sequences, outbox, parts.sink, self._voice
-        )
         dues = PostgresDues(parts.pool)
         duties = [
             Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
-            Duty("outbox", relay.turn, 0.2),
+            Duty("keystores", self._keystones.turn, 0.5),
             Duty("attendance", self._attendance.turn, 1.0),
             Duty("due", self._due_work().turn, 1.0),
-            Duty("audit log", self._sequencer().turn, TURN_S),
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
             Duty("fold", partial(fold, parts.pool), 30.0),
             Duty("workers", self._presence.prune, 600.0),
@@ -254,28 +236,7 @@ class Worker:
         fleet, keys = parts.settings.fleet, parts.token.fleet_keys
         standings = Standings(parts.store, parts.trust, keys)
         verifying = Verifying(fleet, self._name, slices, standings, keys, dues)
-        return Campaigning(self._name, slices, standings, parts.token.hsm, self._uses, verifying, self._failpoints)
-
-    def _fleet_duties(self) -> list[Duty]:
-        parts, topics, dues = self._parts, self._parts.topics, PostgresDues(self._parts.pool)
-        outbox = PostgresOutbox(parts.pool, sequences=True)
-        told = Relay(
-            parts.settings.fleet,
-            topics.events,
-            topics.hints,
-            topics.sequences,
-            outbox,
-            parts.sink,
-            self._voice,
-            partial(dues.lead, "sequences", self._name, SEQUENCES_LEAD_S),
-        )
-        rows = PostgresMacRows(parts.pool)
-        renewing = Renewing(self._name, dues, rows, parts.trust, parts.token.fleet_keys)
-        return [
-            Duty("fleet keys", lambda: self._followed.turn(now_ms()), 1.0),
-            Duty("sequences told", told.turn, 0.1),
-            Duty("row MACs", renewing.turn, 0.5),
-        ]
+        return Campaigning(self._name, slices, standings, self._hsm, self._uses, verifying, self._failpoints)
 
     def _due_work(self) -> DueWork:
         parts, token = self._parts, self._parts.token
@@ -290,17 +251,6 @@ class Worker:
             fleet_keys=token.fleet_keys,
             hsm=token.hsm,
             failpoints=self._failpoints,
-        )
-
-    def _sequencer(self) -> Sequencer:
-        parts = self._parts
-        return Sequencer(
-            parts.settings.fleet,
-            parts.topics.audit,
-            new_ids(1)[0],
-            PostgresAuditLog(parts.pool),
-            parts.token.fleet_keys,
-            parts.sink,
         )
 
 

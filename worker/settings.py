@@ -114,6 +114,13 @@ class Settings(Books):
         default=250, ge=10, le=10_000, description="For one exchange with a keystore, TCP and TLS included"
     )
 
+    keystore_probe_s: float = Field(
+        default=5.0, ge=0.1, le=60.0, description="How often each keystore in use is asked whether the customer agrees"
+    )
+    sovereign_limit_s: float = Field(
+        default=60.0, ge=1.0, le=3600.0, description="Without contact for so long a customer's keys are refused"
+    )
+
     intake_suites: tuple[Suite, ...] = (Suite.X25519,)
     ledger_window_days: int = Field(default=14, gt=REQUEST_RETENTION_MS // DAY_MS, le=365)
     """Longer than any request topic remembers: else a request could come again when its outcome is forgotten (D1)."""
@@ -169,6 +176,12 @@ class Settings(Books):
     def _names_a_token(self) -> Self:
         if not (self.hsm_label or self.hsm_serial):
             raise ValueError("hsm_label or hsm_serial: name the token")
+        return self
+
+    @model_validator(mode="after")
+    def _probes_in_time(self) -> Self:
+        if self.sovereign_limit_s < 2 * self.keystore_probe_s:
+            raise ValueError("sovereign_limit_s: at least twice keystore_probe_s, or one lost probe is a cut")
         return self
 
     @model_validator(mode="after")

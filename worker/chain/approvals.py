@@ -28,6 +28,7 @@ from worker.model.ids import derived_id
 from worker.model.linking import LinkRestoreBody, LinkUnlinkBody, TenantMoveBody
 from worker.model.operations import SECOND_OFFICER, Operation
 from worker.model.outcomes import Commanded
+from worker.model.policies import GrantGiveBody, PolicyAllowBody
 from worker.model.replies import ApprovalListResult, ApprovalResult, PendingResult
 from worker.model.rows import Approval, ApprovalState, Client, Key, Role, Row, RowRef, Table
 from worker.seal.frames import framed
@@ -42,6 +43,8 @@ _ALWAYS = (
     KeyCancelDestroyBody,
     ClientAddBody,
     ClientRotateBody,
+    PolicyAllowBody,
+    GrantGiveBody,
     LinkRestoreBody,
     LinkUnlinkBody,
     TenantMoveBody,

@@ -1,6 +1,19 @@
 """The officers' commands: tenants, keys and clients. Each has one item and one result."""
 
-from worker.chain import approvals, campaign_commands, clients, fleet, keys, links, moving, rotation, switch, versions
+from worker.chain import (
+    approvals,
+    campaign_commands,
+    clients,
+    fleet,
+    keys,
+    links,
+    moving,
+    quotas,
+    rotation,
+    rules,
+    switch,
+    versions,
+)
 from worker.chain.outcomes import recall
 from worker.chain.plan import Case, Decision, Plan
 from worker.chain.work import Commanding, Step
@@ -33,6 +46,17 @@ from worker.model.effects import Seen
 from worker.model.fleet import FleetRotateBody, FleetShowBody
 from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
 from worker.model.outcomes import Commanded, Failed
+from worker.model.policies import (
+    GrantGiveBody,
+    GrantListBody,
+    GrantRevokeBody,
+    PolicyAllowBody,
+    PolicyCheckBody,
+    PolicyListBody,
+    PolicyRevokeBody,
+    TenantQuotaBody,
+    TenantQuotasBody,
+)
 
 
 def plan(case: Case) -> Decision:
@@ -101,6 +125,20 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return fleet.rotate(case, body)
         case FleetShowBody():
             return fleet.show(case, body)
+        case PolicyAllowBody():
+            return rules.allow(case, body)
+        case GrantGiveBody():
+            return rules.give(case, body)
+        case PolicyRevokeBody() | GrantRevokeBody():
+            return rules.revoke(case, body)
+        case PolicyListBody() | GrantListBody():
+            return rules.list_page(case, body)
+        case PolicyCheckBody():
+            return rules.check(case, body)
+        case TenantQuotaBody():
+            return quotas.set_quota(case, body)
+        case TenantQuotasBody():
+            return quotas.list_page(case, body)
         case _ if isinstance(body, AnyCampaignBody):
             return campaign_commands.command(case, body)
         case _:

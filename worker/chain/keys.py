@@ -122,9 +122,17 @@ def is_taken(case: Case, tenant: str) -> bool:
 
 
 def derived(case: Case, what: str) -> UUID:
-    """An id that a redelivery of the request makes again."""
+    """An id that the request makes again however often it comes, also when its sender repeats it with a new time."""
     key = case.request.key
-    return derived_id(case.request.time_ms, key.tenant, key.client, key.source, key.id, what)
+    return derived_id(_moment(key.id), key.tenant, key.client, key.source, key.id, what)
+
+
+def _moment(request: str) -> int:
+    """The time in the request's own id, if that is a UUIDv7 as our clients make them; else none."""
+    try:
+        return moment_of(UUID(request)) if UUID(request).version == 7 else 0  # noqa: PLR2004 - RFC 9562
+    except ValueError:
+        return 0
 
 
 def material_of(key: UUID, number: int) -> UUID:

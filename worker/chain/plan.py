@@ -55,10 +55,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The whole request is refused."""
+    """The whole request is refused. `retry_after_ms`: sooner it would be again."""
 
     request: Request
     code: Code
+    retry_after_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

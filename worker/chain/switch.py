@@ -8,13 +8,12 @@ from worker.chain.keys import find
 from worker.chain.plan import Case
 from worker.chain.told import teller
 from worker.chain.work import Commanding, Step
-from worker.model.blast import Blast, BlastLayer, BlastService
 from worker.model.codes import Code
 from worker.model.control import KeyDisableBody, KeyEnableBody
 from worker.model.effects import Seen
 from worker.model.facts import Below
 from worker.model.outcomes import Commanded
-from worker.model.replies import DisableResult, KeyResult
+from worker.model.replies import Blast, BlastLayer, BlastService, DisableResult, KeyResult
 
 SHOWN = 100
 """So many service keys stand in a report by name, those with the most DEKs first."""

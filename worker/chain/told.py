@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 from worker.chain.plan import Case
 from worker.chain.views import key_view
-from worker.model.blast import Blast
 from worker.model.facts import Facts
 from worker.model.fields import Reason
-from worker.model.replies import Destruction, KeyView, Transition
+from worker.model.replies import Blast, Destruction, KeyView, Transition
 from worker.model.rows import Key, State, Version
 
 

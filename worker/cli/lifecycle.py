@@ -11,7 +11,6 @@ from worker.cli.errors import Usage
 from worker.cli.key import TenantOf, key, show_view, tenant_of
 from worker.cli.officer import As, Json, ask
 from worker.cli.output import say, show, show_json, show_table
-from worker.model.blast import Blast
 from worker.model.bodies import CommandBody
 from worker.model.control import (
     KeyActivateBody,
@@ -26,7 +25,7 @@ from worker.model.control import (
     VersionBody,
 )
 from worker.model.operations import Operation
-from worker.model.replies import DestroyResult, DisableResult, KeyResult
+from worker.model.replies import Blast, DestroyResult, DisableResult, KeyResult
 
 Version = Annotated[int | None, Parameter(name="--version", help="Which version; else the active one.")]
 Why = Annotated[str, Parameter(name="--why", help="The reason, for the event and the audit trail.")]

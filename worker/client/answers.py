@@ -18,6 +18,15 @@ from worker.model.campaign_replies import (
 from worker.model.fields import Body
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import DATA_OPERATIONS, Operation
+from worker.model.policies import (
+    CheckResult,
+    GrantListResult,
+    GrantResult,
+    QuotaListResult,
+    QuotaResult,
+    RuleListResult,
+    RuleResult,
+)
 from worker.model.replies import (
     ApprovalListResult,
     ApprovalResult,
@@ -47,6 +56,7 @@ class Refusal(Body):
     message: str
     retry: bool
     pending: ApprovalView | None = None
+    retry_after_ms: int | None = None
 
 
 class Wrap(WrapResult):
@@ -97,6 +107,13 @@ Answer = (
     | _Answer[LinkListResult]
     | _Answer[UnlinkResult]
     | _Answer[MoveResult]
+    | _Answer[RuleResult]
+    | _Answer[RuleListResult]
+    | _Answer[CheckResult]
+    | _Answer[GrantResult]
+    | _Answer[GrantListResult]
+    | _Answer[QuotaResult]
+    | _Answer[QuotaListResult]
 )
 
 _ANSWERS: dict[Operation, type[Answer]] = {
@@ -132,6 +149,15 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_ROTATE: _Answer[ClientResult],
     Operation.CLIENT_REVOKE: _Answer[ClientResult],
     Operation.CLIENT_LIST: _Answer[ClientListResult],
+    Operation.POLICY_ALLOW: _Answer[RuleResult],
+    Operation.POLICY_REVOKE: _Answer[RuleResult],
+    Operation.POLICY_LIST: _Answer[RuleListResult],
+    Operation.POLICY_CHECK: _Answer[CheckResult],
+    Operation.GRANT_GIVE: _Answer[GrantResult],
+    Operation.GRANT_REVOKE: _Answer[GrantResult],
+    Operation.GRANT_LIST: _Answer[GrantListResult],
+    Operation.TENANT_QUOTA: _Answer[QuotaResult],
+    Operation.TENANT_QUOTAS: _Answer[QuotaListResult],
     Operation.CAMPAIGN_PLAN: _Answer[CampaignPlanResult],
     Operation.CAMPAIGN_START: _Answer[CampaignResult],
     Operation.CAMPAIGN_SHOW: _Answer[CampaignResult],

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from uuid import UUID
 
-from worker.chain import approvals, blob, fleet, outcomes
+from worker.chain import approvals, blob, fleet, outcomes, quotas, rules
 from worker.chain.approvals import approval_paging, approval_ref
 from worker.chain.clients import client_paging
 from worker.chain.keys import key_paging
@@ -43,7 +43,19 @@ from worker.model.effects import LedgerEntry
 from worker.model.facts import Answer, Facts, Paging, Question, RowPage
 from worker.model.fleet import FleetKind, FleetRotateBody, FleetShowBody
 from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
+from worker.model.operations import DATA_OPERATIONS
 from worker.model.outcomes import Wrapped
+from worker.model.policies import (
+    GrantGiveBody,
+    GrantListBody,
+    GrantRevokeBody,
+    PolicyAllowBody,
+    PolicyCheckBody,
+    PolicyListBody,
+    PolicyRevokeBody,
+    TenantQuotaBody,
+    TenantQuotasBody,
+)
 from worker.model.requests import LedgerKey, Request
 from worker.model.rows import Alias, Approval, Row, RowRef, Version
 from worker.ports import Store
@@ -57,6 +69,7 @@ _KEYED = (
     | CampaignOfKeyBody
     | LinkBody
     | TenantMoveBody
+    | PolicyCheckBody
 )
 """Commands on one key, by its alias or id, that see all its versions."""
 
@@ -85,6 +98,9 @@ def ask(requests: Sequence[Request]) -> Question:
         wanted.ledger.add(request.key)
         wanted.clients.add(request.key.client)
         wanted.tenants.add(request.key.tenant)
+        if request.operation in DATA_OPERATIONS:
+            wanted.licences.add(request.key.client)
+            wanted.quotas.update(quotas.asked_of(request))
         wanted.add(request.body)
     question = wanted.question()
     for body in (request.body for request in requests if isinstance(request.body, AnyCampaignBody)):
@@ -144,6 +160,8 @@ class _Wanted:
     client_pages: set[Paging] = field(default_factory=set)
     refs: set[RowRef] = field(default_factory=set)
     pages: set[RowPage] = field(default_factory=set)
+    licences: set[str] = field(default_factory=set)
+    quotas: set[str] = field(default_factory=set)
     below: set[UUID] = field(default_factory=set)
     needs: set[tuple[UUID, int]] = field(default_factory=set)
     rests: set[FleetKind] = field(default_factory=set)
@@ -200,6 +218,7 @@ class _Wanted:
             return
         if isinstance(body, ApprovalApproveBody | ApprovalRejectBody):
             self.refs.add(approval_ref(body.approval))
+        self._policy(body)
         self.tenants.add(getattr(body, "tenant", ""))
         client = getattr(body, "client", None)
         if client is not None:
@@ -211,6 +230,21 @@ class _Wanted:
         if isinstance(body, _KEYED):
             with suppress(ValueError):
                 self.about(body, UUID(body.key))
+
+    def _policy(self, body: AnyBody) -> None:
+        match body:
+            case PolicyAllowBody() | GrantGiveBody() | PolicyCheckBody():
+                self.licences.add(body.client)
+            case PolicyRevokeBody() | GrantRevokeBody():
+                self.refs.add(rules.licence_ref(body))
+            case PolicyListBody() | GrantListBody():
+                self.pages.add(rules.licence_paging(body))
+            case TenantQuotaBody():
+                self.quotas.add(quotas.quota_id(body))
+            case TenantQuotasBody():
+                self.pages.add(quotas.quota_paging(body))
+            case _:
+                pass
 
     def _name(self, name: str) -> None:
         self.aliases.add(name)

@@ -62,6 +62,7 @@ from worker.model.linking import (
     TenantMoveBody,
 )
 from worker.model.operations import Operation, Permission
+from worker.model.policies import POLICY_BODIES, AnyPolicyBody
 from worker.model.rows import Algorithm, Suite
 
 
@@ -197,13 +198,13 @@ class KeyListBody(Body):
 
 
 class ClientAddBody(Body):
-    """Register a service of a tenant."""
+    """Register a service of a tenant. Without permissions of its own it may what rules allow."""
 
     tenant: TenantName
     client: ClientName
     algorithm: Algorithm = Algorithm.ED25519
     public_key: Base64
-    permissions: list[Permission] = Field(min_length=1, max_length=len(Permission))
+    permissions: list[Permission] = Field(max_length=len(Permission))
     pattern: AliasPattern = "*"
     reply_topics: list[TopicName] = Field(min_length=1, max_length=16)
     recipient_suite: Suite | None = None
@@ -268,6 +269,7 @@ CommandBody = (
     | ClientListBody
     | FleetRotateBody
     | FleetShowBody
+    | AnyPolicyBody
     | AnyCampaignBody
 )
 AnyBody = DataBody | CommandBody
@@ -307,6 +309,7 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.CLIENT_LIST: ClientListBody,
     Operation.FLEET_ROTATE: FleetRotateBody,
     Operation.FLEET_SHOW: FleetShowBody,
+    **POLICY_BODIES,
     Operation.CAMPAIGN_PLAN: CampaignPlanBody,
     Operation.CAMPAIGN_START: CampaignStartBody,
     Operation.CAMPAIGN_SHOW: CampaignShowBody,

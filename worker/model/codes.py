@@ -49,6 +49,7 @@ class Code(StrEnum):
     PENDING = "PENDING"
     STILL_NEEDED = "STILL_NEEDED"
     GRACE_REFUSED = "GRACE_REFUSED"
+    TOO_MANY = "TOO_MANY"
     RECOVERY_UNKNOWN = "RECOVERY_UNKNOWN"
     SECOND_OFFICER = "SECOND_OFFICER"
     DIGEST_DIFFERS = "DIGEST_DIFFERS"
@@ -117,6 +118,7 @@ MEANINGS: dict[Code, Meaning] = {
     Code.STILL_NEEDED: _caller(
         "Rows or blobs outside still need this version; move them, or force it by the key's name."
     ),
+    Code.TOO_MANY: _caller("There are as many of these as there may be; take some away first."),
     Code.GRACE_REFUSED: _caller("The grace is shorter or longer than the fleet's settings allow."),
     Code.RECOVERY_UNKNOWN: _caller(
         "Nothing is destroyed before the setting recoverable_days says how long backups live."

@@ -40,6 +40,15 @@ class Operation(StrEnum):
     CLIENT_LIST = "client.list"
     FLEET_ROTATE = "fleet.rotate"
     FLEET_SHOW = "fleet.show"
+    POLICY_ALLOW = "policy.allow"
+    POLICY_REVOKE = "policy.revoke"
+    POLICY_LIST = "policy.list"
+    POLICY_CHECK = "policy.check"
+    GRANT_GIVE = "grant.give"
+    GRANT_REVOKE = "grant.revoke"
+    GRANT_LIST = "grant.list"
+    TENANT_QUOTA = "tenant.quota"
+    TENANT_QUOTAS = "tenant.quotas"
 
     CAMPAIGN_PLAN = "campaign.plan"
     CAMPAIGN_START = "campaign.start"
@@ -85,6 +94,8 @@ _TOPICS = {
     Operation.LINK_CUT: "control.v1",
     Operation.APPROVAL_APPROVE: "control.v1",
     Operation.APPROVAL_REJECT: "control.v1",
+    Operation.POLICY_REVOKE: "control.v1",
+    Operation.GRANT_REVOKE: "control.v1",
     Operation.CAMPAIGN_PAUSE: "control.v1",
     Operation.CAMPAIGN_CANCEL: "control.v1",
 }
@@ -96,6 +107,10 @@ _READS = frozenset(
         Operation.CLIENT_LIST,
         Operation.APPROVAL_LIST,
         Operation.FLEET_SHOW,
+        Operation.POLICY_LIST,
+        Operation.POLICY_CHECK,
+        Operation.GRANT_LIST,
+        Operation.TENANT_QUOTAS,
         Operation.CAMPAIGN_PLAN,
         Operation.CAMPAIGN_SHOW,
         Operation.CAMPAIGN_LIST,
@@ -124,6 +139,8 @@ SECOND_OFFICER = frozenset(
         Operation.CLIENT_ROTATE,
         Operation.CLIENT_REVOKE,
         Operation.FLEET_ROTATE,
+        Operation.POLICY_ALLOW,
+        Operation.GRANT_GIVE,
     }
 )
 """What may be answered "pending" until a second officer agrees (S14).

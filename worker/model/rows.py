@@ -11,7 +11,9 @@ from uuid import UUID
 from worker.model.campaigns import Campaign
 from worker.model.fleet import FleetKey
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.licences import Grant, Rule
 from worker.model.links import Link
+from worker.model.quotas import Quota
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
 __all__ = [
@@ -24,13 +26,16 @@ __all__ = [
     "Client",
     "Dek",
     "FleetKey",
+    "Grant",
     "IntakeKey",
     "Key",
     "Link",
     "Origin",
+    "Quota",
     "Role",
     "Row",
     "RowRef",
+    "Rule",
     "State",
     "Suite",
     "Table",
@@ -209,7 +214,7 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Campaign | Link | FleetKey
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link | Campaign | Rule | Grant | Quota | FleetKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,9 @@ class Table(StrEnum):
     INTAKE_KEYS = "intake_keys"
     APPROVALS = "approvals"
     FLEET_KEYS = "fleet_keys"
+    RULES = "rules"
+    GRANTS = "grants"
+    QUOTAS = "quotas"
     CAMPAIGNS = "campaigns"
     LINKS = "links"
 

@@ -37,6 +37,7 @@ from worker.model.rows import (
     Approval,
     Client,
     Dek,
+    IntakeKey,
     Key,
     Origin,
     Role,
@@ -117,6 +118,7 @@ class World:
     deks: dict[UUID, Dek] = field(default_factory=dict)
     ledger: dict[LedgerKey, LedgerEntry] = field(default_factory=dict)
     tampered: set[RowRef] = field(default_factory=set)
+    distrusted: set[str] = field(default_factory=set)
     key_pages: dict[Paging, tuple[UUID, ...]] = field(default_factory=dict)
     client_pages: dict[Paging, tuple[str, ...]] = field(default_factory=dict)
     pages: dict[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
@@ -213,12 +215,13 @@ class World:
             aliases={row.name: row for row in rows if isinstance(row, Alias)},
             names=names,
             clients={row.id: row for row in rows if isinstance(row, Client)},
-            intake_keys={},
+            intake_keys={row.sequence: row for row in rows if isinstance(row, IntakeKey)},
             tampered=frozenset(self.tampered),
             key_pages=self.key_pages,
             client_pages=self.client_pages,
             approvals={row.id: row for row in rows if isinstance(row, Approval)},
             rows={row.ref: row for row in rows},
+            distrusted=frozenset(self.distrusted),
             pages=self.pages,
             below=self.below,
             needs={} if self.needs is None else nothing | self.needs,

@@ -27,6 +27,7 @@ from worker.flow.intakekeys import IntakeKeys
 from worker.flow.knowing import Knowing
 from worker.flow.opening import Opening
 from worker.flow.publishing import Publishing
+from worker.flow.quotas import Quotas
 from worker.flow.registry import Clients
 from worker.flow.river import River
 from worker.flow.trust import Trust
@@ -109,6 +110,7 @@ class Rig:
             opening=Opening(FLEET, TOPICS.prefix, BodyLimits(), clients),
             clients=clients,
             knowing=Knowing(self.store, trust),
+            quotas=Quotas(self.memory, lambda: self.clock.ms / 1000),
             unsealing=Unsealing(FLEET, self.intake),
             executing=Executing(self.hiccups, self.token.fleet_keys, self.uses, new_ids),
             store=self.store,

@@ -52,6 +52,7 @@ def test_every_operation_has_its_type_body_result_and_topic(operation: Operation
         ("key.disable", "key.suspend", "key.compromise", "link.cut", "approval.approve", "approval.reject"),
         "control.v1",
     )
+    own |= dict.fromkeys(("policy.revoke", "grant.revoke"), "control.v1")
     own |= {"campaign.pause": "control.v1", "campaign.cancel": "control.v1"}
     assert operation.topic == own.get(operation.value, "keys.v1")
 
@@ -59,7 +60,9 @@ def test_every_operation_has_its_type_body_result_and_topic(operation: Operation
 def test_what_makes_or_changes_something_is_ledgered() -> None:
     reads = {Operation.UNWRAP, Operation.KEY_SHOW, Operation.KEY_LIST, Operation.CLIENT_LIST, Operation.APPROVAL_LIST}
     reads |= {Operation.LINK_SHOW, Operation.LINK_LIST, Operation.CAMPAIGN_PLAN, Operation.CAMPAIGN_SHOW}
-    reads |= {Operation.CAMPAIGN_LIST, Operation.CAMPAIGN_FAILURES, Operation.CAMPAIGN_EXPOSED, Operation.FLEET_SHOW}
+    reads |= {Operation.CAMPAIGN_LIST, Operation.CAMPAIGN_FAILURES, Operation.CAMPAIGN_EXPOSED}
+    reads |= {Operation.POLICY_LIST, Operation.POLICY_CHECK, Operation.GRANT_LIST, Operation.TENANT_QUOTAS}
+    reads |= {Operation.FLEET_SHOW}
     assert {operation for operation in Operation if not operation.is_ledgered} == reads
     assert {operation.value for operation in DATA_OPERATIONS} == {"wrap", "unwrap", "rewrap"}
     assert [permission.value for permission in Permission] == ["wrap", "unwrap", "rewrap", "rewrap-from", "rewrap-to"]

@@ -20,12 +20,15 @@ from worker.model.rows import (
     ApprovalState,
     Campaign,
     Client,
+    Grant,
     IntakeKey,
     Key,
     Link,
     Origin,
+    Quota,
     Role,
     Row,
+    Rule,
     State,
     Suite,
     Table,
@@ -85,6 +88,9 @@ ROWS: list[Row] = [
         revision=1,
     ),
     Link(ID, "acme", ID, 1, Provider.XKS, "https://k.example", "k1", "c", LinkState.LINKED, ID, "s", "v", True, 1, 1),
+    Rule(ID, "acme", "billing", ("wrap",), "acme/*", "eu", 9, ("table",), None, "why", "ann+ben", 1, False, 1),
+    Grant(ID, "acme", "billing", ID, 1, ("unwrap",), "why", "ann+ben", 1, 2, False, 1),
+    Quota("acme/billing", "acme", "billing", 10, 20, "why", "ann", 1),
 ]
 
 

@@ -1,6 +1,7 @@
-"""One thread at one customer's token, with one session; and the customer's module, loaded once for all its tokens.
+"""One thread at one customer's token; and the customer's module, loaded once for all its tokens.
 
-The thread is a daemon: a call that never returns takes nothing with it but this desk.
+The thread is a daemon: a call that never returns takes nothing with it but this desk. One session holds the login, as
+in `device`, another works and is replaced whenever it may be spoilt.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class Desk:
         self._thread = Thread(target=self._serve, name=f"keystore-{label}", daemon=True)
         self._started = False
         self._library: Library | None = None
+        self._anchor: Session | None = None
         self._session: Session | None = None
         self._refused = ""
 
@@ -106,7 +108,7 @@ class Desk:
                 future.set_result(self._do(call))
             except Exception as error:  # noqa: BLE001 - carried to whoever asked
                 future.set_exception(error)
-        self._rise()
+        self._rise(logged_in=False)
         if self._library is not None:
             self._module.leave()
 
@@ -119,13 +121,23 @@ class Desk:
             return call(self._session)
         except CkError as error:
             if error.blame not in _SOUND:
-                self._rise()  # the session may be lost, or in the middle of an operation
+                # The session may be lost, or in the middle of an operation; the login may be lost, too.
+                self._rise(logged_in=self._is_logged_in())
             raise
 
-    def _rise(self) -> None:
+    def _is_logged_in(self) -> bool:
+        try:
+            return self._anchor is not None and self._anchor.logged_in()
+        except CkError:
+            return False
+
+    def _rise(self, *, logged_in: bool) -> None:
         if self._session is not None:
             self._session.close()
             self._session = None
+        if self._anchor is not None and not logged_in:
+            self._anchor.close()
+            self._anchor = None
 
     def _sit(self) -> Session:
         if self._library is None:
@@ -133,29 +145,31 @@ class Desk:
                 self._library = self._module.enter()
             except OSError as error:
                 raise KeystoreUnreachable(f"the module can't be loaded: {error}") from None
-        with module_lock(self._module.path):
-            try:
-                return self._logged_in(self._library)
-            except CkError:
-                self._module.renew()
-                return self._logged_in(self._library)
+        if self._anchor is None:
+            with module_lock(self._module.path):
+                try:
+                    self._anchor = self._logged_in(self._library)
+                except CkError:
+                    self._module.renew()
+                    self._anchor = self._logged_in(self._library)
+        return Session(self._library, self._anchor.slot)
 
     def _logged_in(self, library: Library) -> Session:
         info = self._find(library)
         if info.flags & _PIN_FLAGS:
             raise KeystoreForbidden("a wrong PIN was given to this token: log in once by hand")
-        session = Session(library, info.slot)
+        anchor = Session(library, info.slot)
         try:
-            session.login(self._pin.reveal())
+            anchor.login(self._pin.reveal())
         except CkError as error:
             if error.code == CKR_USER_ALREADY_LOGGED_IN:
-                return session
-            session.close()
+                return anchor
+            anchor.close()
             if error.blame is Blame.PIN:
                 self._refused = f"{error}; it is not given again before a restart"
                 raise KeystoreForbidden(self._refused) from None
             raise
-        return session
+        return anchor
 
     def _find(self, library: Library) -> TokenInfo:
         for token in library.tokens():

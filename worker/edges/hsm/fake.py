@@ -148,6 +148,8 @@ class FakeHsm:
                 return HsmFault(Fault.UNSUPPORTED)
 
     def _rewrap_key(self, op: RewrapKey) -> HsmResult:
+        if Wrapping.EXTERNAL in (op.source.wrapping, op.target.wrapping):
+            return HsmFault(Fault.UNSUPPORTED)
         raw = _UNWRAP[op.wrapping](self._open(op.source, Purpose.WRAPS_KEYS), op.wrapped)
         target = self._open(op.target, Purpose.WRAPS_KEYS)
         return CreatedKey(keywrap.aes_key_wrap_with_padding(target, raw), Wrapping.AES_KWP)

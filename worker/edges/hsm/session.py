@@ -33,7 +33,7 @@ class Session:
         """C_OpenSession, read-write, without a login of its own (the anchor session logs the application in)."""
         handle = new("CK_ULONG *")
         library.call("C_OpenSession", slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, ffi.NULL, ffi.NULL, handle)
-        self._library = library
+        self._library, self.slot = library, slot
         self.handle: int = handle[0]
         self._nonce = new("unsigned char[]", NONCE_BYTES)
         self._gcm = new("CK_GCM_PARAMS *", {"iv": self._nonce, "iv_length": 12, "iv_bits": 96, "tag_bits": 128})

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from uuid import UUID
 
 from worker.edges.store.batch import arrange, fates
@@ -22,6 +23,7 @@ from worker.model.effects import (
 )
 from worker.model.facts import Answer, Question, StoredRow
 from worker.model.hsm import Condemned
+from worker.model.quotas import Lease, Want
 from worker.model.records import Partition
 from worker.model.requests import LedgerKey
 from worker.model.rows import Approval, ApprovalState, Dek, IntakeKey, Key, RowRef, State, Table, Version
@@ -34,7 +36,7 @@ def _system_ms() -> int:
 
 @dataclass(slots=True)
 class FakeStore:
-    """Implements `Store`, `Leases`, `Dues`, `Outbox`, `Attempts` and presence. Tests may look into it and tamper."""
+    """Implements `Store`, `Leases`, `QuotaLeases`, `Dues`, `Outbox`, `Attempts` and presence; tests may tamper."""
 
     clock: Callable[[], int] = _system_ms
     ledger: dict[LedgerKey, LedgerEntry] = field(default_factory=dict)
@@ -42,6 +44,7 @@ class FakeStore:
     deks: dict[UUID, Dek] = field(default_factory=dict)
     census: dict[tuple[UUID, int], tuple[int, int]] = field(default_factory=dict)
     uses: dict[tuple[UUID, int], int] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)
     leaves: list[Leaf] = field(default_factory=list)
     outbox: dict[UUID, Announce] = field(default_factory=dict)
     acknowledged: set[UUID] = field(default_factory=set)
@@ -128,6 +131,18 @@ class FakeStore:
             tenant = held.row.tenant if held is not None and isinstance(held.row, Key) else ""
             self._write(rotation_due(key, version, tenant))
         return before + count
+
+    async def lease_quotas(self, wants: Sequence[Want]) -> list[Lease]:
+        """As `flow.quotas.QuotaLeases.lease_quotas`."""
+        return [self._lease_quota(want) for want in wants]
+
+    def _lease_quota(self, want: Want) -> Lease:
+        rate, now = want.quota.per_second / 1000, self.clock()
+        spent = max(self.spent.get(want.quota.id, 0.0), now - want.quota.burst / rate)
+        there = (now - spent) * rate
+        granted = 0 if there < 1 else max(min(want.want, int(there)), want.need)
+        self.spent[want.quota.id] = spent + granted / rate
+        return Lease(granted, ceil((1 - there + granted) / rate) if there - granted < 1 else 0)
 
     async def lead(self, duty: str, holder: str, seconds: float) -> bool:
         """As `Dues.lead`."""

@@ -87,6 +87,28 @@ UNION ALL
 SELECT o.kind, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, o.doc
 FROM keyriver.rows_v1($13::text[], $14::text[]) AS o
 UNION ALL
+SELECT 'rules', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.doc
+FROM unnest($15::text[]) AS q (client)
+CROSS JOIN LATERAL (
+    SELECT to_jsonb(t) AS doc FROM keyriver.rules AS t
+    WHERE t.client = q.client AND NOT t.revoked
+        AND t.not_after_ms > (extract(EPOCH FROM statement_timestamp()) * 1000)::bigint
+    OFFSET 0
+) AS one
+UNION ALL
+SELECT 'grants', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.doc
+FROM unnest($15::text[]) AS q (client)
+CROSS JOIN LATERAL (
+    SELECT to_jsonb(t) AS doc FROM keyriver.grants AS t
+    WHERE t.client = q.client AND NOT t.revoked
+        AND t.not_after_ms > (extract(EPOCH FROM statement_timestamp()) * 1000)::bigint
+    OFFSET 0
+) AS one
+UNION ALL
+SELECT 'quotas', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.doc
+FROM unnest($16::text[]) AS q (id)
+CROSS JOIN LATERAL (SELECT to_jsonb(t) AS doc FROM keyriver.quotas AS t WHERE t.id = q.id OFFSET 0) AS one
+UNION ALL
 SELECT 'links', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, to_jsonb(l)
 FROM reached AS q
 CROSS JOIN LATERAL (SELECT v.link FROM keyriver.versions AS v WHERE v.key = q.key AND v.number = q.number OFFSET 0) AS v
