@@ -17,6 +17,7 @@ from worker.model.fleet import FleetKeyResult
 from worker.model.linked import LinkChange, MoveResult
 from worker.model.operations import Operation
 from worker.model.policies import PolicyChange
+from worker.model.regional import RegionChange
 from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
 from worker.model.sequences import SEQUENCE, SequenceBody
 from worker.model.topics import Cleanup, Topics, TopicSpec, specs
@@ -53,6 +54,7 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.approval.voided.v1": ApprovalResult,
     "keyriver.approval.expired.v1": ApprovalResult,
     "keyriver.pin.locked.v1": PinLocked,
+    "keyriver.region.changed.v1": RegionChange,
     HINT: Hint,
     SEQUENCE: SequenceBody,
     "keyriver.fleet.rotated.v1": FleetKeyResult,

@@ -63,6 +63,7 @@ from worker.model.linking import (
 )
 from worker.model.operations import Operation, Permission
 from worker.model.policies import POLICY_BODIES, AnyPolicyBody
+from worker.model.regional import RegionListBody, RegionSetBody
 from worker.model.rows import Algorithm, Suite
 
 
@@ -260,6 +261,8 @@ CommandBody = (
     | LinkUnlinkBody
     | LinkDeclareBody
     | TenantMoveBody
+    | RegionSetBody
+    | RegionListBody
     | ApprovalApproveBody
     | ApprovalRejectBody
     | ApprovalListBody
@@ -300,6 +303,8 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.LINK_UNLINK: LinkUnlinkBody,
     Operation.LINK_DECLARE: LinkDeclareBody,
     Operation.TENANT_MOVE: TenantMoveBody,
+    Operation.REGION_SET: RegionSetBody,
+    Operation.REGION_LIST: RegionListBody,
     Operation.APPROVAL_APPROVE: ApprovalApproveBody,
     Operation.APPROVAL_REJECT: ApprovalRejectBody,
     Operation.APPROVAL_LIST: ApprovalListBody,

@@ -15,6 +15,7 @@ from worker.model.fleet import FleetKeyResult, FleetShowResult
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
 from worker.model.policies import POLICY_RESULTS, GrantResult, PolicyCommandResult, RuleResult
+from worker.model.regional import RegionListResult, RegionResult
 from worker.model.rows import Suite
 from worker.model.views import (
     ApprovalView,
@@ -194,6 +195,7 @@ Approved = (
     | RuleResult
     | GrantResult
     | FleetKeyResult
+    | RegionResult
 )
 """What commands answer that may need a second officer."""
 
@@ -218,6 +220,8 @@ CommandResult = (
     | ApprovalListResult
     | FleetKeyResult
     | FleetShowResult
+    | RegionResult
+    | RegionListResult
     | PolicyCommandResult
     | CampaignCommandResult
     | LinkReport
@@ -270,6 +274,8 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.LINK_UNLINK: UnlinkResult,
     Operation.LINK_DECLARE: LinkResult,
     Operation.TENANT_MOVE: MoveResult,
+    Operation.REGION_SET: RegionResult,
+    Operation.REGION_LIST: RegionListResult,
     Operation.APPROVAL_APPROVE: ApprovalResult,
     Operation.APPROVAL_REJECT: ApprovalResult,
     Operation.APPROVAL_LIST: ApprovalListResult,

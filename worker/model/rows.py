@@ -14,6 +14,7 @@ from worker.model.hsm import Purpose, Wrapping
 from worker.model.licences import Grant, Rule
 from worker.model.links import Link
 from worker.model.quotas import Quota
+from worker.model.regions import Region
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Link",
     "Origin",
     "Quota",
+    "Region",
     "Role",
     "Row",
     "RowRef",
@@ -214,7 +216,22 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link | Campaign | Rule | Grant | Quota | FleetKey
+Row = (
+    Tenant
+    | Key
+    | Version
+    | Alias
+    | Client
+    | IntakeKey
+    | Approval
+    | Link
+    | Campaign
+    | Rule
+    | Grant
+    | Quota
+    | Region
+    | FleetKey
+)
 
 
 @dataclass(frozen=True, slots=True)

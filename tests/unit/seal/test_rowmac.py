@@ -26,6 +26,7 @@ from worker.model.rows import (
     Link,
     Origin,
     Quota,
+    Region,
     Role,
     Row,
     Rule,
@@ -63,6 +64,7 @@ ROWS: list[Row] = [
     IntakeKey(1, Suite.P256, b"public", b"wrapped", 1, 2, 1),
     FleetKey("signing/2", FleetKind.SIGNING, 2, FleetKeyState.ACTIVE, 1, 1),
     Approval(ID, "acme", "key.enable", b"{}", "ann", "r1", 1, 2, ("keys x 1",), ApprovalState.PENDING, "", 1),
+    Region("eu", "fleet", ("4b1f", "77"), 1),
     Campaign(
         id=ID,
         tenant="acme",
