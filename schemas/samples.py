@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import campaigns, fleet, linking, policing, regional
+from schemas import campaigns, fleet, imports, linking, policing, regional
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
@@ -163,6 +163,7 @@ ASKED: dict[Operation, Json] = fleet.ASKED | {
     Operation.CLIENT_REVOKE: {"tenant": "acme", "client": "payments"},
     Operation.CLIENT_LIST: {"tenant": "acme"},
     **campaigns.ASKED,
+    **imports.ASKED,
     **linking.ASKED,
     **regional.ASKED,
     **policing.ASKED,
@@ -203,6 +204,7 @@ ANSWERED: dict[Operation, list[Json]] = fleet.ANSWERED | {
     Operation.CLIENT_REVOKE: [{"client": CLIENT_VIEW | {"revoked": True}}],
     Operation.CLIENT_LIST: [{"clients": [CLIENT_VIEW], "more": False}],
     **campaigns.ANSWERED,
+    **imports.ANSWERED,
     **linking.ANSWERED,
     **regional.ANSWERED,
     **policing.ANSWERED,
@@ -238,6 +240,7 @@ STATED: dict[str, Json] = fleet.STATED | {
     "keyriver.client.revoked.v1": {"client": CLIENT_VIEW | {"revoked": True}},
     "keyriver.key.retired.v1": became("deactivated", "deactivated", why="nothing stored is left under version 1"),
     **campaigns.STATED,
+    **imports.STATED,
     **linking.STATED,
     **regional.STATED,
     **policing.STATED,
@@ -258,13 +261,12 @@ def samples() -> dict[str, Sample]:
     for case in _vectors("announcements")["cases"]:
         name = {"certificate": "keyriver.certificate.v1", "intake": "keyriver.intake-key.v1"}[case["kind"]]
         found[name] = Sample(name, {"content-type": "application/json"}, json.loads(case["value"]))
-    name = "keyriver.fleet-key.v1"
-    rotation = json.loads(_vectors("fleet")["rotation"]["value"])
-    found[name] = Sample(name, {"content-type": "application/json"}, rotation)
-    checkpoint = json.loads(_vectors("audit")["checkpoints"][1]["value"])
-    name = "keyriver.checkpoint.v1"
-    found[name] = Sample(name, {"content-type": "application/json"}, checkpoint)
-    return found
+    others = {
+        "keyriver.fleet-key.v1": _vectors("fleet")["rotation"]["value"],
+        "keyriver.checkpoint.v1": _vectors("audit")["checkpoints"][1]["value"],
+    }
+    kind = {"content-type": "application/json"}
+    return found | {name: Sample(name, kind, json.loads(value)) for name, value in others.items()}
 
 
 def request(operation: Operation, payload: Json) -> tuple[Sample, bytes]:

@@ -5,6 +5,7 @@ from worker.chain import (
     campaign_commands,
     clients,
     fleet,
+    importing,
     keys,
     links,
     moving,
@@ -45,6 +46,7 @@ from worker.model.control import (
 )
 from worker.model.effects import Seen
 from worker.model.fleet import FleetRotateBody, FleetShowBody
+from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
 from worker.model.outcomes import Commanded, Failed
 from worker.model.policies import (
@@ -95,6 +97,10 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return versions.cancel_destroy(case, body)
         case VersionBody():
             return versions.change(case, body)
+        case KeyImportParametersBody():
+            return importing.offer(case, body)
+        case KeyImportBody():
+            return importing.accept(case, body)
         case KeyDisableBody():
             return switch.disable(case, body)
         case KeyEnableBody():

@@ -5,6 +5,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from worker.model.fleet import FleetKind
+from worker.model.import_ops import CreateImportPair, DestroyImportPair, ImportedMaster, ImportMaster, ImportPair
 from worker.model.keystores import KeystoreAddress
 
 
@@ -198,9 +199,12 @@ HsmOp = (
     | UnwrapDek
     | RewrapDek
     | CreateKey
-    | RewrapKey
     | CreateMaster
     | DestroyMaster
+    | CreateImportPair
+    | ImportMaster
+    | DestroyImportPair
+    | RewrapKey
     | OpenKey
     | CreateOutside
     | CreateLink
@@ -251,7 +255,7 @@ class CreatedMaster:
 
 @dataclass(frozen=True, slots=True)
 class DestroyedMaster:
-    """Of `DestroyMaster`: how many objects were deleted."""
+    """Of `DestroyMaster` and `DestroyImportPair`: how many objects were deleted."""
 
     objects: int
 
@@ -312,5 +316,14 @@ class HsmFault:
 
 
 HsmResult = (
-    WrappedDek | UnwrappedDek | CreatedKey | CreatedMaster | DestroyedMaster | OpenedKey | CreatedFleetKey | HsmFault
+    WrappedDek
+    | UnwrappedDek
+    | CreatedKey
+    | CreatedMaster
+    | DestroyedMaster
+    | OpenedKey
+    | ImportPair
+    | ImportedMaster
+    | CreatedFleetKey
+    | HsmFault
 )

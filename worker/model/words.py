@@ -85,6 +85,7 @@ class Table(StrEnum):
     INTAKE_KEYS = "intake_keys"
     APPROVALS = "approvals"
     FLEET_KEYS = "fleet_keys"
+    IMPORTS = "imports"
     REGIONS = "regions"
     RULES = "rules"
     GRANTS = "grants"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.chain.healthy import answer
+from tests.unit.chain.token import answer
 from tests.unit.chain.world import BOLT_LEDGER, CARDS, EU, PAYMENTS, ROOT, World, blob_of, chain_refs, seen_of, uid
 from worker.chain import blob
 from worker.chain.conclude import conclude, is_ledgered

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 import pytest
 
-from tests.unit.chain.healthy import answer
+from tests.unit.chain.token import answer
 from tests.unit.chain.world import (
     BOLT_LEDGER,
     CARDS,

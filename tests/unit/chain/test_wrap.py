@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.chain.healthy import NONCE
+from tests.unit.chain.token import NONCE
 from tests.unit.chain.world import PAYMENTS, RECIPIENT, World, seen_of
 from tests.unit.chain.wraps import KEY, SEALED, WRAP_CHAIN, ask, counts, finished, stored, wrapped
 from worker.chain import blob, context

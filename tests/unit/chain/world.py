@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from uuid import UUID
 
-from tests.unit.chain.healthy import NONCE, SEALED_BYTES, answer
+from tests.unit.chain.token import NONCE, SEALED_BYTES, answer
 from worker.chain import blob
 from worker.chain.approvals import digest
 from worker.chain.conclude import conclude

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tests.unit.chain.healthy import answer
+from tests.unit.chain.token import answer
 from tests.unit.chain.world import EU, PAYMENTS, ROOT, World, chain_refs
 from worker.chain.conclude import conclude
 from worker.chain.plan import Conclusion

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from worker.chain import payload
 from worker.edges.hsm.config import TokenState
+from worker.edges.hsm.fake_imports import FakeImports
 from worker.edges.hsm.session import NONCE_BYTES, TAG_BYTES
 from worker.model.fleet import FleetKey, FleetKind
 from worker.model.hsm import (
@@ -67,6 +68,7 @@ class FakeToken:
         self.serial = serial
         self.away = False
         self.masters: dict[UUID, tuple[bytes, UUID, int]] = {}
+        self.imports = FakeImports(serial, self.masters)
         self.hsm = FakeHsm(self)
         self.fleet_keys = FakeFleetKeys(self, fleet)
 
@@ -146,6 +148,8 @@ class FakeHsm:
                 return self._admit(op)
             case CreateOutside() | CreateLink():
                 return HsmFault(Fault.UNSUPPORTED)
+            case _:
+                return self._token.imports.answer(op)
 
     def _rewrap_key(self, op: RewrapKey) -> HsmResult:
         if Wrapping.EXTERNAL in (op.source.wrapping, op.target.wrapping):
@@ -166,7 +170,9 @@ class FakeHsm:
         there = self._token.masters.get(op.material)
         if there is not None and there[1:] != (op.key, op.version):
             return HsmFault(Fault.INTEGRITY, "the label is another key's")
-        return DestroyedMaster(0 if self._token.masters.pop(op.material, None) is None else 1)
+        masters = self._token.masters
+        gone = [label for label, (_, *owner) in masters.items() if owner == [op.key, op.version]]
+        return DestroyedMaster(len([masters.pop(label) for label in gone]))
 
     def _admit(self, op: OpenKey) -> HsmResult:
         outside = op.kek.outside

@@ -1,4 +1,4 @@
-"""What a healthy token answers to each operation, for the pure rooms."""
+"""A token that always succeeds, for the pure rooms."""
 
 from hashlib import sha256
 
@@ -26,6 +26,13 @@ from worker.model.hsm import (
     WrappedDek,
     Wrapping,
 )
+from worker.model.import_ops import (
+    CreateImportPair,
+    DestroyImportPair,
+    ImportedMaster,
+    ImportMaster,
+    ImportPair,
+)
 
 NONCE = b"n" * 12
 SEALED_BYTES = 32 + 16
@@ -51,9 +58,23 @@ def answer(op: HsmOp) -> HsmResult:  # noqa: C901, PLR0911 - one table of all op
             return CreatedMaster("token-9", "7")
         case OpenKey():
             return OpenedKey()
-        case DestroyMaster():
+        case DestroyMaster() | DestroyImportPair():
             return DestroyedMaster(1)
-        case CreateFleetKey(kind=FleetKind.SIGNING):
-            return CreatedFleetKey(b"new", b"old", b"by old", b"by new")
         case CreateFleetKey():
-            return CreatedFleetKey()
+            return answer_rotation(op)
+        case _:
+            return answer_import(op)
+
+
+def answer_import(op: CreateImportPair | ImportMaster) -> HsmResult:
+    """The same, of imports."""
+    if isinstance(op, CreateImportPair):
+        return ImportPair(b"public", "token-9", "dev-test", b"s" * 64)
+    return ImportedMaster("token-9", op.canary or b"canary")
+
+
+def answer_rotation(op: CreateFleetKey) -> HsmResult:
+    """The same, of the fleet's own keys."""
+    if op.kind is FleetKind.SIGNING:
+        return CreatedFleetKey(b"new", b"old", b"by old", b"by new")
+    return CreatedFleetKey()
