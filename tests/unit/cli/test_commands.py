@@ -36,6 +36,11 @@ COMMANDS = [
     "client rotate",
     "client revoke",
     "client list",
+    "officer add",
+    "officer remove",
+    "officer list",
+    "fleet rotate",
+    "fleet show",
 ]
 
 
