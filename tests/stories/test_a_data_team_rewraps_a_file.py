@@ -24,7 +24,9 @@ from worker.chain import blob
 from worker.cli.identities import write
 from worker.client import Rewrapped, Unwrapped, WrappedDek, rewrap_all
 from worker.model.bodies import DekItem, KeyRotateBody
-from worker.model.operations import Operation
+from worker.model.control import KeyCompromiseBody
+from worker.model.operations import Operation, Permission
+from worker.model.policies import GrantGiveBody
 
 PORTION = 1000
 KILLS = (0.1, 0.4, 0.7)
@@ -294,3 +296,36 @@ async def test_a_key_that_is_off_stops_the_job_and_costs_no_line(fleet: Fleet, h
     # And whoever may goes on with the very same job, without a reject
     team.signs = mine
     assert (await team.run("deks.jsonl", "moved.jsonl")).returncode == 0
+
+
+async def test_under_a_compromised_version_it_needs_an_officers_grant(fleet: Fleet, tmp_path: Path) -> None:
+    # Given a file of blobs under a version that was compromised since
+    heap = await a_heap(fleet, 2000)
+    house = heap.house
+    await fleet.command(
+        Operation.KEY_COMPROMISE, KeyCompromiseBody(tenant=house.tenant, key=house.key, version=1, why="a leak")
+    )
+    (tmp_path / "deks.jsonl").write_text("".join(json.dumps({"blob": _text(raw)}) + "\n" for raw in heap.blobs))
+    team = Team(fleet, house, tmp_path)
+    # When it is rewrapped, Then the job stops, and no line of it is lost
+    stopped = await team.run("deks.jsonl", "moved.jsonl")
+    assert stopped.returncode == 1
+    assert "the last with KEY_STATE" in stopped.stderr
+    # When two officers give a grant for just that, Then the same job goes through
+    allowed = [Permission.REWRAP]
+    await fleet.command(
+        Operation.GRANT_GIVE,
+        GrantGiveBody(
+            tenant=house.tenant,
+            client=house.identity.client,
+            key=house.key,
+            version=1,
+            permissions=allowed,
+            for_s=600,
+            why="incident 17: our own blobs",
+        ),
+    )
+    done = await team.run("deks.jsonl", "moved.jsonl")
+    assert done.returncode == 0, done.stderr
+    moved = [b64decode(json.loads(line)["blob"]) for line in (tmp_path / "moved.jsonl").read_text().splitlines()]
+    await _are_the_same(house, moved, range(len(moved)), heap.deks)
