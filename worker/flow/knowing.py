@@ -12,6 +12,7 @@ from uuid import UUID
 from worker.chain import approvals, blob, outcomes, quotas, rules
 from worker.chain.approvals import approval_paging, approval_ref
 from worker.chain.clients import client_paging
+from worker.chain.importing import import_ref
 from worker.chain.keys import key_paging
 from worker.chain.links import link_paging
 from worker.chain.regions import region_paging, region_ref
@@ -42,6 +43,7 @@ from worker.model.control import (
 )
 from worker.model.effects import LedgerEntry
 from worker.model.facts import Answer, Facts, Paging, Question, RowPage
+from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
 from worker.model.operations import DATA_OPERATIONS
 from worker.model.outcomes import Wrapped
@@ -67,9 +69,11 @@ _KEYED = (
     | VersionBody
     | KeyDisableBody
     | KeyEnableBody
-    | CampaignOfKeyBody
     | LinkBody
     | TenantMoveBody
+    | KeyImportParametersBody
+    | KeyImportBody
+    | CampaignOfKeyBody
     | PolicyCheckBody
 )
 """Commands on one key, by its alias or id, that see all its versions."""
@@ -220,7 +224,7 @@ class _Wanted:
         region = getattr(body, "region", "")
         if region:
             self.refs.add(region_ref(region))
-        self._policy(body)
+        self._rows(body)
         self.tenants.add(getattr(body, "tenant", ""))
         client = getattr(body, "client", None)
         if client is not None:
@@ -233,8 +237,10 @@ class _Wanted:
             with suppress(ValueError):
                 self.about(body, UUID(body.key))
 
-    def _policy(self, body: AnyBody) -> None:
+    def _rows(self, body: AnyBody) -> None:
         match body:
+            case KeyImportBody():
+                self.refs.add(import_ref(body.parameters))
             case PolicyAllowBody() | GrantGiveBody() | PolicyCheckBody():
                 self.licences.add(body.client)
             case PolicyRevokeBody() | GrantRevokeBody():
