@@ -16,6 +16,7 @@ from worker.model.codes import MEANINGS, Family
 from worker.model.linked import LinkChange, MoveResult
 from worker.model.operations import Operation
 from worker.model.policies import PolicyChange
+from worker.model.regional import RegionChange
 from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
 from worker.model.topics import Cleanup, Topics, TopicSpec, specs
 from worker.seal.announcements import CertificateBody, IntakeBody
@@ -50,6 +51,7 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.approval.voided.v1": ApprovalResult,
     "keyriver.approval.expired.v1": ApprovalResult,
     "keyriver.pin.locked.v1": PinLocked,
+    "keyriver.region.changed.v1": RegionChange,
     HINT: Hint,
     "keyriver.client.added.v1": ClientResult,
     "keyriver.client.rotated.v1": ClientResult,

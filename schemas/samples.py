@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import campaigns, linking, policing
+from schemas import campaigns, linking, policing, regional
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
@@ -163,6 +163,7 @@ ASKED: dict[Operation, Json] = {
     Operation.CLIENT_LIST: {"tenant": "acme"},
     **campaigns.ASKED,
     **linking.ASKED,
+    **regional.ASKED,
     **policing.ASKED,
 }
 CALLERS_OWN: Json = {
@@ -202,6 +203,7 @@ ANSWERED: dict[Operation, list[Json]] = {
     Operation.CLIENT_LIST: [{"clients": [CLIENT_VIEW], "more": False}],
     **campaigns.ANSWERED,
     **linking.ANSWERED,
+    **regional.ANSWERED,
     **policing.ANSWERED,
 }
 STATED: dict[str, Json] = {
@@ -236,6 +238,7 @@ STATED: dict[str, Json] = {
     "keyriver.key.retired.v1": became("deactivated", "deactivated", why="nothing stored is left under version 1"),
     **campaigns.STATED,
     **linking.STATED,
+    **regional.STATED,
     **policing.STATED,
 }
 

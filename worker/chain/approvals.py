@@ -28,6 +28,7 @@ from worker.model.linking import LinkRestoreBody, LinkUnlinkBody, TenantMoveBody
 from worker.model.operations import SECOND_OFFICER, Operation
 from worker.model.outcomes import Commanded
 from worker.model.policies import GrantGiveBody, PolicyAllowBody
+from worker.model.regional import RegionSetBody
 from worker.model.replies import ApprovalListResult, ApprovalResult, PendingResult
 from worker.model.rows import Approval, ApprovalState, Client, Key, Role, Row, RowRef, Table
 from worker.seal.frames import framed
@@ -47,6 +48,7 @@ _ALWAYS = (
     LinkRestoreBody,
     LinkUnlinkBody,
     TenantMoveBody,
+    RegionSetBody,
 )
 CarryOut = Callable[[Case, AnyBody], Step | Code]
 
@@ -238,8 +240,8 @@ def _stands(facts: Facts, touched: str) -> bool:
         Table.KEYS: next((row for id_, row in facts.keys.items() if str(id_) == key), None),
         Table.VERSIONS: next((row for row in facts.versions.values() if row.ref.key == key), None),
     }
-    row = rows.get(table) or facts.rows.get(RowRef(Table(table), key))
-    return row is not None and str(row.revision) == revision
+    row = rows[table] if table in rows else facts.rows.get(RowRef(Table(table), key))
+    return str(0 if row is None else row.revision) == revision
 
 
 def _both(approved: Commanding, step: Commanding) -> Commanding:

@@ -8,6 +8,7 @@ from worker.chain import (
     links,
     moving,
     quotas,
+    regions,
     rotation,
     rules,
     switch,
@@ -55,6 +56,7 @@ from worker.model.policies import (
     TenantQuotaBody,
     TenantQuotasBody,
 )
+from worker.model.regional import RegionListBody, RegionSetBody
 
 
 def plan(case: Case) -> Decision:
@@ -103,6 +105,10 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return links.change(case, body)
         case TenantMoveBody():
             return moving.move(case, body)
+        case RegionSetBody():
+            return regions.set_region(case, body)
+        case RegionListBody():
+            return regions.list_page(case, body)
         case ApprovalApproveBody():
             return approvals.approve(case, body, _step)
         case ApprovalRejectBody():

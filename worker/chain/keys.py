@@ -3,6 +3,7 @@
 from dataclasses import replace
 from uuid import UUID
 
+from worker.chain.bound import bound
 from worker.chain.lifecycle import Use
 from worker.chain.outside import to_make
 from worker.chain.plan import Case
@@ -57,7 +58,13 @@ def create(case: Case, body: KeyCreateBody) -> Step | Code:
     above = case.chains.usable(parent, parent.active_version, Use.WRAP)
     if isinstance(above, Code):
         return above
-    key = new_key(case, tenant, parent, body.region or parent.region)
+    region = body.region or parent.region
+    if parent.region not in ("", region):
+        return Code.WRONG_REGION
+    within = bound(case.facts, region, above.kek)
+    if isinstance(within, Code):
+        return within
+    key = new_key(case, tenant, parent, region)
     alias = Alias(body.alias, tenant.id, key.id, 1)
     version = new_version(case, key, 1, above.version.number, None)
     if body.pre_active:
@@ -67,7 +74,7 @@ def create(case: Case, body: KeyCreateBody) -> Step | Code:
         version=version,
         rows=(key, alias),
         changes=(),
-        rests=above.seen,
+        rests=tuple(dict.fromkeys((*above.seen, *within))),
         result=KeyResult(key=key_view(key, (alias.name,), (version,))),
         event="keyriver.key.created.v1",
     )

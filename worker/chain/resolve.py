@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from worker.chain import lifecycle, policy
+from worker.chain.bound import bound
 from worker.chain.lifecycle import Use, Who
 from worker.chain.outside import is_outside, link_of, to_open
 from worker.chain.policy import Licence, Shown, Wanted
@@ -169,7 +170,10 @@ class Chains:
         outside = to_open(above.link, key, version)
         if isinstance(outside, Code):
             return outside
-        return Usable(key, version, _kek(key, version, above.kek, outside), above.seen + seen)
+        region = bound(self._facts, key.region, above.kek)
+        if isinstance(region, Code):
+            return region
+        return Usable(key, version, _kek(key, version, above.kek, outside), above.seen + region + seen)
 
     def _root(self, key: Key, version: Version, seen: tuple[Seen, ...]) -> Usable | Code:
         """An L1: a token object, or what stays in the customer's keystore (S13)."""

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from worker.chain.bound import bound
 from worker.chain.keys import creation, find, material_of, new_version
 from worker.chain.lifecycle import Change, Use
 from worker.chain.outside import is_outside
@@ -67,7 +68,10 @@ def _above(case: Case, key: Key) -> tuple[Usable | None, tuple[Seen, ...]] | Cod
     if parent is None:
         return Code.INTEGRITY
     usable = case.chains.usable(parent, parent.active_version, Use.WRAP)
-    return usable if isinstance(usable, Code) else (usable, usable.seen)
+    if isinstance(usable, Code):
+        return usable
+    within = bound(case.facts, key.region, usable.kek)
+    return within if isinstance(within, Code) else (usable, usable.seen + within)
 
 
 def _made(

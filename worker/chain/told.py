@@ -6,8 +6,9 @@ from worker.chain.plan import Case
 from worker.chain.views import key_view
 from worker.model.facts import Facts
 from worker.model.fields import Reason
-from worker.model.replies import Blast, Destruction, KeyView, Transition
+from worker.model.replies import KeyView, Transition
 from worker.model.rows import Key, State, Version
+from worker.model.views import Blast, Destruction
 
 
 @dataclass(frozen=True, slots=True)

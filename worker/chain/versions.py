@@ -25,8 +25,9 @@ from worker.model.effects import Seen
 from worker.model.facts import Needs
 from worker.model.fields import Answer, Reason
 from worker.model.outcomes import Commanded
-from worker.model.replies import CommandResult, DestroyResult, Destruction, KeyResult, Transition
+from worker.model.replies import CommandResult, DestroyResult, KeyResult, Transition
 from worker.model.rows import Key, RowRef, State, Table, Version
+from worker.model.views import Destruction
 
 _CHANGES: dict[type[VersionBody], tuple[Change, str]] = {
     KeySuspendBody: (Change.SUSPEND, "keyriver.key.suspended.v1"),

@@ -27,6 +27,7 @@ from worker.model.policies import (
     RuleListResult,
     RuleResult,
 )
+from worker.model.regional import RegionListResult, RegionResult
 from worker.model.replies import (
     ApprovalListResult,
     ApprovalResult,
@@ -97,6 +98,8 @@ Answer = (
     | _Answer[DestroyResult]
     | _Answer[ApprovalResult]
     | _Answer[ApprovalListResult]
+    | _Answer[RegionResult]
+    | _Answer[RegionListResult]
     | _Answer[CampaignPlanResult]
     | _Answer[CampaignResult]
     | _Answer[CampaignListResult]
@@ -142,6 +145,8 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.LINK_UNLINK: _Answer[UnlinkResult],
     Operation.LINK_DECLARE: _Answer[LinkResult],
     Operation.TENANT_MOVE: _Answer[MoveResult],
+    Operation.REGION_SET: _Answer[RegionResult],
+    Operation.REGION_LIST: _Answer[RegionListResult],
     Operation.APPROVAL_APPROVE: _Answer[ApprovalResult],
     Operation.APPROVAL_REJECT: _Answer[ApprovalResult],
     Operation.APPROVAL_LIST: _Answer[ApprovalListResult],

@@ -14,6 +14,7 @@ from worker.chain.approvals import approval_paging, approval_ref
 from worker.chain.clients import client_paging
 from worker.chain.keys import key_paging
 from worker.chain.links import link_paging
+from worker.chain.regions import region_paging, region_ref
 from worker.flow import campaign_knowing
 from worker.flow.trust import Trust
 from worker.model.bodies import (
@@ -55,6 +56,7 @@ from worker.model.policies import (
     TenantQuotaBody,
     TenantQuotasBody,
 )
+from worker.model.regional import RegionListBody
 from worker.model.requests import LedgerKey, Request
 from worker.model.rows import Alias, Approval, Row, RowRef, Version
 from worker.ports import Store
@@ -210,8 +212,14 @@ class _Wanted:
         if isinstance(body, LinkListBody):
             self.pages.add(link_paging(body))
             return
+        if isinstance(body, RegionListBody):
+            self.pages.add(region_paging(body))
+            return
         if isinstance(body, ApprovalApproveBody | ApprovalRejectBody):
             self.refs.add(approval_ref(body.approval))
+        region = getattr(body, "region", "")
+        if region:
+            self.refs.add(region_ref(region))
         self._policy(body)
         self.tenants.add(getattr(body, "tenant", ""))
         client = getattr(body, "client", None)

@@ -62,6 +62,7 @@ from worker.model.linking import (
 )
 from worker.model.operations import Operation, Permission
 from worker.model.policies import POLICY_BODIES, AnyPolicyBody
+from worker.model.regional import RegionListBody, RegionSetBody
 from worker.model.rows import Algorithm, Suite
 
 
@@ -259,6 +260,8 @@ CommandBody = (
     | LinkUnlinkBody
     | LinkDeclareBody
     | TenantMoveBody
+    | RegionSetBody
+    | RegionListBody
     | ApprovalApproveBody
     | ApprovalRejectBody
     | ApprovalListBody
@@ -297,6 +300,8 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.LINK_UNLINK: LinkUnlinkBody,
     Operation.LINK_DECLARE: LinkDeclareBody,
     Operation.TENANT_MOVE: TenantMoveBody,
+    Operation.REGION_SET: RegionSetBody,
+    Operation.REGION_LIST: RegionListBody,
     Operation.APPROVAL_APPROVE: ApprovalApproveBody,
     Operation.APPROVAL_REJECT: ApprovalRejectBody,
     Operation.APPROVAL_LIST: ApprovalListBody,

@@ -40,6 +40,7 @@ class Code(StrEnum):
     DEK_LENGTH = "DEK_LENGTH"
     WRONG_PURPOSE = "WRONG_PURPOSE"
     WRONG_LAYER = "WRONG_LAYER"
+    WRONG_REGION = "WRONG_REGION"
     KEY_DISABLED = "KEY_DISABLED"
     KEY_STATE = "KEY_STATE"
     KEY_EXHAUSTED = "KEY_EXHAUSTED"
@@ -61,6 +62,7 @@ class Code(StrEnum):
     INTEGRITY = "INTEGRITY"
     # Ours, passing.
     DEFERRED = "DEFERRED"
+    WRONG_TOKEN = "WRONG_TOKEN"  # noqa: S105 - a code, not a secret
     KEK_OPENING = "KEK_OPENING"
     THROTTLED = "THROTTLED"
     KEYSTORE_UNREACHABLE = "KEYSTORE_UNREACHABLE"
@@ -108,6 +110,7 @@ MEANINGS: dict[Code, Meaning] = {
     Code.DEK_LENGTH: _caller("A DEK must have 16 to 64 bytes."),
     Code.WRONG_PURPOSE: _caller("This key's purpose is another one: a key wraps keys or wraps DEKs, never both."),
     Code.WRONG_LAYER: _caller("The tenant's chain has no such layer below this parent."),
+    Code.WRONG_REGION: _caller("The key's region is not registered, or its L1 is in no token of the region."),
     Code.KEY_DISABLED: _caller("The key, or a key above it, is disabled."),
     Code.KEY_STATE: _caller("The key version's state does not allow this operation."),
     Code.KEY_EXHAUSTED: _caller("The key version reached its limit of encryptions; rotate the key."),
@@ -136,6 +139,7 @@ MEANINGS: dict[Code, Meaning] = {
     Code.UNSUPPORTED: _caller("The token does not offer what this needs."),
     Code.INTEGRITY: _caller("A stored row failed its integrity check; an operator was told."),
     Code.DEFERRED: Meaning(Family.TRANSIENT, "The HSM did not answer in time; send the same request again."),
+    Code.WRONG_TOKEN: Meaning(Family.TRANSIENT, "The key's L1 is in another token than this worker's; send it again."),
     Code.KEK_OPENING: Meaning(Family.TRANSIENT, "The key is being opened; send the same request again."),
     Code.THROTTLED: Meaning(Family.TRANSIENT, "The quota is used up for now; send the same request later."),
     Code.KEYSTORE_UNREACHABLE: Meaning(

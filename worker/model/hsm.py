@@ -263,6 +263,8 @@ class Fault(StrEnum):
     """A handle's CKA_ID, a KEK's wrapped bytes or an unwrap-and-compare did not match."""
     UNAVAILABLE = "unavailable"
     """The device, a session or the login: confirmed by a canary, healed in the background, worth a retry."""
+    ELSEWHERE = "elsewhere"
+    """The L1 is in another token than this worker's (S19)."""
     COLD = "cold"
     """The way up leads to a customer's keystore, and nothing is open: it opens in the background."""
     FORBIDDEN = "forbidden"

@@ -31,6 +31,8 @@ class Operation(StrEnum):
     LINK_UNLINK = "link.unlink"
     LINK_DECLARE = "link.declare"
     TENANT_MOVE = "tenant.move"
+    REGION_SET = "region.set"
+    REGION_LIST = "region.list"
     APPROVAL_APPROVE = "approval.approve"
     APPROVAL_REJECT = "approval.reject"
     APPROVAL_LIST = "approval.list"
@@ -104,6 +106,7 @@ _READS = frozenset(
         Operation.KEY_LIST,
         Operation.CLIENT_LIST,
         Operation.APPROVAL_LIST,
+        Operation.REGION_LIST,
         Operation.POLICY_LIST,
         Operation.POLICY_CHECK,
         Operation.GRANT_LIST,
@@ -132,6 +135,7 @@ SECOND_OFFICER = frozenset(
         Operation.LINK_RESTORE,
         Operation.LINK_UNLINK,
         Operation.TENANT_MOVE,
+        Operation.REGION_SET,
         Operation.CLIENT_ADD,
         Operation.CLIENT_ROTATE,
         Operation.CLIENT_REVOKE,

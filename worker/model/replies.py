@@ -14,6 +14,7 @@ from worker.model.fields import Answer, Base64
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
 from worker.model.policies import POLICY_RESULTS, GrantResult, PolicyCommandResult, RuleResult
+from worker.model.regional import RegionListResult, RegionResult
 from worker.model.rows import Suite
 from worker.model.views import (
     ApprovalView,
@@ -192,6 +193,7 @@ Approved = (
     | LinkResult
     | RuleResult
     | GrantResult
+    | RegionResult
 )
 """What commands answer that may need a second officer."""
 
@@ -214,6 +216,8 @@ CommandResult = (
     | PendingResult
     | ApprovalResult
     | ApprovalListResult
+    | RegionResult
+    | RegionListResult
     | PolicyCommandResult
     | CampaignCommandResult
     | LinkReport
@@ -266,6 +270,8 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.LINK_UNLINK: UnlinkResult,
     Operation.LINK_DECLARE: LinkResult,
     Operation.TENANT_MOVE: MoveResult,
+    Operation.REGION_SET: RegionResult,
+    Operation.REGION_LIST: RegionListResult,
     Operation.APPROVAL_APPROVE: ApprovalResult,
     Operation.APPROVAL_REJECT: ApprovalResult,
     Operation.APPROVAL_LIST: ApprovalListResult,

@@ -13,6 +13,7 @@ from worker.model.hsm import Purpose, Wrapping
 from worker.model.licences import Grant, Rule
 from worker.model.links import Link
 from worker.model.quotas import Quota
+from worker.model.regions import Region
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Link",
     "Origin",
     "Quota",
+    "Region",
     "Role",
     "Row",
     "RowRef",
@@ -212,7 +214,7 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link | Campaign | Rule | Grant | Quota
+Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link | Campaign | Rule | Grant | Quota | Region
 
 
 @dataclass(frozen=True, slots=True)

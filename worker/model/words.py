@@ -84,6 +84,7 @@ class Table(StrEnum):
     CLIENTS = "clients"
     INTAKE_KEYS = "intake_keys"
     APPROVALS = "approvals"
+    REGIONS = "regions"
     RULES = "rules"
     GRANTS = "grants"
     QUOTAS = "quotas"

@@ -17,7 +17,7 @@ from worker.model.bodies import DekItem, RewrapBody, RewrapItem, SealedDeks, Unw
 from worker.model.codes import Code
 from worker.model.operations import Operation, Permission
 from worker.model.outcomes import Failed, Rewrapped, Unwrapped, Wrapped
-from worker.model.rows import Grant, IntakeKey, Rule, State, Suite
+from worker.model.rows import FLEET_TENANT, Grant, IntakeKey, Region, Rule, State, Suite
 
 X25519, P256, HYBRID = Suite.X25519, Suite.P256, Suite.MLKEM768_X25519
 
@@ -98,7 +98,7 @@ def test_every_seal_of_a_request_must_be_as_strong_as_a_rule_demands() -> None:
 @pytest.mark.parametrize(("region", "allowed"), [("eu", True), ("us", False), ("", True)])
 def test_a_rules_region_is_the_keys(region: str, *, allowed: bool) -> None:
     world = bare(rule_row(region=region))
-    world.put(replace(world.key(PAYMENTS), region="eu"))
+    world.put(replace(world.key(PAYMENTS), region="eu"), Region("eu", FLEET_TENANT, ("token-1",), 1))
     assert isinstance(ask(world), Usable) is allowed
 
 

@@ -16,7 +16,7 @@ from worker.model.records import ITEM_BYTES, Partition, Record
 from worker.model.replies import ERRORS, REPLIES, RESULTS
 from worker.model.rows import Suite
 
-TRANSIENT = {Code.DEFERRED, Code.KEK_OPENING, Code.THROTTLED, Code.KEYSTORE_UNREACHABLE}
+TRANSIENT = {Code.DEFERRED, Code.WRONG_TOKEN, Code.KEK_OPENING, Code.THROTTLED, Code.KEYSTORE_UNREACHABLE}
 NEVER_ANSWERED = {Code.UNREADABLE, Code.UNAUTHENTICATED, Code.REPLY_TOPIC_REFUSED}
 SECRET_FIELDS = {"dek", "value", "headers", "unsealed"}
 
@@ -59,6 +59,7 @@ def test_every_operation_has_its_type_body_result_and_topic(operation: Operation
 
 def test_what_makes_or_changes_something_is_ledgered() -> None:
     reads = {Operation.UNWRAP, Operation.KEY_SHOW, Operation.KEY_LIST, Operation.CLIENT_LIST, Operation.APPROVAL_LIST}
+    reads |= {Operation.LINK_SHOW, Operation.LINK_LIST, Operation.REGION_LIST}
     reads |= {Operation.LINK_SHOW, Operation.LINK_LIST, Operation.CAMPAIGN_PLAN, Operation.CAMPAIGN_SHOW}
     reads |= {Operation.CAMPAIGN_LIST, Operation.CAMPAIGN_FAILURES, Operation.CAMPAIGN_EXPOSED}
     reads |= {Operation.POLICY_LIST, Operation.POLICY_CHECK, Operation.GRANT_LIST, Operation.TENANT_QUOTAS}

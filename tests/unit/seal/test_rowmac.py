@@ -25,6 +25,7 @@ from worker.model.rows import (
     Link,
     Origin,
     Quota,
+    Region,
     Role,
     Row,
     Rule,
@@ -61,6 +62,7 @@ ROWS: list[Row] = [
     ),
     IntakeKey(1, Suite.P256, b"public", b"wrapped", 1, 2, 1),
     Approval(ID, "acme", "key.enable", b"{}", "ann", "r1", 1, 2, ("keys x 1",), ApprovalState.PENDING, "", 1),
+    Region("eu", "fleet", ("4b1f", "77"), 1),
     Campaign(
         id=ID,
         tenant="acme",

@@ -1,18 +1,19 @@
 """One thread at one customer's token; and the customer's module, loaded once for all its tokens.
 
-The thread is a daemon: a call that never returns takes nothing with it but this desk. One session holds the login, as
-in `device`, another works and is replaced whenever it may be spoilt.
+Nobody waits for the thread for long: a call that never returns takes nothing with it but this desk. One session holds
+the login, as in `device`; another works, and is replaced whenever it may be spoilt.
 """
 
 from __future__ import annotations
 
 import asyncio
+from _thread import start_new_thread
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any, Final, TypeVar
 
 from worker.edges.hsm.binding import Library, TokenInfo
@@ -77,8 +78,7 @@ class Desk:
     def __init__(self, module: CustomerModule, label: str, pin: Pin) -> None:
         self._module, self._label, self._pin = module, label, pin
         self._jobs: SimpleQueue[tuple[Callable[[Session], Any], Future[Any]] | None] = SimpleQueue()
-        self._thread = Thread(target=self._serve, name=f"keystore-{label}", daemon=True)
-        self._started = False
+        self._left: Future[None] | None = None
         self._library: Library | None = None
         self._anchor: Session | None = None
         self._session: Session | None = None
@@ -88,18 +88,19 @@ class Desk:
         """Run it at the desk, after what was asked before. Raises `KeystoreFault`, `CkError`, or its own error."""
         future: Future[T] = Future()
         self._jobs.put((call, future))
-        if not self._started:
-            self._started = True
-            await asyncio.to_thread(self._thread.start)
+        if self._left is None:
+            self._left = Future()
+            start_new_thread(self._serve, (self._left,))
         return await asyncio.wrap_future(future)
 
     def stop(self) -> None:
         """Log out and leave, after what is under way. A thread that hangs is left alone. Blocks."""
-        if self._started:
+        if self._left is not None:
             self._jobs.put(None)
-            self._thread.join(_PATIENCE_S)
+            with suppress(TimeoutError):
+                self._left.result(_PATIENCE_S)
 
-    def _serve(self) -> None:
+    def _serve(self, left: Future[None]) -> None:
         while (job := self._jobs.get()) is not None:
             call, future = job
             if not future.set_running_or_notify_cancel():
@@ -111,6 +112,7 @@ class Desk:
         self._rise(logged_in=False)
         if self._library is not None:
             self._module.leave()
+        left.set_result(None)
 
     def _do(self, call: Callable[[Session], T]) -> T:
         if self._refused:

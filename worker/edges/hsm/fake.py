@@ -155,7 +155,7 @@ class FakeHsm:
 
     def _destroy(self, op: DestroyMaster) -> HsmResult:
         if op.serial != self._token.serial:
-            return HsmFault(Fault.UNSUPPORTED, "bound to another token")
+            return HsmFault(Fault.ELSEWHERE, "bound to another token")
         there = self._token.masters.get(op.material)
         if there is not None and there[1:] != (op.key, op.version):
             return HsmFault(Fault.INTEGRITY, "the label is another key's")
@@ -190,7 +190,7 @@ class FakeHsm:
             raise _Refused(Fault.UNAVAILABLE)
         if kek.wrapping in (Wrapping.TOKEN, Wrapping.EXTERNAL):
             if kek.serial != self._token.serial:
-                raise _Refused(Fault.UNSUPPORTED)
+                raise _Refused(Fault.ELSEWHERE)
             material = self._token.masters.get(kek.material or UUID(int=0))
             if material is None or material[1:] != (kek.key, kek.version):
                 raise _Refused(Fault.INTEGRITY)

@@ -60,7 +60,7 @@ def destroy_master(op: DestroyMaster, crew: Crew) -> DestroyedMaster | HsmFault:
     must not pass for "none is there any more".
     """
     if op.serial != crew.device.info.serial:
-        return HsmFault(Fault.UNSUPPORTED, f"{op.key} is bound to the token {op.serial}")
+        return HsmFault(Fault.ELSEWHERE, f"{op.key} is bound to the token {op.serial}")
     handles = crew.find(templates.by_label(CKO_SECRET_KEY, op.material.hex))
     identity = templates.key_id(op.key, op.version)
     for handle in handles:

@@ -86,6 +86,7 @@ class FakeRows:
                 for one in map(self._version, reached)
                 if one is not None and one.link
             }
+            | {RowRef(Table.REGIONS, key.region) for key in map(self._key, keys) if key is not None}
             | {RowRef(Table.INTAKE_KEYS, str(sequence)) for sequence in question.intake_keys}
             | {RowRef(Table.KEYS, str(key)) for key in keys}
             | {RowRef(Table.VERSIONS, f"{key}/{number}") for key, number in reached}
