@@ -13,7 +13,16 @@ from worker.seal.rowmac import mac_input
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "row_mac.json").read_text(encoding="utf-8"))["cases"]
 KINDS = {kind.TABLE: kind for kind in get_args(Row)}
-OF_BYTES = {"body", "wrapped", "public_key", "recipient_key", "wrapped_private"}
+OF_BYTES = {
+    "body",
+    "wrapped",
+    "public_key",
+    "recipient_key",
+    "wrapped_private",
+    "predecessor",
+    "by_predecessor",
+    "by_itself",
+}
 
 
 def frames(raw: bytes) -> list[bytes]:
