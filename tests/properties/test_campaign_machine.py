@@ -1,0 +1,372 @@
+"""Slices, leases, crashes, pauses, rotations and callers' writes in any order: nothing is lost, nothing moves twice.
+
+The flow is the real one; store and token are in memory. A slice or a wrap stands still right before its settle until a
+rule lets it go on, or ends its process. In the end every campaign is done, with nothing left, or lists what is damaged.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import TypeVar
+from uuid import UUID
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.unit.flow_river.parts import Sent
+from tests.unit.flow_river.rig import FLEET, PAYMENTS, Rig
+from worker.chain import blob
+from worker.chain.campaigns import Turn
+from worker.chain.lifecycle import Use, Who
+from worker.chain.resolve import Chains, Usable
+from worker.client.answers import Refusal, Wrap
+from worker.edges.store.fake import FakeStore
+from worker.flow.campaign_verify import Verifying
+from worker.flow.campaigns import Campaigning
+from worker.flow.failpoints import NONE
+from worker.flow.standing import Standings
+from worker.flow.trust import Trust
+from worker.flow.uses import Uses
+from worker.model.bodies import KeyRotateBody, RewrapBody, RewrapItem, WrapBody, WrapItem
+from worker.model.campaign_bodies import (
+    CampaignCancelBody,
+    CampaignPauseBody,
+    CampaignReplayBody,
+    CampaignResumeBody,
+    CampaignStartBody,
+    CampaignThrottleBody,
+)
+from worker.model.campaign_replies import CampaignResult
+from worker.model.campaigns import Campaign, CampaignState, Leased
+from worker.model.effects import FinishSlice, MoveDeks, PutRow, Settled, Settlement, Settling
+from worker.model.facts import Answer, Question
+from worker.model.fields import Reason
+from worker.model.hsm import UnwrapDek, UnwrappedDek
+from worker.model.operations import Operation
+from worker.model.records import Verdict
+from worker.model.rows import Alias, Dek, Key, RowRef, Table, Version
+
+T = TypeVar("T")
+Task = asyncio.Future[object]
+SIZES = (3, 2)
+TURNS = {
+    Operation.CAMPAIGN_PAUSE: CampaignPauseBody,
+    Operation.CAMPAIGN_RESUME: CampaignResumeBody,
+    Operation.CAMPAIGN_CANCEL: CampaignCancelBody,
+    Operation.CAMPAIGN_REPLAY: CampaignReplayBody,
+    Operation.CAMPAIGN_THROTTLE: CampaignThrottleBody,
+}
+
+
+class Gate:
+    """A store before which some tasks stand still, and which counts what moves."""
+
+    def __init__(self, store: FakeStore) -> None:
+        self._store = store
+        self.closed: set[Task] = set()
+        self.waiting: dict[Task, asyncio.Event] = {}
+        self.moves: Counter[tuple[UUID, UUID]] = Counter()
+
+    async def know(self, question: Question) -> Answer:
+        return await self._store.know(question)
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
+        task = asyncio.current_task()
+        if task is not None and task in self.closed:
+            self.closed.discard(task)
+            opened = self.waiting[task] = asyncio.Event()
+            try:
+                await opened.wait()
+            finally:
+                del self.waiting[task]
+        at_work = set(await self._store.slices.at_work())
+        results = await self._store.settle(settlements)
+        for settlement, result in zip(settlements, results, strict=True):
+            if isinstance(result, Settled):
+                self._count(settlement, at_work)
+        return results
+
+    def _count(self, settlement: Settlement, at_work: set[UUID]) -> None:
+        done = [effect.slice.campaign for effect in settlement.effects if isinstance(effect, FinishSlice)]
+        assert set(done) <= at_work, "a slice of a campaign that was stopped left something"
+        for effect in settlement.effects:
+            if isinstance(effect, MoveDeks):
+                self.moves.update((campaign, id_) for campaign in done for id_ in effect.ids)
+            elif isinstance(effect, PutRow) and isinstance(effect.row, Campaign):
+                self._check_done(effect.row)
+
+    def _check_done(self, row: Campaign) -> None:
+        place = (row.key, row.from_version)
+        if row.state is CampaignState.DONE:
+            assert not [dek for dek in self._store.deks.values() if (dek.key, dek.version) == place]
+
+
+class CampaignMachine(RuleBasedStateMachine):
+    """Any number of processes on one service key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.rig = self.run(Rig.made())
+        self.gate = Gate(self.rig.memory)
+        self.rig.store.behind = self.gate
+        self.deks: dict[UUID, bytes] = {}
+        self.whole: dict[UUID, Dek] = {}
+        """Damaged rows as they were."""
+        self.tasks: list[tuple[Task, Sent | None]] = []
+        (alias,) = [stored.row for ref, stored in self.rig.memory.rows.items() if ref.key == PAYMENTS]
+        assert isinstance(alias, Alias)
+        self.key = alias.key
+
+    def run(self, work: Coroutine[None, None, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+    def process(self) -> Campaigning:
+        """Another process of the bulk lane."""
+        rig, token = self.rig, self.rig.token
+        standings = Standings(rig.store, Trust(token.fleet_keys), token.fleet_keys)
+        verifying = Verifying(FLEET, "p", rig.memory.slices, standings, token.fleet_keys, rig.memory)
+        uses = Uses(rig.memory)
+        return Campaigning("p", rig.memory.slices, standings, token.hsm, uses, verifying, NONE, sizes=SIZES)
+
+    def campaigns(self) -> list[Campaign]:
+        rows = [stored.row for stored in self.rig.memory.rows.values()]
+        return sorted((row for row in rows if isinstance(row, Campaign)), key=lambda row: row.id)
+
+    def one(self, data: st.DataObject) -> Campaign:
+        found = self.campaigns()
+        return found[data.draw(st.integers(0, len(found) - 1))]
+
+    async def stepped(self, task: Task) -> None:
+        """Let it run until it stands before its settle, or is over."""
+        while not task.done() and task not in self.gate.waiting:
+            await asyncio.sleep(0)
+
+    async def begun(self, work: Coroutine[None, None, object], sent: Sent | None = None) -> None:
+        task = asyncio.ensure_future(work)
+        self.gate.closed.add(task)
+        await self.stepped(task)
+        self.gate.closed.discard(task)
+        if task.done():
+            self.over(task, sent)
+        else:
+            self.tasks.append((task, sent))
+
+    def over(self, task: Task, sent: Sent | None) -> None:
+        task.result()
+        if sent is not None:
+            self.remember(sent)
+
+    def remember(self, sent: Sent) -> None:
+        told = self.rig.told(sent)[-1]
+        for one, dek in zip(told.results, told.deks, strict=False):
+            if isinstance(one, Wrap) and one.id is not None:
+                self.deks[one.id] = dek
+
+    @initialize(count=st.integers(1, 8))
+    def some(self, count: int) -> None:
+        self.wrap(count)
+
+    @rule(count=st.integers(1, 5))
+    def wrap(self, count: int) -> None:
+        sent = self.wrapping(count)
+        assert self.run(self.rig.run(sent)) == [Verdict.DONE]
+        self.remember(sent)
+
+    @rule(count=st.integers(1, 3))
+    def wrap_and_settle_late(self, count: int) -> None:
+        """What was decided under a version that is old by then is decided anew (D2 b)."""
+        sent = self.wrapping(count)
+        self.run(self.begun(self.rig.worker().run([sent.record]), sent))
+
+    def wrapping(self, count: int) -> Sent:
+        body = WrapBody(key=PAYMENTS, items=[WrapItem() for _ in range(count)], return_dek=True)
+        self.rig.clock.ms += 1
+        return self.rig.draft(Operation.WRAP, body)
+
+    @rule(reason=st.sampled_from((Reason.OPERATOR, Reason.COMPROMISE)))
+    def rotate(self, reason: Reason) -> None:
+        body = KeyRotateBody(tenant="acme", key=PAYMENTS, reason=reason)
+        self.run(self.rig.command(Operation.KEY_ROTATE, body))
+
+    @precondition(lambda self: self.active() > 1)
+    @rule(data=st.data(), items_s=st.sampled_from((0, 10)))
+    def start(self, data: st.DataObject, items_s: int) -> None:
+        version = data.draw(st.integers(1, self.active() - 1))
+        self.started(version, items_s)
+
+    def started(self, version: int, items_s: int = 0) -> None:
+        body = CampaignStartBody(tenant="acme", key=PAYMENTS, from_version=version, items_s=items_s)
+        (done,) = self.run(self.rig.ask(Operation.CAMPAIGN_START, body, self.rig.ann)).results
+        assert not isinstance(done, Refusal)
+
+    def active(self) -> int:
+        row = self.rig.memory.rows[RowRef(Table.KEYS, str(self.key))].row
+        assert isinstance(row, Key)
+        return row.active_version
+
+    @precondition(lambda self: self.campaigns())
+    @rule(data=st.data(), what=st.sampled_from(sorted(TURNS)))
+    def command(self, data: st.DataObject, what: Operation) -> None:
+        body = TURNS[what](tenant="acme", campaign=self.one(data).id)
+        self.run(self.rig.ask(what, body, self.rig.ann))
+
+    @precondition(lambda self: self.campaigns())
+    @rule(data=st.data())
+    def lease(self, data: st.DataObject) -> None:
+        """A process takes a slice and stands before its settle; or all are done, and the campaign goes on."""
+        self.run(self.leased(self.one(data)))
+
+    async def leased(self, campaign: Campaign) -> bool:
+        if campaign.state is CampaignState.VERIFYING:
+            return await self.process().verifying.turn(campaign.id)
+        if campaign.state is not CampaignState.RUNNING:
+            return False
+        got = await self.rig.memory.slices.lease(campaign, of_deks=True, holder="p", seconds=5.0, size=SIZES[0])
+        if got.slice is not None:
+            await self.begun(self.process()._slice(got.slice))
+        elif got.leased is Leased.OVER:
+            return await self.process()._turn(campaign.id, Turn.VERIFY)
+        return got.slice is not None
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        task, sent = self.tasks.pop(data.draw(st.integers(0, len(self.tasks) - 1)))
+        self.gate.waiting[task].set()
+        self.run(asyncio.wait_for(asyncio.shield(task), 10))
+        self.over(task, sent)
+
+    @precondition(lambda self: any(sent is None for _, sent in self.tasks))
+    @rule(data=st.data())
+    def kill(self, data: st.DataObject) -> None:
+        mine = [place for place, (_, sent) in enumerate(self.tasks) if sent is None]
+        task, _ = self.tasks.pop(mine[data.draw(st.integers(0, len(mine) - 1))])
+        task.cancel()
+        self.run(asyncio.wait({task}))
+
+    @rule(seconds=st.integers(1, 7))
+    def time_passes(self, seconds: int) -> None:
+        self.rig.clock.ms += 1000 * seconds
+
+    @precondition(lambda self: self.deks)
+    @rule(data=st.data())
+    def rewrap(self, data: st.DataObject) -> None:
+        """A caller moves some himself."""
+        ids = data.draw(st.lists(st.sampled_from(sorted(self.deks)), min_size=1, max_size=3))
+        body = RewrapBody(items=[RewrapItem(id=one) for one in ids])
+        self.run(self.rig.ask(Operation.REWRAP, body))
+
+    @precondition(lambda self: len(self.deks) > len(self.whole))
+    @rule(data=st.data())
+    def damage(self, data: st.DataObject) -> None:
+        id_ = data.draw(st.sampled_from(sorted(set(self.deks) - set(self.whole))))
+        held = self.rig.memory.deks[id_]
+        self.whole[id_] = held
+        spot = data.draw(st.sampled_from((-1, 30, 60)))
+        bad = bytearray(held.blob)
+        bad[spot] ^= 1
+        self.rig.memory.deks[id_] = replace(held, blob=bytes(bad))
+
+    @precondition(lambda self: self.whole)
+    @rule(data=st.data())
+    def repair(self, data: st.DataObject) -> None:
+        self.repaired(data.draw(st.sampled_from(sorted(self.whole))))
+
+    def repaired(self, id_: UUID) -> None:
+        self.rig.memory.deks[id_] = self.whole.pop(id_)
+
+    @invariant()
+    def the_census_says_what_the_rows_are(self) -> None:
+        assert self.rig.census() == self.rig.rows()
+
+    @invariant()
+    def nothing_is_lost_and_nothing_moves_twice(self) -> None:
+        assert set(self.deks) <= set(self.rig.memory.deks)
+        assert not [move for move, times in self.gate.moves.items() if times > 1]
+
+    @invariant()
+    def what_is_retired_is_empty(self) -> None:
+        rows = [stored.row for stored in self.rig.memory.rows.values()]
+        empty = {(row.key, row.number) for row in rows if isinstance(row, Version) and row.retired_ms}
+        assert not [dek for dek in self.rig.memory.deks.values() if (dek.key, dek.version) in empty]
+
+    def teardown(self) -> None:
+        """Everybody goes on: every old version is emptied; what is damaged is listed, and after a repair it moves."""
+        try:
+            self.finish()
+        finally:
+            for task, _ in self.tasks:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.sleep(0))
+            self.loop.close()
+
+    def finish(self) -> None:
+        while self.tasks:
+            task, sent = self.tasks.pop()
+            self.gate.waiting[task].set()
+            self.run(asyncio.wait_for(asyncio.shield(task), 10))
+            self.over(task, sent)
+        self.run(self.emptied())
+        places = {(dek.key, dek.version): dek.id for dek in self.rig.memory.deks.values()}
+        assert {version for _, version in places} <= {self.active()} or self.whole
+        damaged = {str(id_) for id_, dek in self.whole.items() if dek.version < self.active()}
+        listed = self.rig.memory.slices.failures
+        mine = [row for row in self.campaigns() if row.to_version == self.active()]
+        assert {item for row in mine for item in listed.get(row.id, {})} == damaged
+        for id_ in list(self.whole):
+            self.repaired(id_)
+        self.run(self.emptied())
+        assert all(dek.version == self.active() for dek in self.rig.memory.deks.values())
+        assert self.run(self.opened()) == {id_: self.deks.get(id_) for id_ in self.rig.memory.deks if id_ in self.deks}
+
+    async def emptied(self) -> None:
+        """A campaign for every old version runs to its end."""
+        for version in range(1, self.active()):
+            body = CampaignStartBody(tenant="acme", key=PAYMENTS, from_version=version)
+            (told,) = (await self.rig.ask(Operation.CAMPAIGN_START, body, self.rig.ann)).results
+            assert isinstance(told, CampaignResult)
+            for what, kind in TURNS.items():
+                if what in (Operation.CAMPAIGN_RESUME, Operation.CAMPAIGN_REPLAY, Operation.CAMPAIGN_THROTTLE):
+                    await self.rig.ask(what, kind(tenant="acme", campaign=told.campaign.id), self.rig.ann)
+            for _ in range(200):
+                (row,) = [row for row in self.campaigns() if row.id == told.campaign.id]
+                if row.state not in (CampaignState.RUNNING, CampaignState.VERIFYING):
+                    break
+                self.rig.clock.ms += 6000
+                await self.turned(row)
+            assert row.state in (CampaignState.DONE, CampaignState.FAILED)
+            assert (row.state is CampaignState.FAILED) == bool(self.rig.memory.slices.failures.get(row.id))
+
+    async def turned(self, row: Campaign) -> None:
+        await self.leased(row)
+        for task, sent in self.tasks:
+            self.gate.waiting[task].set()
+            await task
+            self.over(task, sent)
+        self.tasks.clear()
+
+    async def opened(self) -> dict[UUID, bytes]:
+        """What every stored DEK is."""
+        store, trust = self.rig.memory, Trust(self.rig.token.fleet_keys)
+        question = Question(tenants=frozenset({"acme"}), trees=frozenset({self.key}))
+        facts = await trust.verified(await store.know(question))
+        chains, found = Chains(facts), {}
+        for id_, dek in store.deks.items():
+            usable = chains.usable(facts.keys[self.key], dek.version, Use.UNWRAP, Who.CAMPAIGN)
+            assert isinstance(usable, Usable)
+            parsed = blob.parse(dek.blob)
+            op = UnwrapDek(usable.kek, blob.aad(parsed.header, "acme"), parsed.nonce, parsed.ciphertext)
+            (result,) = await self.rig.token.hsm.run([op], 1.0)
+            assert isinstance(result, UnwrappedDek)
+            if id_ in self.deks:
+                found[id_] = result.dek
+        return found
+
+
+CampaignMachine.TestCase.settings = settings(
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestCampaigns = CampaignMachine.TestCase
