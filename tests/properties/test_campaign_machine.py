@@ -68,6 +68,7 @@ class Gate:
         self.closed: set[Task] = set()
         self.waiting: dict[Task, asyncio.Event] = {}
         self.moves: Counter[tuple[UUID, UUID]] = Counter()
+        self.replaced: list[Dek] = []
 
     async def know(self, question: Question) -> Answer:
         return await self._store.know(question)
@@ -82,10 +83,12 @@ class Gate:
             finally:
                 del self.waiting[task]
         at_work = set(await self._store.slices.at_work())
+        before = dict(self._store.deks)
         results = await self._store.settle(settlements)
         for settlement, result in zip(settlements, results, strict=True):
             if isinstance(result, Settled):
                 self._count(settlement, at_work)
+        self.replaced += [dek for id_, dek in before.items() if self._store.deks[id_] != dek]
         return results
 
     def _count(self, settlement: Settlement, at_work: set[UUID]) -> None:
@@ -221,15 +224,16 @@ class CampaignMachine(RuleBasedStateMachine):
 
     async def leased(self, campaign: Campaign) -> bool:
         if campaign.state is CampaignState.VERIFYING:
-            return await self.process().verifying.turn(campaign.id)
+            await self.begun(self.process().verifying.turn(campaign.id))
+            return True
         if campaign.state is not CampaignState.RUNNING:
             return False
         got = await self.rig.memory.slices.lease(campaign, of_deks=True, holder="p", seconds=5.0, size=SIZES[0])
         if got.slice is not None:
             await self.begun(self.process()._slice(got.slice))
         elif got.leased is Leased.OVER:
-            return await self.process()._turn(campaign.id, Turn.VERIFY)
-        return got.slice is not None
+            await self.begun(self.process()._turn(campaign.id, Turn.VERIFY))
+        return got.leased is not Leased.WAIT
 
     @precondition(lambda self: self.tasks)
     @rule(data=st.data())
@@ -278,6 +282,28 @@ class CampaignMachine(RuleBasedStateMachine):
     def repaired(self, id_: UUID) -> None:
         self.rig.memory.deks[id_] = self.whole.pop(id_)
 
+    @precondition(lambda self: self.restorable())
+    @rule(data=st.data())
+    def restore(self, data: st.DataObject) -> None:
+        """An operator brings a row back from a backup, counters included, that had been moved away from a version."""
+        old = data.draw(st.sampled_from(self.restorable()))
+        now, census = self.rig.memory.deks[old.id], self.rig.memory.census
+        for place, by in (((old.key, old.version), 1), ((now.key, now.version), -1)):
+            stored, outside = census.get(place, (0, 0))
+            census[place] = (stored + by, outside)
+        self.rig.memory.deks[old.id] = old
+        for row in self.campaigns():
+            del self.gate.moves[row.id, old.id]
+
+    def restorable(self) -> list[Dek]:
+        rows = [stored.row for stored in self.rig.memory.rows.values()]
+        kept = {(row.key, row.number) for row in rows if isinstance(row, Version) and not row.retired_ms}
+        now = self.rig.memory.deks
+        found = [
+            dek for dek in self.gate.replaced if (dek.key, dek.version) in kept and now[dek.id].version > dek.version
+        ]
+        return sorted((dek for dek in found if dek.id not in self.whole), key=lambda dek: (dek.id, dek.version))
+
     @invariant()
     def the_census_says_what_the_rows_are(self) -> None:
         assert self.rig.census() == self.rig.rows()
@@ -310,8 +336,9 @@ class CampaignMachine(RuleBasedStateMachine):
             self.run(asyncio.wait_for(asyncio.shield(task), 10))
             self.over(task, sent)
         self.run(self.emptied())
-        places = {(dek.key, dek.version): dek.id for dek in self.rig.memory.deks.values()}
-        assert {version for _, version in places} <= {self.active()} or self.whole
+        self.the_census_says_what_the_rows_are()
+        old = {dek.id for dek in self.rig.memory.deks.values() if dek.version < self.active()}
+        assert old <= set(self.whole)
         damaged = {str(id_) for id_, dek in self.whole.items() if dek.version < self.active()}
         listed = self.rig.memory.slices.failures
         mine = [row for row in self.campaigns() if row.to_version == self.active()]
@@ -319,6 +346,9 @@ class CampaignMachine(RuleBasedStateMachine):
         for id_ in list(self.whole):
             self.repaired(id_)
         self.run(self.emptied())
+        self.the_census_says_what_the_rows_are()
+        self.nothing_is_lost_and_nothing_moves_twice()
+        self.what_is_retired_is_empty()
         assert all(dek.version == self.active() for dek in self.rig.memory.deks.values())
         assert self.run(self.opened()) == {id_: self.deks.get(id_) for id_ in self.rig.memory.deks if id_ in self.deks}
 
