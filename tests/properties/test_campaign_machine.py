@@ -287,6 +287,9 @@ class CampaignMachine(RuleBasedStateMachine):
     def restore(self, data: st.DataObject) -> None:
         """An operator brings a row back from a backup, counters included, that had been moved away from a version."""
         old = data.draw(st.sampled_from(self.restorable()))
+        self.restored(old)
+
+    def restored(self, old: Dek) -> None:
         now, census = self.rig.memory.deks[old.id], self.rig.memory.census
         for place, by in (((old.key, old.version), 1), ((now.key, now.version), -1)):
             stored, outside = census.get(place, (0, 0))
@@ -294,6 +297,37 @@ class CampaignMachine(RuleBasedStateMachine):
         self.rig.memory.deks[old.id] = old
         for row in self.campaigns():
             del self.gate.moves[row.id, old.id]
+
+    @precondition(lambda self: any(row.state is CampaignState.RUNNING for row in self.campaigns()))
+    @rule(data=st.data(), when=st.sampled_from(("before the look", "after it")))
+    def restore_at_the_end(self, data: st.DataObject, when: str) -> None:
+        """The same, while a campaign looks whether all is done."""
+        running = [row.id for row in self.campaigns() if row.state is CampaignState.RUNNING]
+        id_ = data.draw(st.sampled_from(running))
+        self.run(self.worked_off(id_))
+        if self.campaign(id_).state is not CampaignState.VERIFYING:
+            return
+        mine = [dek for dek in self.restorable() if dek.version == self.campaign(id_).from_version]
+        if when == "before the look" and mine:
+            self.restored(mine[0])
+        self.run(self.leased(self.campaign(id_)))
+        if when == "after it" and mine:
+            self.restored(mine[0])
+        self.run(self.let_go())
+
+    async def worked_off(self, id_: UUID) -> None:
+        """Every slice of the campaign is done."""
+        for _ in range(100):
+            row = self.campaign(id_)
+            if row.state is not CampaignState.RUNNING:
+                return
+            self.rig.clock.ms += 6000
+            await self.leased(row)
+            await self.let_go()
+
+    def campaign(self, id_: UUID) -> Campaign:
+        (row,) = [row for row in self.campaigns() if row.id == id_]
+        return row
 
     def restorable(self) -> list[Dek]:
         rows = [stored.row for stored in self.rig.memory.rows.values()]
@@ -362,16 +396,17 @@ class CampaignMachine(RuleBasedStateMachine):
                 if what in (Operation.CAMPAIGN_RESUME, Operation.CAMPAIGN_REPLAY, Operation.CAMPAIGN_THROTTLE):
                     await self.rig.ask(what, kind(tenant="acme", campaign=told.campaign.id), self.rig.ann)
             for _ in range(200):
-                (row,) = [row for row in self.campaigns() if row.id == told.campaign.id]
+                row = self.campaign(told.campaign.id)
                 if row.state not in (CampaignState.RUNNING, CampaignState.VERIFYING):
                     break
                 self.rig.clock.ms += 6000
-                await self.turned(row)
+                await self.leased(row)
+                await self.let_go()
             assert row.state in (CampaignState.DONE, CampaignState.FAILED)
             assert (row.state is CampaignState.FAILED) == bool(self.rig.memory.slices.failures.get(row.id))
 
-    async def turned(self, row: Campaign) -> None:
-        await self.leased(row)
+    async def let_go(self) -> None:
+        """Everybody settles."""
         for task, sent in self.tasks:
             self.gate.waiting[task].set()
             await task
