@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import TypeVar
 from uuid import UUID
 
@@ -116,6 +117,7 @@ class CampaignMachine(RuleBasedStateMachine):
         self.gate = Gate(self.rig.memory)
         self.rig.store.behind = self.gate
         self.deks: dict[UUID, bytes] = {}
+        self.numbers = count()
         self.whole: dict[UUID, Dek] = {}
         """Damaged rows as they were."""
         self.tasks: list[tuple[Task, Sent | None]] = []
@@ -136,7 +138,9 @@ class CampaignMachine(RuleBasedStateMachine):
 
     def campaigns(self) -> list[Campaign]:
         rows = [stored.row for stored in self.rig.memory.rows.values()]
-        return sorted((row for row in rows if isinstance(row, Campaign)), key=lambda row: row.id)
+        return sorted(
+            (row for row in rows if isinstance(row, Campaign)), key=lambda row: (row.from_version, row.to_version)
+        )
 
     def one(self, data: st.DataObject) -> Campaign:
         found = self.campaigns()
@@ -168,26 +172,26 @@ class CampaignMachine(RuleBasedStateMachine):
             if isinstance(one, Wrap) and one.id is not None:
                 self.deks[one.id] = dek
 
-    @initialize(count=st.integers(1, 8))
-    def some(self, count: int) -> None:
-        self.wrap(count)
+    @initialize(number=st.integers(1, 8))
+    def some(self, number: int) -> None:
+        self.wrap(number)
 
-    @rule(count=st.integers(1, 5))
-    def wrap(self, count: int) -> None:
-        sent = self.wrapping(count)
+    @rule(number=st.integers(1, 5))
+    def wrap(self, number: int) -> None:
+        sent = self.wrapping(number)
         assert self.run(self.rig.run(sent)) == [Verdict.DONE]
         self.remember(sent)
 
-    @rule(count=st.integers(1, 3))
-    def wrap_and_settle_late(self, count: int) -> None:
+    @rule(number=st.integers(1, 3))
+    def wrap_and_settle_late(self, number: int) -> None:
         """What was decided under a version that is old by then is decided anew (D2 b)."""
-        sent = self.wrapping(count)
+        sent = self.wrapping(number)
         self.run(self.begun(self.rig.worker().run([sent.record]), sent))
 
-    def wrapping(self, count: int) -> Sent:
-        body = WrapBody(key=PAYMENTS, items=[WrapItem() for _ in range(count)], return_dek=True)
+    def wrapping(self, number: int) -> Sent:
+        body = WrapBody(key=PAYMENTS, items=[WrapItem() for _ in range(number)], return_dek=True)
         self.rig.clock.ms += 1
-        return self.rig.draft(Operation.WRAP, body)
+        return self.rig.draft(Operation.WRAP, body, id_=f"w{next(self.numbers)}")
 
     @rule(reason=st.sampled_from((Reason.OPERATOR, Reason.COMPROMISE)))
     def rotate(self, reason: Reason) -> None:
@@ -314,6 +318,9 @@ class CampaignMachine(RuleBasedStateMachine):
         if when == "after it" and mine:
             self.restored(mine[0])
         self.run(self.let_go())
+        if mine:
+            assert self.campaign(id_).state is not CampaignState.DONE
+            assert self.campaign(id_).state is not CampaignState.FAILED or self.rig.memory.slices.failures.get(id_)
 
     async def worked_off(self, id_: UUID) -> None:
         """Every slice of the campaign is done."""
