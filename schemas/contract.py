@@ -13,8 +13,11 @@ from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
 from worker.model.campaign_replies import CampaignTold
 from worker.model.codes import MEANINGS, Family
+from worker.model.imported import ImportFact
 from worker.model.linked import LinkChange, MoveResult
 from worker.model.operations import Operation
+from worker.model.policies import PolicyChange
+from worker.model.regional import RegionChange
 from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
 from worker.model.topics import Cleanup, Topics, TopicSpec, specs
 from worker.seal.announcements import CertificateBody, IntakeBody
@@ -43,12 +46,20 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.key.activation.lapsed.v1": Transition,
     "keyriver.key.destruction.begun.v1": Transition,
     "keyriver.key.destroyed.v1": Transition,
+    "keyriver.key.imported.v1": Transition,
+    "keyriver.key.material.expired.v1": Transition,
+    "keyriver.key.material.deleted.v1": Transition,
+    "keyriver.import.offered.v1": ImportFact,
+    "keyriver.import.refused.v1": ImportFact,
+    "keyriver.import.expired.v1": ImportFact,
+    "keyriver.import.ended.v1": ImportFact,
     "keyriver.approval.requested.v1": ApprovalResult,
     "keyriver.approval.approved.v1": ApprovalResult,
     "keyriver.approval.rejected.v1": ApprovalResult,
     "keyriver.approval.voided.v1": ApprovalResult,
     "keyriver.approval.expired.v1": ApprovalResult,
     "keyriver.pin.locked.v1": PinLocked,
+    "keyriver.region.changed.v1": RegionChange,
     HINT: Hint,
     "keyriver.client.added.v1": ClientResult,
     "keyriver.client.rotated.v1": ClientResult,
@@ -61,6 +72,11 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.link.unlinked.v1": LinkChange,
     "keyriver.link.sovereign.v1": LinkChange,
     "keyriver.tenant.moved.v1": MoveResult,
+    "keyriver.rule.added.v1": PolicyChange,
+    "keyriver.rule.revoked.v1": PolicyChange,
+    "keyriver.grant.given.v1": PolicyChange,
+    "keyriver.grant.revoked.v1": PolicyChange,
+    "keyriver.quota.set.v1": PolicyChange,
 }
 ANNOUNCEMENTS: dict[str, type[BaseModel]] = {
     "keyriver.certificate.v1": CertificateBody,

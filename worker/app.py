@@ -28,6 +28,7 @@ from worker.edges.store.migrate import migrate
 from worker.edges.store.outbox import PostgresOutbox
 from worker.edges.store.pool import connected
 from worker.edges.store.presence import PostgresPresence
+from worker.edges.store.quotas import PostgresQuotaLeases
 from worker.edges.store.store import PostgresStore
 from worker.flow.alarms import PinAlarm
 from worker.flow.alone import Quiet
@@ -36,6 +37,8 @@ from worker.flow.attendance import Attendance
 from worker.flow.bodies import BodyLimits
 from worker.flow.campaign_verify import Verifying
 from worker.flow.campaigns import KEYS, Campaigning
+from worker.flow.clock import boottime
+from worker.flow.contact import Contacts
 from worker.flow.deadletters import DeadLetters
 from worker.flow.due import DueWork
 from worker.flow.enrolling import Enrolling
@@ -43,11 +46,15 @@ from worker.flow.executing import Executing
 from worker.flow.failpoints import Failpoints, parse
 from worker.flow.fresh import new_ids, now_ms
 from worker.flow.hints import Hints
+from worker.flow.importing import Statements
 from worker.flow.intake import Bounds, Intake
 from worker.flow.intakekeys import IntakeKeys
+from worker.flow.keystones import Keystones
 from worker.flow.knowing import Knowing
 from worker.flow.opening import Opening
+from worker.flow.outside import KeystoresBeside
 from worker.flow.publishing import Publishing
+from worker.flow.quotas import Quotas
 from worker.flow.registry import Clients
 from worker.flow.relay import Relay
 from worker.flow.river import River
@@ -100,7 +107,11 @@ class Worker:
             progress=progress,
             private_halves=partial(private_halves, parts.pool),
         )
+        contacts = Contacts(settings.sovereign_limit_s)
+        self._keystones = Keystones(parts.token.hsm, parts.keystores, contacts, settings.keystore_probe_s, boottime)
+        self._hsm = KeystoresBeside(parts.token.hsm, self._keystones, contacts, boottime)
         self._uses = Uses(PostgresLeases(parts.pool))
+        self._quotas = Quotas(PostgresQuotaLeases(parts.pool))
         self._name = f"{socket.gethostname()}/{os.getpid()}"
         self._presence = PostgresPresence(parts.pool)
         run, session_s = new_ids(1)[0], settings.worker_session_s
@@ -136,8 +147,9 @@ class Worker:
             opening=Opening(settings.fleet, settings.topic_prefix, body_limits, clients),
             clients=clients,
             knowing=Knowing(parts.store, parts.trust),
+            quotas=self._quotas,
             unsealing=Unsealing(settings.fleet, self._intake_keys),
-            executing=Executing(parts.token.hsm, parts.token.fleet_keys, self._uses, new_ids),
+            executing=self._executing(),
             store=parts.store,
             answering=Answering(settings.fleet, self._voice),
             publishing=Publishing(parts.sink, self._dead_letters),
@@ -147,6 +159,11 @@ class Worker:
             new_ids=new_ids,
             failpoints=self._failpoints,
         )
+
+    def _executing(self) -> Executing:
+        fleet_keys = self._parts.token.fleet_keys
+        statements = Statements(self._parts.settings.fleet, fleet_keys)
+        return Executing(self._hsm, fleet_keys, self._uses, new_ids, statements)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain: finish what was begun, commit, leave the groups."""
@@ -166,7 +183,7 @@ class Worker:
             Tail(parts.access, parts.topics.intake) as certificates,
         ):
             key = parts.token.fleet_keys.signing_key
-            hints = Hints(parts.settings.fleet, key, said, certificates, parts.token.hsm, now_ms)
+            hints = Hints(parts.settings.fleet, key, said, certificates, self._hsm, now_ms)
             yield Duty("hints", hints.turn, 0.2)
 
     async def _run(self, duties: Sequence[Duty], stop: asyncio.Event) -> None:
@@ -180,6 +197,7 @@ class Worker:
             upkeep.cancel()
             with suppress(asyncio.CancelledError):
                 await upkeep
+            await self._keystones.close()
 
     async def _check_topics(self) -> None:
         """Freshness and the ledger rest on the broker's settings (S3, D1): what breaks them is refused at start."""
@@ -208,6 +226,7 @@ class Worker:
             Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
             Duty("outbox", relay.turn, 0.2),
+            Duty("keystores", self._keystones.turn, 0.5),
             Duty("attendance", self._attendance.turn, 1.0),
             Duty("due", self._due_work().turn, 1.0),
             Duty("audit log", self._sequencer().turn, TURN_S),
@@ -229,7 +248,7 @@ class Worker:
         sizes = (parts.settings.slice_items, KEYS)
         verifying = Verifying(fleet, self._name, slices, standings, keys, dues)
         return Campaigning(
-            self._name, slices, standings, parts.token.hsm, self._uses, verifying, self._failpoints, sizes=sizes
+            self._name, slices, standings, self._hsm, self._uses, verifying, self._failpoints, sizes=sizes
         )
 
     def _due_work(self) -> DueWork:

@@ -166,7 +166,7 @@ async def test_a_destroyed_master_opens_nothing_any_more(token: AnyToken) -> Non
     wrapped = await generated(token.hsm, leaf, 1)
     assert faults(await token.hsm.run([DestroyMaster(uuid4(), 1, material, token.serial)], 20)) == {0: Fault.INTEGRITY}
     elsewhere = DestroyMaster(key, 1, material, "another-token")
-    assert faults(await token.hsm.run([elsewhere], 20)) == {0: Fault.UNSUPPORTED}, "not here is not gone"
+    assert faults(await token.hsm.run([elsewhere], 20)) == {0: Fault.ELSEWHERE}, "not here is not gone"
     token.hsm.drop([key])
     gone = await token.hsm.run([DestroyMaster(key, 1, material, token.serial)] * 2, 20)
     assert gone == [DestroyedMaster(1), DestroyedMaster(0)]
@@ -229,7 +229,7 @@ async def test_a_master_of_another_token_is_refused(token: AnyToken, tenant: Cha
     """S19: a region-bound key names the token that may hold its L1."""
     abroad = replace(tenant.l1, serial="elsewhere", revision=9)
     results = await token.hsm.run([CreateKey(abroad, uuid4(), 1, Purpose.WRAPS_DEKS)], 20)
-    assert faults(results) == {0: Fault.UNSUPPORTED}
+    assert faults(results) == {0: Fault.ELSEWHERE}
 
 
 async def test_one_purpose_for_life(token: AnyToken, tenant: Chain) -> None:

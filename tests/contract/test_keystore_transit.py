@@ -131,13 +131,10 @@ async def test_the_token_is_not_shown(rig: TransitRig, store: TransitKeystore) -
 
 
 @pytest.fixture(scope="module")
-def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBaoRig]:
-    program = bao_part.program()
-    if program is None:
-        pytest.skip(f"LEFT OUT, no OpenBao on this machine; to get it: {bao_part.CURE}")
+def bao(openbao: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBaoRig]:
     folder = tmp_path_factory.mktemp("bao")
     made = authority(folder)
-    with bao_part.running(program, folder / "bao", made) as running:
+    with bao_part.running(openbao, folder / "bao", made) as running:
         yield rigs.openbao(folder / "secrets", made, running)
 
 

@@ -1,5 +1,6 @@
 """An XKS proxy that misbehaves, and what it gets to see (XKS.md, S13)."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -15,6 +16,7 @@ from tests.keystores.rig import CREDENTIAL, XksRig, written
 from tests.keystores.xks_proxy import new_access_key
 from worker.edges.keystores import HttpsKeystores, read_credentials
 from worker.edges.keystores.xks import XksKeystore
+from worker.flow.guarding import GuardedKeystores, Patience
 from worker.model.keystores import (
     KeystoreAddress,
     KeystoreForbidden,
@@ -182,6 +184,38 @@ async def test_a_redirect_is_not_followed(rig: XksRig, store: XksKeystore) -> No
     with pytest.raises(KeystoreUnreachable):
         await store.describe()
     assert len(path) == 1
+
+
+async def test_connections_are_used_again(rig: XksRig, store: XksKeystore) -> None:
+    for _ in range(5):
+        await store.describe()
+    assert rig.proxy.server.connections == 1
+    await asyncio.gather(*(store.describe() for _ in range(4)))
+    await asyncio.gather(*(store.describe() for _ in range(4)))
+    assert rig.proxy.server.connections <= 4
+    rig.proxy.mood = lambda _asked, told: Told(told.status, told.body, {"connection": "close"})
+    before = rig.proxy.server.connections
+    for _ in range(6):
+        await store.describe()
+    assert rig.proxy.server.connections > before
+
+
+async def test_one_that_hangs_up_without_a_word_costs_one_try_at_most(rig: XksRig) -> None:
+    rig.proxy.server.curt = True
+    where = KeystoreAddress(Provider.XKS, rig.endpoint, KEY, CREDENTIAL)
+    guarded = GuardedKeystores({Provider.XKS: rig.opened.open}, Patience(budget_s=rigs.BUDGET_S)).of(where)
+    for _ in range(20):
+        assert (await guarded.describe()).enabled
+    await guarded.close()
+
+
+async def test_a_connection_that_was_closed_is_not_used_again(rig: XksRig, store: XksKeystore) -> None:
+    rig.proxy.server.curt = True
+    for number in range(1, 6):
+        assert (await store.describe()).enabled
+        assert rig.proxy.server.connections == number
+        while store._https._idle[0].is_warm():
+            await asyncio.sleep(0.001)  # until the end of the connection has arrived
 
 
 async def test_proxies_of_the_environment_are_not_used(store: XksKeystore, monkeypatch: pytest.MonkeyPatch) -> None:

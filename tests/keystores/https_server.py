@@ -101,6 +101,9 @@ class HttpsServer:
     def __init__(self, context: ssl.SSLContext, answer: Answering) -> None:
         self.stopping = threading.Event()
         self.asked: list[Asked] = []
+        self.connections = 0
+        self.curt = False
+        """Close each connection after its answer, without a word."""
         outer = self
 
         class Conversation(BaseHTTPRequestHandler):
@@ -128,7 +131,8 @@ class HttpsServer:
                 self.send_header("content-length", str(len(whole.body) + more))
                 self.end_headers()
                 self.wfile.write(whole.body)
-                self.close_connection = self.close_connection or isinstance(told, Cut)
+                # Unless it was told so, the client takes it for open.
+                self.close_connection = self.close_connection or isinstance(told, Cut) or outer.curt
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -139,6 +143,7 @@ class HttpsServer:
 
             def get_request(self) -> tuple[ssl.SSLSocket, tuple[str, int]]:
                 plain, address = self.socket.accept()
+                outer.connections += 1
                 # The handshake happens at the first read, in the connection's own thread.
                 return context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False), address
 

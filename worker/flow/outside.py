@@ -21,6 +21,7 @@ from worker.model.hsm import (
     Kek,
     Outside,
     RewrapDek,
+    RewrapKey,
     UnwrapDek,
     WrapDek,
 )
@@ -111,7 +112,7 @@ def keks_of(op: HsmOp) -> tuple[Kek, ...]:
     match op:
         case WrapDek() | UnwrapDek():
             return (op.kek,)
-        case RewrapDek():
+        case RewrapDek() | RewrapKey():
             return (op.source, op.target)
         case CreateKey():
             return (op.parent,)

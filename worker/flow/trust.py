@@ -6,7 +6,7 @@ from uuid import UUID
 from cachetools import LRUCache
 
 from worker.model.facts import Answer, Facts, StoredRow
-from worker.model.rows import Alias, Approval, Client, IntakeKey, Key, Row, RowRef, Tenant, Version
+from worker.model.rows import Alias, Approval, Client, Grant, IntakeKey, Key, Row, RowRef, Rule, Tenant, Version
 from worker.ports import FleetKeys, Mac
 from worker.seal.rowmac import mac_input
 
@@ -56,6 +56,7 @@ def _facts(answer: Answer, tampered: frozenset[RowRef]) -> Facts:
         client_pages=answer.client_pages,
         approvals={row.id: row for row in rows if isinstance(row, Approval)},
         rows={row.ref: row for row in rows if type(row) not in _MAPPED},
+        distrusted=_distrusted(answer, tampered) if tampered else frozenset(),
         pages=answer.pages,
         below=answer.below,
         needs=answer.needs,
@@ -63,6 +64,11 @@ def _facts(answer: Answer, tampered: frozenset[RowRef]) -> Facts:
         failures=answer.failures,
         exposed=answer.exposed,
     )
+
+
+def _distrusted(answer: Answer, tampered: frozenset[RowRef]) -> frozenset[str]:
+    rows = [stored.row for stored in answer.rows if stored.row.ref in tampered]
+    return frozenset(row.client for row in rows if isinstance(row, Rule | Grant))
 
 
 def _names(aliases: Iterable[Alias]) -> Mapping[UUID, tuple[str, ...]]:

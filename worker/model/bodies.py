@@ -50,6 +50,7 @@ from worker.model.fields import (
     TopicName,
     Why,
 )
+from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import (
     LinkCreateBody,
     LinkCutBody,
@@ -61,7 +62,9 @@ from worker.model.linking import (
     TenantMoveBody,
 )
 from worker.model.operations import Operation, Permission
-from worker.model.rows import Algorithm, Suite
+from worker.model.policies import POLICY_BODIES, AnyPolicyBody
+from worker.model.regional import RegionListBody, RegionSetBody
+from worker.model.rows import Algorithm, Origin, Suite
 
 
 class SealedDeks(Body):
@@ -147,11 +150,15 @@ class RewrapBody(Body):
 
 
 class TenantCreateBody(Body):
-    """Create a tenant and its L1 (alias: the tenant's name)."""
+    """Create a tenant and its L1 (alias: the tenant's name).
+
+    `origin` imported: the L1 does nothing before the customer's key is imported (`key.import-parameters`).
+    """
 
     tenant: TenantName
     layers: int = Field(default=3, ge=2, le=8)
     minimum_suite: Suite = Suite.P256
+    origin: Literal[Origin.GENERATED, Origin.IMPORTED] = Origin.GENERATED
 
 
 class KeyCreateBody(Body):
@@ -196,13 +203,13 @@ class KeyListBody(Body):
 
 
 class ClientAddBody(Body):
-    """Register a service of a tenant."""
+    """Register a service of a tenant. Without permissions of its own it may what rules allow."""
 
     tenant: TenantName
     client: ClientName
     algorithm: Algorithm = Algorithm.ED25519
     public_key: Base64
-    permissions: list[Permission] = Field(min_length=1, max_length=len(Permission))
+    permissions: list[Permission] = Field(max_length=len(Permission))
     pattern: AliasPattern = "*"
     reply_topics: list[TopicName] = Field(min_length=1, max_length=16)
     recipient_suite: Suite | None = None
@@ -250,6 +257,8 @@ CommandBody = (
     | KeyEnableBody
     | KeyDestroyBody
     | KeyCancelDestroyBody
+    | KeyImportParametersBody
+    | KeyImportBody
     | LinkCreateBody
     | LinkShowBody
     | LinkListBody
@@ -258,6 +267,8 @@ CommandBody = (
     | LinkUnlinkBody
     | LinkDeclareBody
     | TenantMoveBody
+    | RegionSetBody
+    | RegionListBody
     | ApprovalApproveBody
     | ApprovalRejectBody
     | ApprovalListBody
@@ -265,6 +276,7 @@ CommandBody = (
     | ClientRotateBody
     | ClientRevokeBody
     | ClientListBody
+    | AnyPolicyBody
     | AnyCampaignBody
 )
 AnyBody = DataBody | CommandBody
@@ -287,6 +299,8 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.KEY_ENABLE: KeyEnableBody,
     Operation.KEY_DESTROY: KeyDestroyBody,
     Operation.KEY_CANCEL_DESTROY: KeyCancelDestroyBody,
+    Operation.KEY_IMPORT_PARAMETERS: KeyImportParametersBody,
+    Operation.KEY_IMPORT: KeyImportBody,
     Operation.LINK_CREATE: LinkCreateBody,
     Operation.LINK_SHOW: LinkShowBody,
     Operation.LINK_LIST: LinkListBody,
@@ -295,6 +309,8 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.LINK_UNLINK: LinkUnlinkBody,
     Operation.LINK_DECLARE: LinkDeclareBody,
     Operation.TENANT_MOVE: TenantMoveBody,
+    Operation.REGION_SET: RegionSetBody,
+    Operation.REGION_LIST: RegionListBody,
     Operation.APPROVAL_APPROVE: ApprovalApproveBody,
     Operation.APPROVAL_REJECT: ApprovalRejectBody,
     Operation.APPROVAL_LIST: ApprovalListBody,
@@ -302,6 +318,7 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.CLIENT_ROTATE: ClientRotateBody,
     Operation.CLIENT_REVOKE: ClientRevokeBody,
     Operation.CLIENT_LIST: ClientListBody,
+    **POLICY_BODIES,
     Operation.CAMPAIGN_PLAN: CampaignPlanBody,
     Operation.CAMPAIGN_START: CampaignStartBody,
     Operation.CAMPAIGN_SHOW: CampaignShowBody,

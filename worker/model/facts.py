@@ -37,8 +37,9 @@ class Question:
     versions that wrapped it, and their keys with their active versions); of every DEK id its row, its key and the
     version it stands under. Of every key all aliases are told, for patterns match names. `trees` are keys whose
     versions are all wanted, `below` keys whose whole tree is counted, `needs` versions of which is asked what needs
-    them. `refs` are rows of any other table, by name; so are the rows of `pages`. `progress` are campaigns; pages of
-    their `failures` and `exposed` DEKs name the campaign where others name a tenant.
+    them. `refs` are rows of any other table, by name; so are the rows of `pages`. `licences` are clients of which the
+    rules and grants in force are wanted, `quotas` the ids of quotas. `progress` are campaigns; pages of their
+    `failures` and `exposed` DEKs name the campaign where others name a tenant.
     """
 
     ledger: frozenset[LedgerKey] = frozenset()
@@ -54,6 +55,8 @@ class Question:
     client_pages: frozenset[Paging] = frozenset()
     refs: frozenset[RowRef] = frozenset()
     pages: frozenset[RowPage] = frozenset()
+    licences: frozenset[str] = frozenset()
+    quotas: frozenset[str] = frozenset()
     below: frozenset[UUID] = frozenset()
     needs: frozenset[tuple[UUID, int]] = frozenset()
     progress: frozenset[UUID] = frozenset()
@@ -136,6 +139,8 @@ class Facts:
     approvals: Mapping[UUID, Approval] = field(default_factory=dict)
     rows: Mapping[RowRef, Row] = field(default_factory=dict)
     """Those of the tables that have no mapping of their own here."""
+    distrusted: frozenset[str] = frozenset()
+    """Clients that a rule or a grant names whose MAC does not hold."""
     pages: Mapping[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: Mapping[UUID, tuple[Below, ...]] = field(default_factory=dict)
     needs: Mapping[tuple[UUID, int], Needs] = field(default_factory=dict)

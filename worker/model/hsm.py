@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
+from worker.model.import_ops import CreateImportPair, DestroyImportPair, ImportedMaster, ImportMaster, ImportPair
 from worker.model.keystores import KeystoreAddress
 
 
@@ -183,9 +184,12 @@ HsmOp = (
     | UnwrapDek
     | RewrapDek
     | CreateKey
-    | RewrapKey
     | CreateMaster
     | DestroyMaster
+    | CreateImportPair
+    | ImportMaster
+    | DestroyImportPair
+    | RewrapKey
     | OpenKey
     | CreateOutside
     | CreateLink
@@ -235,7 +239,7 @@ class CreatedMaster:
 
 @dataclass(frozen=True, slots=True)
 class DestroyedMaster:
-    """Of `DestroyMaster`: how many objects were deleted."""
+    """Of `DestroyMaster` and `DestroyImportPair`: how many objects were deleted."""
 
     objects: int
 
@@ -263,6 +267,8 @@ class Fault(StrEnum):
     """A handle's CKA_ID, a KEK's wrapped bytes or an unwrap-and-compare did not match."""
     UNAVAILABLE = "unavailable"
     """The device, a session or the login: confirmed by a canary, healed in the background, worth a retry."""
+    ELSEWHERE = "elsewhere"
+    """The L1 is in another token than this worker's (S19)."""
     COLD = "cold"
     """The way up leads to a customer's keystore, and nothing is open: it opens in the background."""
     FORBIDDEN = "forbidden"
@@ -283,4 +289,14 @@ class HsmFault:
     detail: str = ""
 
 
-HsmResult = WrappedDek | UnwrappedDek | CreatedKey | CreatedMaster | DestroyedMaster | OpenedKey | HsmFault
+HsmResult = (
+    WrappedDek
+    | UnwrappedDek
+    | CreatedKey
+    | CreatedMaster
+    | DestroyedMaster
+    | OpenedKey
+    | ImportPair
+    | ImportedMaster
+    | HsmFault
+)

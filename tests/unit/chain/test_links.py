@@ -267,3 +267,13 @@ def test_links_are_listed(world: World) -> None:
     assert isinstance(told, LinkListResult)
     assert ([one.id for one in told.links], told.more) == ([LINK.id], True)
     assert result(asked(world, LinkListBody())) == LinkListResult(links=[], more=False)
+
+
+@pytest.mark.parametrize("id_", ["r1", str(uid(9)), "b0a7f2d4-0000-4000-8000-000000000001"])
+def test_a_repeated_request_with_a_new_time_names_the_same_key(world: World, id_: str) -> None:
+    """Else what was prepared for the first try would never be found by the second."""
+    body = KeyCreateBody(tenant="acme", parent="acme", alias="acme/us")
+    request = world.request(Operation.KEY_CREATE, body, "ann", id_)
+    later = replace(request, time_ms=request.time_ms + 5000)
+    assert world.plan(request).ops == world.plan(later).ops
+    assert world.plan(request).ops != world.plan(world.request(Operation.KEY_CREATE, body, "ann", f"{id_}x")).ops

@@ -16,7 +16,7 @@ from worker.model.records import ITEM_BYTES, Partition, Record
 from worker.model.replies import ERRORS, REPLIES, RESULTS
 from worker.model.rows import Suite
 
-TRANSIENT = {Code.DEFERRED, Code.KEK_OPENING, Code.THROTTLED, Code.KEYSTORE_UNREACHABLE}
+TRANSIENT = {Code.DEFERRED, Code.WRONG_TOKEN, Code.KEK_OPENING, Code.THROTTLED, Code.KEYSTORE_UNREACHABLE}
 NEVER_ANSWERED = {Code.UNREADABLE, Code.UNAUTHENTICATED, Code.REPLY_TOPIC_REFUSED}
 SECRET_FIELDS = {"dek", "value", "headers", "unsealed"}
 
@@ -52,14 +52,17 @@ def test_every_operation_has_its_type_body_result_and_topic(operation: Operation
         ("key.disable", "key.suspend", "key.compromise", "link.cut", "approval.approve", "approval.reject"),
         "control.v1",
     )
+    own |= dict.fromkeys(("policy.revoke", "grant.revoke"), "control.v1")
     own |= {"campaign.pause": "control.v1", "campaign.cancel": "control.v1"}
     assert operation.topic == own.get(operation.value, "keys.v1")
 
 
 def test_what_makes_or_changes_something_is_ledgered() -> None:
     reads = {Operation.UNWRAP, Operation.KEY_SHOW, Operation.KEY_LIST, Operation.CLIENT_LIST, Operation.APPROVAL_LIST}
+    reads |= {Operation.LINK_SHOW, Operation.LINK_LIST, Operation.REGION_LIST}
     reads |= {Operation.LINK_SHOW, Operation.LINK_LIST, Operation.CAMPAIGN_PLAN, Operation.CAMPAIGN_SHOW}
     reads |= {Operation.CAMPAIGN_LIST, Operation.CAMPAIGN_FAILURES, Operation.CAMPAIGN_EXPOSED}
+    reads |= {Operation.POLICY_LIST, Operation.POLICY_CHECK, Operation.GRANT_LIST, Operation.TENANT_QUOTAS}
     assert {operation for operation in Operation if not operation.is_ledgered} == reads
     assert {operation.value for operation in DATA_OPERATIONS} == {"wrap", "unwrap", "rewrap"}
     assert [permission.value for permission in Permission] == ["wrap", "unwrap", "rewrap", "rewrap-from", "rewrap-to"]

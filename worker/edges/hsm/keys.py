@@ -42,6 +42,8 @@ def rewrap_key(op: RewrapKey, source: int, target: int, crew: Crew) -> CreatedKe
     what the first became, back to the old one, where the same bytes must come out (RFC 3394 and 5649 use no chance).
     """
     session, abilities = crew.session, crew.device.abilities
+    if Wrapping.EXTERNAL in (op.source.wrapping, op.target.wrapping):
+        return HsmFault(Fault.UNSUPPORTED, "what stands under a link's inner key is the keystore's to wrap")
     if op.wrapping not in abilities.wrapping:
         return HsmFault(Fault.UNSUPPORTED, f"the token has no {op.wrapping}")
     old, new = abilities.wrapping[op.wrapping], abilities.wrapping[abilities.preferred]

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import h11
 
+from worker.edges.keystores.names import Name
 from worker.model.keystores import KeystoreUnreachable
 
 LONGEST = 64 * 1024
@@ -41,9 +42,9 @@ class Https:
     def __init__(self, endpoint: str, context: ssl.SSLContext, budget_s: float) -> None:
         """`endpoint` is a URL whose host and port count; `budget_s` bounds one exchange."""
         place = urlsplit(endpoint)
-        self._host, self._port = place.hostname or "", place.port or _PORT
-        self._context, self._budget_s = context, budget_s
-        self.authority = self._host if self._port == _PORT else f"{self._host}:{self._port}"
+        host, port = place.hostname or "", place.port or _PORT
+        self._name, self._context, self._budget_s = Name(host, port), context, budget_s
+        self.authority = host if port == _PORT else f"{host}:{port}"
         """What the Host header says."""
         self._idle: list[_Connection] = []
 
@@ -56,11 +57,11 @@ class Https:
                 return await self._exchange(request, body)
         except TimeoutError:
             raise KeystoreUnreachable(f"no answer within {self._budget_s * 1000:.0f} ms") from None
-        except (OSError, EOFError, h11.RemoteProtocolError) as error:  # ssl.SSLError is an OSError
+        except (OSError, EOFError, UnicodeError, h11.RemoteProtocolError) as error:  # ssl.SSLError is an OSError
             raise KeystoreUnreachable(f"{type(error).__name__}: {str(error)[:_TOLD]}") from None
 
     async def _exchange(self, request: h11.Request, body: bytes) -> Answer:
-        connection = self._rested() or await _opened(self._host, self._port, self._context)
+        connection = self._rested() or await self._opened()
         try:
             answer = await connection.exchange(request, body)
             reusable = connection.rest()
@@ -81,14 +82,22 @@ class Https:
             connection.abort()
         return None
 
+    async def _opened(self) -> "_Connection":
+        """Raises `OSError`."""
+        address = await self._name.address()
+        try:
+            streams = await asyncio.open_connection(
+                address, self._name.port, ssl=self._context, server_hostname=self._name.host
+            )
+        except BaseException:
+            self._name.failed()
+            raise
+        return _Connection(*streams)
+
     async def close(self) -> None:
         """Close the connections that rest; the next exchange opens new ones."""
         while self._idle:
             self._idle.pop().abort()
-
-
-async def _opened(host: str, port: int, context: ssl.SSLContext) -> "_Connection":
-    return _Connection(*await asyncio.open_connection(host, port, ssl=context))
 
 
 class _Connection:

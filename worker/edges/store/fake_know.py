@@ -9,8 +9,9 @@ from worker.model.effects import LedgerEntry
 from worker.model.facts import Answer, Below, Needs, Paging, Question, RowPage, StoredRow
 from worker.model.hsm import Purpose
 from worker.model.ids import NO_ID
+from worker.model.quotas import quota_ref
 from worker.model.requests import LedgerKey
-from worker.model.rows import Alias, Client, Dek, Key, RowRef, State, Table, Version
+from worker.model.rows import Alias, Client, Dek, Grant, Key, RowRef, Rule, State, Table, Version
 
 T = TypeVar("T")
 Pair = tuple[UUID, int]
@@ -32,7 +33,8 @@ class FakeRows:
         deks = {id_: self.deks[id_] for id_ in question.deks if id_ in self.deks}
         reached = self._reached(self._roots(question, deks.values(), key_pages.values()))
         refs = self._refs(question, reached, client_pages.values())
-        refs |= question.refs.union(*pages.values())
+        refs |= question.refs.union(*pages.values(), self._licences(question.licences, now_ms))
+        refs |= {quota_ref(id_) for id_ in question.quotas}
         return Answer(
             now_ms,
             {key: ledger[key] for key in question.ledger if key in ledger},
@@ -44,6 +46,12 @@ class FakeRows:
             {key: tuple(self._below(key)) for key in question.below},
             {pair: self._needs(pair) for pair in question.needs},
         )
+
+    def _licences(self, clients: frozenset[str], now_ms: int) -> set[RowRef]:
+        """The rules and grants in force of these clients."""
+        rows: list[Rule | Grant] = [*self._all(Rule), *self._all(Grant)]
+        rows = [row for row in rows if row.client in clients]
+        return {row.ref for row in rows if not row.revoked and now_ms < row.not_after_ms}
 
     def _roots(self, question: Question, deks: Iterable[Dek], pages: Iterable[tuple[UUID, ...]]) -> set[Pair]:
         keys = set(question.keys.union(question.trees, *pages))
@@ -78,6 +86,7 @@ class FakeRows:
                 for one in map(self._version, reached)
                 if one is not None and one.link
             }
+            | {RowRef(Table.REGIONS, key.region) for key in map(self._key, keys) if key is not None}
             | {RowRef(Table.INTAKE_KEYS, str(sequence)) for sequence in question.intake_keys}
             | {RowRef(Table.KEYS, str(key)) for key in keys}
             | {RowRef(Table.VERSIONS, f"{key}/{number}") for key, number in reached}

@@ -91,6 +91,8 @@ def _arguments(
         question.intake_keys,
         [ref.table.value for ref in named],
         [ref.key for ref in named],
+        [client for client in question.licences if _possible(client)],
+        [id_ for id_ in question.quotas if _possible(id_)],
     )
 
 
