@@ -13,6 +13,7 @@ from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
 from worker.model.campaign_replies import CampaignTold
 from worker.model.codes import MEANINGS, Family
+from worker.model.imported import ImportFact
 from worker.model.linked import LinkChange, MoveResult
 from worker.model.operations import Operation
 from worker.model.policies import PolicyChange
@@ -45,6 +46,13 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.key.activation.lapsed.v1": Transition,
     "keyriver.key.destruction.begun.v1": Transition,
     "keyriver.key.destroyed.v1": Transition,
+    "keyriver.key.imported.v1": Transition,
+    "keyriver.key.material.expired.v1": Transition,
+    "keyriver.key.material.deleted.v1": Transition,
+    "keyriver.import.offered.v1": ImportFact,
+    "keyriver.import.refused.v1": ImportFact,
+    "keyriver.import.expired.v1": ImportFact,
+    "keyriver.import.ended.v1": ImportFact,
     "keyriver.approval.requested.v1": ApprovalResult,
     "keyriver.approval.approved.v1": ApprovalResult,
     "keyriver.approval.rejected.v1": ApprovalResult,

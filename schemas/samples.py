@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import campaigns, linking, policing, regional
+from schemas import campaigns, imports, linking, policing, regional
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
@@ -162,6 +162,7 @@ ASKED: dict[Operation, Json] = {
     Operation.CLIENT_REVOKE: {"tenant": "acme", "client": "payments"},
     Operation.CLIENT_LIST: {"tenant": "acme"},
     **campaigns.ASKED,
+    **imports.ASKED,
     **linking.ASKED,
     **regional.ASKED,
     **policing.ASKED,
@@ -202,6 +203,7 @@ ANSWERED: dict[Operation, list[Json]] = {
     Operation.CLIENT_REVOKE: [{"client": CLIENT_VIEW | {"revoked": True}}],
     Operation.CLIENT_LIST: [{"clients": [CLIENT_VIEW], "more": False}],
     **campaigns.ANSWERED,
+    **imports.ANSWERED,
     **linking.ANSWERED,
     **regional.ANSWERED,
     **policing.ANSWERED,
@@ -237,6 +239,7 @@ STATED: dict[str, Json] = {
     "keyriver.client.revoked.v1": {"client": CLIENT_VIEW | {"revoked": True}},
     "keyriver.key.retired.v1": became("deactivated", "deactivated", why="nothing stored is left under version 1"),
     **campaigns.STATED,
+    **imports.STATED,
     **linking.STATED,
     **regional.STATED,
     **policing.STATED,

@@ -46,6 +46,7 @@ from worker.flow.executing import Executing
 from worker.flow.failpoints import Failpoints, parse
 from worker.flow.fresh import new_ids, now_ms
 from worker.flow.hints import Hints
+from worker.flow.importing import Statements
 from worker.flow.intake import Bounds, Intake
 from worker.flow.intakekeys import IntakeKeys
 from worker.flow.keystones import Keystones
@@ -148,7 +149,7 @@ class Worker:
             knowing=Knowing(parts.store, parts.trust),
             quotas=self._quotas,
             unsealing=Unsealing(settings.fleet, self._intake_keys),
-            executing=Executing(self._hsm, parts.token.fleet_keys, self._uses, new_ids),
+            executing=self._executing(),
             store=parts.store,
             answering=Answering(settings.fleet, self._voice),
             publishing=Publishing(parts.sink, self._dead_letters),
@@ -158,6 +159,11 @@ class Worker:
             new_ids=new_ids,
             failpoints=self._failpoints,
         )
+
+    def _executing(self) -> Executing:
+        fleet_keys = self._parts.token.fleet_keys
+        statements = Statements(self._parts.settings.fleet, fleet_keys)
+        return Executing(self._hsm, fleet_keys, self._uses, new_ids, statements)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain: finish what was begun, commit, leave the groups."""

@@ -210,10 +210,11 @@ class Dues(Protocol):
         ...
 
     async def due(self, limit: int, serial: str) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
-        """Key versions that are due, and pending approvals that are over; the longest due first.
+        """Versions or their material, and approvals that are due, longest first; of token objects this token's only."""
+        ...
 
-        Of token objects only those of the token with this serial: another one's are its workers' business.
-        """
+    async def imports_due(self, limit: int, serial: str) -> Sequence[UUID]:
+        """Import parameters that are over, or whose key pair in this token is good for nothing more."""
         ...
 
 

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from worker.chain.plan import Limits
 from worker.edges.keystores.endpoints import is_endpoint
+from worker.model.imports import SAFE_ALGORITHMS, ImportAlgorithm
 from worker.model.rows import Suite
 from worker.model.topics import DAY_MS, REQUEST_RETENTION_MS
 
@@ -136,6 +137,10 @@ class Settings(Books):
     worker_session_s: float = Field(
         default=30.0, ge=1.0, le=3600.0, description="A destruction waits so long for a worker that is not heard of"
     )
+    import_algorithms: tuple[ImportAlgorithm, ...] = Field(
+        default=tuple(one for one in ImportAlgorithm if one in SAFE_ALGORITHMS),
+        description="How customers may wrap the keys that they bring; SHA-1 only where it stands here by name",
+    )
     request_bytes: int = Field(default=2 * 1024 * 1024, ge=1024, le=8 * 1024 * 1024)
     request_items: int = Field(default=1000, ge=1, le=1000)
     batch_records: int = Field(default=500, ge=1, le=10_000)
@@ -219,6 +224,7 @@ class Settings(Books):
         return Limits(
             ledger_window_ms=round(self.ledger_window.total_seconds() * 1000),
             shortest_grace_ms=self.destroy_grace_s * 1000,
+            import_algorithms=frozenset(self.import_algorithms),
             recoverable_ms=None if self.recoverable_days is None else self.recoverable_days * DAY_MS,
         )
 

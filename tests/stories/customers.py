@@ -4,21 +4,27 @@ import asyncio
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.fleet import Fleet
+from tests.fleet import Fleet, House
 from tests.keystores import rig as rigs
-from tests.keystores.https_server import authority
+from tests.keystores.https_server import Hang, authority
 from tests.keystores.rig import TokenRig, TransitRig, XksRig
 from tests.processes import POLL_S
 from tests.stack import Services
+from worker.client import ItemError, Unwrapped, WrappedDek
 from worker.local import Token, softhsm
+from worker.model.bodies import DekItem, KeyCreateBody
 from worker.model.keystores import Provider
-from worker.model.linking import KeystoreTarget
+from worker.model.linked import LinkResult
+from worker.model.linking import KeystoreTarget, LinkCreateBody
+from worker.model.operations import Operation
+from worker.model.words import LinkState
 
 PROBE_S, LIMIT_S = 0.3, 3.0
 SOON_S = 60.0
@@ -43,6 +49,10 @@ class Customers:
             case Provider.PKCS11:
                 return self.token
 
+    def hang(self, key: str) -> None:
+        """Let the proxy answer nobody who asks for this key; an empty name: for none."""
+        self.xks.proxy.mood = (lambda asked, told: Hang() if f"/{key}/" in asked.path else told) if key else None
+
     def target(self, provider: Provider, key: str) -> KeystoreTarget:
         """A key that the customer has just made."""
         rig = self.rig(provider)
@@ -51,12 +61,15 @@ class Customers:
 
 
 @asynccontextmanager
-async def founded(stack: Services, folder: Path, theirs: Token) -> AsyncIterator[Customers]:
-    """One worker on SoftHSM2; the customer's token is of another vendor."""
+async def founded(
+    stack: Services, folder: Path, theirs: Token, ours: Token | None = None, **more: object
+) -> AsyncIterator[Customers]:
+    """No worker yet. Our own token is SoftHSM2 if none is given; the customer's is another's."""
     made = authority(folder)
     with rigs.xks(folder / "xks", made) as xks, rigs.transit(folder / "transit", made) as transit:
-        module = Path(shutil.copy2(softhsm.module(), folder / "module.so"))
-        ours = softhsm.token(folder / "token", module_file=module)
+        if ours is None:
+            module = Path(shutil.copy2(softhsm.module(), folder / "module.so"))
+            ours = softhsm.token(folder / "token", module_file=module)
         token = rigs.tokens(theirs, ours.module)
         settings: dict[str, Any] = {
             "keystore_credentials": _credentials(folder, token, theirs),
@@ -68,10 +81,10 @@ async def founded(stack: Services, folder: Path, theirs: Token) -> AsyncIterator
             "sovereign_limit_s": LIMIT_S,
             "recoverable_days": 30,
             "destroy_grace_s": 0,
+            **more,
         }
         async with Fleet.founded(stack, folder, ours, **settings) as fleet:
-            fleet.start()
-            await fleet.at_work(1)
+            fleet.env = {**fleet.env, **theirs.env}  # the server that forks workers may have another token's
             yield Customers(fleet, xks, transit, token)
         await token.opened.close()
 
@@ -93,3 +106,42 @@ async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
     while not await holds():
         assert time.monotonic() < deadline, what
         await asyncio.sleep(POLL_S)
+
+
+async def linked(customers: Customers, provider: Provider, key: str, layers: int = 3) -> House:
+    """A tenant whose L1 is this key of the customer's, with its chain and a client."""
+    fleet, name = customers.fleet, f"t{uuid.uuid4().hex[:10]}"
+    body = LinkCreateBody(tenant=name, layers=layers, keystore=customers.target(provider, key))
+    made = await fleet.command(Operation.LINK_CREATE, body)
+    assert isinstance(made, LinkResult)
+    assert (made.link.state, made.link.sovereign) == (LinkState.LINKED, True)
+    upper, lower = f"{name}/eu", f"{name}/eu/payments" if layers > 2 else f"{name}/eu"
+    for parent, alias in ((name, upper), (upper, lower))[: layers - 1]:
+        await fleet.command(Operation.KEY_CREATE, KeyCreateBody(tenant=name, parent=parent, alias=alias))
+    identity = await fleet.service(name)
+    return House(name, upper, lower, identity, await fleet.client(identity))
+
+
+async def stored(house: House) -> tuple[list[DekItem], list[bytes | None]]:
+    made = [one for one in await house.client.generate(house.key, 3) if isinstance(one, WrappedDek)]
+    assert len(made) == 3
+    return [DekItem(id=one.id) for one in made], [one.dek for one in made]
+
+
+async def codes(house: House, items: Sequence[DekItem]) -> set[str]:
+    return {one.code if isinstance(one, ItemError) else "OK" for one in await house.client.unwrap(items)}
+
+
+async def reads(house: House, items: Sequence[DekItem], deks: Sequence[bytes | None]) -> bool:
+    back = await house.client.unwrap(items)
+    return [one.dek if isinstance(one, Unwrapped) else None for one in back] == list(deks)
+
+
+async def told(customers: Customers, tenant: str, type_: str) -> bool:
+    """Whether the tenant's audit trail has a leaf of this type."""
+    found = await customers.fleet.pool.fetchval(
+        "SELECT count(*) FROM keyriver.leaves WHERE tenant = $1 AND convert_from(body, 'UTF8')::jsonb ->> 'type' = $2",
+        tenant,
+        type_,
+    )
+    return bool(found)

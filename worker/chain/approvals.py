@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from worker.chain.importing import Importing
 from worker.chain.plan import Case
 from worker.chain.views import approval_view
 from worker.chain.work import Commanding, Step
@@ -62,7 +63,7 @@ def needs_second(body: AnyBody, step: Commanding) -> bool:
         return any(isinstance(row, Key) and row.parent is None for row in step.rows)
     if isinstance(body, ClientRevokeBody):
         return any(isinstance(row, Client) and row.role is Role.OFFICER for row in step.rows)
-    return isinstance(body, _ALWAYS)
+    return isinstance(body, _ALWAYS) or (isinstance(step, Importing) and step.takes_over)
 
 
 def asked(case: Case, body: AnyBody, step: Commanding) -> Commanding:

@@ -4,6 +4,7 @@ from worker.chain import (
     approvals,
     campaign_commands,
     clients,
+    importing,
     keys,
     links,
     moving,
@@ -43,6 +44,7 @@ from worker.model.control import (
     VersionBody,
 )
 from worker.model.effects import Seen
+from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
 from worker.model.outcomes import Commanded, Failed
 from worker.model.policies import (
@@ -93,6 +95,10 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return versions.cancel_destroy(case, body)
         case VersionBody():
             return versions.change(case, body)
+        case KeyImportParametersBody():
+            return importing.offer(case, body)
+        case KeyImportBody():
+            return importing.accept(case, body)
         case KeyDisableBody():
             return switch.disable(case, body)
         case KeyEnableBody():

@@ -45,6 +45,9 @@ def plan(case: Case) -> Decision:
     return Plan(case.request, tuple(steps), trail.seen(), case.opened, recipient)
 
 
+_Asked = tuple[Permission, UUID, int | None, Use | None, frozenset[str] | None]
+
+
 class _Trail:
     """Collects the rows that the items of one request rest on, each once."""
 
@@ -52,6 +55,7 @@ class _Trail:
         self._case = case
         self._suites = suites
         self._seen: dict[Seen, None] = {}
+        self._known: dict[_Asked, Usable | Failed] = {}
 
     def usable(
         self,
@@ -61,7 +65,16 @@ class _Trail:
         use: Use | None = None,
         context: Context | None = None,
     ) -> Usable | Failed:
-        """As `Chains.for_client`, for a key that wraps DEKs; what it rests on is noted."""
+        """As `Chains.for_client`, for a key that wraps DEKs; what it rests on is noted. Asked once for many items."""
+        memo = permission, key, version, use, None if context is None else frozenset(context)
+        found = self._known.get(memo)
+        if found is None:
+            found = self._known[memo] = self._usable(*memo)
+        return found
+
+    def _usable(
+        self, permission: Permission, key: UUID, version: int | None, use: Use | None, context: frozenset[str] | None
+    ) -> Usable | Failed:
         chains, client = self._case.chains, self._case.client
         found = chains.for_client(client, permission, key, version, use, context=context, suites=self._suites)
         if isinstance(found, Code):

@@ -25,8 +25,10 @@ def create_tenant(case: Case, body: TenantCreateBody) -> Step | Code:
     if body.tenant == FLEET_TENANT or is_taken(case, body.tenant):
         return Code.EXISTS
     tenant = Tenant(body.tenant, body.layers, body.minimum_suite, enabled=True, revision=1)
-    key = new_key(case, tenant, None, "")
+    key = replace(new_key(case, tenant, None, ""), origin=body.origin)
     alias = Alias(body.tenant, tenant.id, key.id, 1)
+    if body.origin is Origin.IMPORTED:
+        return _awaiting(case, tenant, key, alias)
     material = material_of(key.id, 1)
     version = new_version(case, key, 1, 0, material)
     view = key_view(key, (alias.name,), (version,))
@@ -34,6 +36,21 @@ def create_tenant(case: Case, body: TenantCreateBody) -> Step | Code:
         op=CreateMaster(key.id, 1, material),
         version=version,
         rows=(tenant, key, alias),
+        changes=(),
+        rests=(),
+        result=TenantResult(tenant=tenant.id, layers=tenant.layers, key=view),
+        event="keyriver.tenant.created.v1",
+    )
+
+
+def _awaiting(case: Case, tenant: Tenant, key: Key, alias: Alias) -> Commanding:
+    """Its L1 waits for the customer's material: a version that does nothing, and no object in the token (S12)."""
+    version = replace(new_version(case, key, 1, 0, None), state=State.PRE_ACTIVE, wrapping=Wrapping.TOKEN, absent=True)
+    view = key_view(key, (alias.name,), (version,))
+    return Commanding(
+        op=None,
+        version=None,
+        rows=(tenant, key, alias, version),
         changes=(),
         rests=(),
         result=TenantResult(tenant=tenant.id, layers=tenant.layers, key=view),

@@ -156,6 +156,8 @@ class Chains:
             return version
         if not key.enabled:
             return Code.KEY_DISABLED
+        if self._lacks_material(version):
+            return Code.KEY_STATE
         seen: tuple[Seen, ...] = (Seen(key.ref, key.revision), Seen(version.ref, version.revision))
         if not lifecycle.allows(version.state, use, who):
             grant = next((one for one in grants if one.key == key.id and policy.opens(one, number)), None)
@@ -189,6 +191,10 @@ class Chains:
         if isinstance(link, Code):
             return link
         return Usable(key, version, _kek(key, version), (*seen, Seen(link.ref, link.revision)), link)
+
+    def _lacks_material(self, version: Version) -> bool:
+        """Imported material that is not there, or must be there no longer (S12)."""
+        return version.absent or 0 < version.not_after_ms <= self._facts.now_ms
 
     def _version(self, key: Key, number: int) -> Version | Code:
         version = self._facts.versions.get((key.id, number))

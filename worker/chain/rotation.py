@@ -17,7 +17,7 @@ from worker.model.effects import Seen
 from worker.model.fields import Reason
 from worker.model.hsm import CreateKey, CreateMaster, CreateOutside
 from worker.model.replies import KeyResult
-from worker.model.rows import Key, State, Version
+from worker.model.rows import Key, Origin, State, Version
 
 
 def rotate(case: Case, body: KeyRotateBody) -> Step | Code:
@@ -28,6 +28,8 @@ def rotate(case: Case, body: KeyRotateBody) -> Step | Code:
     emergency = body.reason is Reason.COMPROMISE
     if emergency and body.pre_active:
         return Code.MALFORMED
+    if key.origin is Origin.IMPORTED:
+        return Code.WRONG_ORIGIN
     if not key.enabled:
         return Code.KEY_DISABLED
     current = case.facts.versions.get((key.id, key.active_version))

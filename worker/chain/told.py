@@ -73,5 +73,7 @@ def teller(case: Case) -> Teller:
 def _state(row: Version | Key) -> str:
     if isinstance(row, Key):
         return "enabled" if row.enabled else "disabled"
+    if row.absent:
+        return f"{row.state.value}, without material"
     waits = row.state is State.PRE_ACTIVE and row.due_ms
     return f"{row.state.value}, due" if waits else row.state.value

@@ -60,7 +60,7 @@ def activate(case: Case, body: KeyActivateBody) -> Step | Code:
     if isinstance(found, Code):
         return found
     key, version = found
-    if lifecycle.after(Change.ACTIVATE, version.state) is None or version.number < key.active_version:
+    if lifecycle.after(Change.ACTIVATE, version.state) is None or version.number < key.active_version or version.absent:
         return Code.KEY_STATE
     if body.at_ms is not None and body.at_ms > case.facts.now_ms:
         due = replace(version, due_ms=body.at_ms, revision=version.revision + 1)

@@ -16,6 +16,8 @@ def key_view(key: Key, names: Iterable[str], versions: Iterable[Version] = ()) -
             state=version.state,
             created_ms=version.created_ms,
             due_ms=version.due_ms or None,
+            not_after_ms=version.not_after_ms or None,
+            absent=version.absent or None,
             parent_version=version.parent_version or None,
             link=version.link,
         )

@@ -23,6 +23,10 @@ from worker.model.hsm import (
     WrapDek,
     WrappedDek,
 )
+from worker.model.import_ops import (
+    CreateImportPair,
+    ImportMaster,
+)
 from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
 from worker.model.replies import CommandResult
 from worker.model.rows import Link, Row, RowRef, Version
@@ -139,7 +143,7 @@ class Commanding:
     `also` are more such facts. `told` stands in the audit leaf, too. `drops` are keys whose handles must go.
     """
 
-    op: CreateKey | CreateMaster | CreateOutside | CreateLink | None
+    op: CreateKey | CreateMaster | CreateOutside | CreateLink | CreateImportPair | ImportMaster | None
     version: Version | None
     rows: tuple[Row, ...]
     changes: tuple[RowRef, ...]
@@ -157,14 +161,26 @@ class Commanding:
         return _unexpected(result)
 
     def written(self, result: HsmResult | None) -> tuple[Row, ...]:
-        """All rows to put, the new version with what the token gave."""
+        """All rows to put, the new version with what the token gave; none where it failed."""
         match result, self.version:
+            case HsmFault(), _:
+                return ()
             case CreatedKey() as made, Version() as version:
                 return (*self.rows, replace(version, wrapped=made.wrapped, wrapping=made.wrapping, digest=made.digest))
             case CreatedMaster() as made, Version() as version:
                 return (*[_linked(row, made) for row in self.rows], replace(version, serial=made.serial))
             case _:
                 return self.rows
+
+    def facts(self, outcome: Outcome) -> tuple[tuple[str, Answer], ...]:
+        """What is announced: of what was not done, nothing."""
+        if not isinstance(outcome, Commanded):
+            return ()
+        return ((self.event, self.told or self.result), *self.also)
+
+    def tells(self, outcome: Outcome) -> Answer | None:
+        """What the audit leaf tells besides the counts: the transition, or the approval."""
+        return self.told if isinstance(outcome, Commanded) else None
 
 
 Work = Wrapping | Unwrapping | Replaying | Rewrapping | Refreshing | Commanding

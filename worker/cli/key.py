@@ -196,7 +196,9 @@ def show_view(view: KeyView, *, json: bool) -> None:
     for version in view.versions:
         made = _moment(version.created_ms)
         due = f", due {_moment(version.due_ms)}" if version.due_ms else ""
-        show(f"  v{version.number}  {version.state}{due}  {made}")
+        gone = ", WITHOUT ITS MATERIAL: import it" if version.absent else ""
+        until = f", material until {_moment(version.not_after_ms)}" if version.not_after_ms else ""
+        show(f"  v{version.number}  {version.state}{gone}{due}{until}  {made}")
 
 
 def _moment(at_ms: int) -> str:

@@ -16,6 +16,7 @@ from worker.model.campaign_replies import (
     CampaignResult,
 )
 from worker.model.fields import Body
+from worker.model.imported import ImportParametersResult
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import DATA_OPERATIONS, Operation
 from worker.model.policies import (
@@ -96,6 +97,7 @@ Answer = (
     | _Answer[ClientListResult]
     | _Answer[DisableResult]
     | _Answer[DestroyResult]
+    | _Answer[ImportParametersResult]
     | _Answer[ApprovalResult]
     | _Answer[ApprovalListResult]
     | _Answer[RegionResult]
@@ -137,6 +139,8 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.KEY_ENABLE: _Answer[KeyResult],
     Operation.KEY_DESTROY: _Answer[DestroyResult],
     Operation.KEY_CANCEL_DESTROY: _Answer[KeyResult],
+    Operation.KEY_IMPORT_PARAMETERS: _Answer[ImportParametersResult],
+    Operation.KEY_IMPORT: _Answer[KeyResult],
     Operation.LINK_CREATE: _Answer[LinkResult],
     Operation.LINK_SHOW: _Answer[LinkReport],
     Operation.LINK_LIST: _Answer[LinkListResult],

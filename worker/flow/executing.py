@@ -9,6 +9,7 @@ from itertools import islice
 from worker.chain.conclude import conclude
 from worker.chain.plan import Conclusion, NewIds, Plan
 from worker.chain.work import Refreshing, Rewrapping, Step, Wrapping
+from worker.flow.importing import Statements
 from worker.flow.pacing import paced
 from worker.flow.uses import Uses, VersionId
 from worker.model.codes import Code
@@ -32,6 +33,7 @@ class Executing:
     fleet_keys: FleetKeys
     uses: Uses
     new_ids: NewIds
+    statements: Statements
 
     async def execute(self, plans: Sequence[Plan], now_ms: int) -> list[Conclusion]:
         """Run the plans; one conclusion per plan. A failed operation is an outcome of its item and of no other."""
@@ -51,7 +53,8 @@ class Executing:
         ops: list[HsmOp] = []
         for plan in plans:
             ops.extend(plan.ops)
-        return iter(await self.hsm.run(ops, patience_s) if ops else ())
+        results = await self.hsm.run(ops, patience_s) if ops else []
+        return iter(await self.statements.signed(plans, results))
 
     async def _admit(self, plans: Sequence[Plan]) -> Sequence[Plan]:
         """Lease the encryptions of the batch; items under an exhausted version are refused."""

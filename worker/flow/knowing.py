@@ -12,6 +12,7 @@ from uuid import UUID
 from worker.chain import approvals, blob, outcomes, quotas, rules
 from worker.chain.approvals import approval_paging, approval_ref
 from worker.chain.clients import client_paging
+from worker.chain.importing import import_ref
 from worker.chain.keys import key_paging
 from worker.chain.links import link_paging
 from worker.chain.regions import region_paging, region_ref
@@ -42,6 +43,7 @@ from worker.model.control import (
 )
 from worker.model.effects import LedgerEntry
 from worker.model.facts import Answer, Facts, Paging, Question, RowPage
+from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
 from worker.model.operations import DATA_OPERATIONS
 from worker.model.outcomes import Wrapped
@@ -67,9 +69,11 @@ _KEYED = (
     | VersionBody
     | KeyDisableBody
     | KeyEnableBody
-    | CampaignOfKeyBody
     | LinkBody
     | TenantMoveBody
+    | KeyImportParametersBody
+    | KeyImportBody
+    | CampaignOfKeyBody
     | PolicyCheckBody
 )
 """Commands on one key, by its alias or id, that see all its versions."""
@@ -220,7 +224,7 @@ class _Wanted:
         region = getattr(body, "region", "")
         if region:
             self.refs.add(region_ref(region))
-        self._policy(body)
+        self._rows(body)
         self.tenants.add(getattr(body, "tenant", ""))
         client = getattr(body, "client", None)
         if client is not None:
@@ -233,8 +237,10 @@ class _Wanted:
             with suppress(ValueError):
                 self.about(body, UUID(body.key))
 
-    def _policy(self, body: AnyBody) -> None:
+    def _rows(self, body: AnyBody) -> None:
         match body:
+            case KeyImportBody():
+                self.refs.add(import_ref(body.parameters))
             case PolicyAllowBody() | GrantGiveBody() | PolicyCheckBody():
                 self.licences.add(body.client)
             case PolicyRevokeBody() | GrantRevokeBody():
@@ -254,13 +260,15 @@ class _Wanted:
             self.keys.add(UUID(name))
 
     def _items(self, items: Sequence[DekItem | RewrapItem]) -> None:
-        """A blob's key by its current version too, for a rewrap goes there."""
+        """A blob's key by its current version too, for a rewrap goes there. Blobs of one version are read once."""
+        whose: set[bytes] = set()
         for item in items:
             if item.id is not None:
                 self.deks.add(item.id)
-            elif item.blob is not None:
+            elif item.blob is not None and item.blob[: blob.WHOSE_BYTES] not in whose:
                 with suppress(blob.BadBlob):
                     parsed = blob.parse(item.blob)
+                    whose.add(item.blob[: blob.WHOSE_BYTES])
                     self.keys.add(parsed.key)
                     self.versions.add((parsed.key, parsed.version))
 

@@ -50,6 +50,7 @@ from worker.model.fields import (
     TopicName,
     Why,
 )
+from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import (
     LinkCreateBody,
     LinkCutBody,
@@ -63,7 +64,7 @@ from worker.model.linking import (
 from worker.model.operations import Operation, Permission
 from worker.model.policies import POLICY_BODIES, AnyPolicyBody
 from worker.model.regional import RegionListBody, RegionSetBody
-from worker.model.rows import Algorithm, Suite
+from worker.model.rows import Algorithm, Origin, Suite
 
 
 class SealedDeks(Body):
@@ -149,11 +150,15 @@ class RewrapBody(Body):
 
 
 class TenantCreateBody(Body):
-    """Create a tenant and its L1 (alias: the tenant's name)."""
+    """Create a tenant and its L1 (alias: the tenant's name).
+
+    `origin` imported: the L1 does nothing before the customer's key is imported (`key.import-parameters`).
+    """
 
     tenant: TenantName
     layers: int = Field(default=3, ge=2, le=8)
     minimum_suite: Suite = Suite.P256
+    origin: Literal[Origin.GENERATED, Origin.IMPORTED] = Origin.GENERATED
 
 
 class KeyCreateBody(Body):
@@ -252,6 +257,8 @@ CommandBody = (
     | KeyEnableBody
     | KeyDestroyBody
     | KeyCancelDestroyBody
+    | KeyImportParametersBody
+    | KeyImportBody
     | LinkCreateBody
     | LinkShowBody
     | LinkListBody
@@ -292,6 +299,8 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.KEY_ENABLE: KeyEnableBody,
     Operation.KEY_DESTROY: KeyDestroyBody,
     Operation.KEY_CANCEL_DESTROY: KeyCancelDestroyBody,
+    Operation.KEY_IMPORT_PARAMETERS: KeyImportParametersBody,
+    Operation.KEY_IMPORT: KeyImportBody,
     Operation.LINK_CREATE: LinkCreateBody,
     Operation.LINK_SHOW: LinkShowBody,
     Operation.LINK_LIST: LinkListBody,

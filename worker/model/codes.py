@@ -54,6 +54,13 @@ class Code(StrEnum):
     RECOVERY_UNKNOWN = "RECOVERY_UNKNOWN"
     SECOND_OFFICER = "SECOND_OFFICER"
     DIGEST_DIFFERS = "DIGEST_DIFFERS"
+    WRONG_ORIGIN = "WRONG_ORIGIN"
+    IMPORT_EXPIRED = "IMPORT_EXPIRED"
+    IMPORT_USED = "IMPORT_USED"
+    IMPORT_BURNED = "IMPORT_BURNED"
+    IMPORT_ALGORITHM = "IMPORT_ALGORITHM"
+    IMPORT_LENGTH = "IMPORT_LENGTH"
+    IMPORT_REFUSED = "IMPORT_REFUSED"
     LINKED = "LINKED"
     LINK_CUT = "LINK_CUT"
     KEYSTORE_FORBIDDEN = "KEYSTORE_FORBIDDEN"
@@ -128,6 +135,13 @@ MEANINGS: dict[Code, Meaning] = {
     ),
     Code.SECOND_OFFICER: _caller("Another officer must approve it, one who was not enrolled by the first alone."),
     Code.DIGEST_DIFFERS: _caller("The digest is not that of this approval; look at it again."),
+    Code.WRONG_ORIGIN: _caller("The key's material comes from elsewhere: a new version comes from there, too."),
+    Code.IMPORT_EXPIRED: _caller("These import parameters have expired; ask for new ones."),
+    Code.IMPORT_USED: _caller("These import parameters were used; ask for new ones."),
+    Code.IMPORT_BURNED: _caller("Too many imports with these parameters were refused; ask for new ones."),
+    Code.IMPORT_ALGORITHM: _caller("The algorithm is not that of the parameters, or the fleet does not allow it."),
+    Code.IMPORT_LENGTH: _caller("A wrapped AES-256 key has another length under these parameters."),
+    Code.IMPORT_REFUSED: _caller("The blob is not the key that these parameters and its check value call for."),
     Code.LINKED: _caller(
         "This version stays in a customer's keystore: it ends by `link unlink`, and moves by `tenant move`."
     ),

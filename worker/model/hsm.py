@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
+from worker.model.import_ops import CreateImportPair, DestroyImportPair, ImportedMaster, ImportMaster, ImportPair
 from worker.model.keystores import KeystoreAddress
 
 
@@ -183,9 +184,12 @@ HsmOp = (
     | UnwrapDek
     | RewrapDek
     | CreateKey
-    | RewrapKey
     | CreateMaster
     | DestroyMaster
+    | CreateImportPair
+    | ImportMaster
+    | DestroyImportPair
+    | RewrapKey
     | OpenKey
     | CreateOutside
     | CreateLink
@@ -235,7 +239,7 @@ class CreatedMaster:
 
 @dataclass(frozen=True, slots=True)
 class DestroyedMaster:
-    """Of `DestroyMaster`: how many objects were deleted."""
+    """Of `DestroyMaster` and `DestroyImportPair`: how many objects were deleted."""
 
     objects: int
 
@@ -285,4 +289,14 @@ class HsmFault:
     detail: str = ""
 
 
-HsmResult = WrappedDek | UnwrappedDek | CreatedKey | CreatedMaster | DestroyedMaster | OpenedKey | HsmFault
+HsmResult = (
+    WrappedDek
+    | UnwrappedDek
+    | CreatedKey
+    | CreatedMaster
+    | DestroyedMaster
+    | OpenedKey
+    | ImportPair
+    | ImportedMaster
+    | HsmFault
+)

@@ -23,6 +23,8 @@ class Operation(StrEnum):
     KEY_ENABLE = "key.enable"
     KEY_DESTROY = "key.destroy"
     KEY_CANCEL_DESTROY = "key.cancel-destroy"
+    KEY_IMPORT_PARAMETERS = "key.import-parameters"
+    KEY_IMPORT = "key.import"
     LINK_CREATE = "link.create"
     LINK_SHOW = "link.show"
     LINK_LIST = "link.list"
@@ -132,6 +134,7 @@ SECOND_OFFICER = frozenset(
         Operation.KEY_ENABLE,
         Operation.KEY_DESTROY,
         Operation.KEY_CANCEL_DESTROY,
+        Operation.KEY_IMPORT,
         Operation.LINK_RESTORE,
         Operation.LINK_UNLINK,
         Operation.TENANT_MOVE,
@@ -145,7 +148,7 @@ SECOND_OFFICER = frozenset(
 )
 """What may be answered "pending" until a second officer agrees (S14).
 
-A disable only of a layer 1 key, a revocation only of an officer.
+A disable only of a layer 1 key, a revocation only of an officer, an import only where the fleet held the key so far.
 """
 
 

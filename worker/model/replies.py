@@ -11,6 +11,7 @@ from pydantic import Field, create_model
 from worker.model.campaign_replies import CAMPAIGN_RESULTS, CampaignCommandResult
 from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Answer, Base64
+from worker.model.imported import ImportParametersResult
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
 from worker.model.policies import POLICY_RESULTS, GrantResult, PolicyCommandResult, RuleResult
@@ -216,6 +217,7 @@ CommandResult = (
     | PendingResult
     | ApprovalResult
     | ApprovalListResult
+    | ImportParametersResult
     | RegionResult
     | RegionListResult
     | PolicyCommandResult
@@ -262,6 +264,8 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.KEY_ENABLE: KeyResult,
     Operation.KEY_DESTROY: DestroyResult,
     Operation.KEY_CANCEL_DESTROY: KeyResult,
+    Operation.KEY_IMPORT_PARAMETERS: ImportParametersResult,
+    Operation.KEY_IMPORT: KeyResult,
     Operation.LINK_CREATE: LinkResult,
     Operation.LINK_SHOW: LinkReport,
     Operation.LINK_LIST: LinkListResult,

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from worker.model.campaigns import Campaign
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.imports import Import
 from worker.model.licences import Grant, Rule
 from worker.model.links import Link
 from worker.model.quotas import Quota
@@ -26,6 +27,7 @@ __all__ = [
     "Client",
     "Dek",
     "Grant",
+    "Import",
     "IntakeKey",
     "Key",
     "Link",
@@ -94,6 +96,8 @@ class Version:
 
     `due_ms` is when it is to be activated (pre-active) or destroyed (destroy-scheduled), Unix milliseconds, or 0;
     `prior` the state that a cancelled destruction restores; `forced`: destroyed though something still needs it.
+    Of imported material: `not_after_ms` is when it is deleted, or 0; `absent`: it is not there, and nothing works
+    until the same is imported again; `canary` proves that it is the same (S12), empty before the first import.
     `retired_ms`: when a campaign saw, under this row's lock, that nothing stored is left under it, or 0.
     `link` names the link of an L1 that stays outside; `digest` is the SHA-256 of the inner blob of what it wraps (S13).
     """
@@ -112,6 +116,9 @@ class Version:
     due_ms: int = 0
     prior: State | None = None
     forced: bool = False
+    not_after_ms: int = 0
+    absent: bool = False
+    canary: bytes = b""
     retired_ms: int = 0
     link: UUID | None = None
     digest: bytes = b""
@@ -214,7 +221,22 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link | Campaign | Rule | Grant | Quota | Region
+Row = (
+    Tenant
+    | Key
+    | Version
+    | Alias
+    | Client
+    | IntakeKey
+    | Approval
+    | Link
+    | Campaign
+    | Rule
+    | Grant
+    | Quota
+    | Import
+    | Region
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,17 @@ from worker.model.words import Algorithm, ApprovalState, Origin, Role, State
 
 
 class VersionView(Answer):
-    """One version of a key, for people."""
+    """One version of a key, for people.
+
+    Of imported material: `not_after_ms` is when it is deleted; `absent`: it is not there, import it (again).
+    """
 
     number: int
     state: State
     created_ms: int
     due_ms: int | None = None
+    not_after_ms: int | None = None
+    absent: bool | None = None
     parent_version: int | None = None
     link: UUID | None = None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from uuid import UUID
 
+from tests.unit.chain.token import NONCE, SEALED_BYTES, answer
 from worker.chain import blob
 from worker.chain.approvals import digest
 from worker.chain.conclude import conclude
@@ -21,25 +22,7 @@ from worker.model.control import ApprovalApproveBody
 from worker.model.effects import LedgerEntry, PutRow, Seen
 from worker.model.facts import Below, Facts, Needs, Paging, RowPage
 from worker.model.hsm import (
-    CreatedKey,
-    CreatedMaster,
-    CreateKey,
-    CreateLink,
-    CreateMaster,
-    CreateOutside,
-    DestroyedMaster,
-    DestroyMaster,
-    HsmOp,
-    HsmResult,
-    OpenedKey,
-    OpenKey,
     Purpose,
-    RewrapDek,
-    RewrapKey,
-    UnwrapDek,
-    UnwrappedDek,
-    WrapDek,
-    WrappedDek,
     Wrapping,
 )
 from worker.model.ids import uuid7
@@ -70,9 +53,6 @@ NOW = 1_750_000_000_000
 LIMITS = Limits()
 PAIR = load_keypair(Suite.X25519, b"\x07" * 32)
 RECIPIENT = Recipient(Suite.X25519, PAIR.public)
-NONCE = b"n" * 12
-SEALED_BYTES = 32 + 16
-"""What the fake answers below add to a ciphertext; its content means nothing here."""
 
 
 def uid(number: int) -> UUID:
@@ -301,30 +281,6 @@ class World:
         entry = done.settlement.ledger
         assert entry is not None
         self.ledger[entry.key] = entry
-
-
-def answer(op: HsmOp) -> HsmResult:
-    """What a healthy token says; the context digest it unwraps is that of an empty context."""
-    match op:
-        case WrapDek():
-            return WrappedDek(NONCE, b"c" * (op.size + SEALED_BYTES), op.dek or b"d" * op.size)
-        case RewrapDek():
-            revealed = (b"d" * 32, sha256(b"").digest()) if op.reveal else ()
-            return WrappedDek(NONCE, b"r" * len(op.ciphertext), *revealed)
-        case UnwrapDek():
-            return UnwrappedDek(b"d" * 32, sha256(b"").digest())
-        case CreateKey() | RewrapKey():
-            return CreatedKey(b"wrapped" * 6, Wrapping.AES_KW)
-        case CreateMaster():
-            return CreatedMaster("token-9")
-        case CreateOutside():
-            return CreatedKey(b"outer" * 8, Wrapping.AES_KWP, b"i" * 32)
-        case CreateLink():
-            return CreatedMaster("token-9", "7")
-        case OpenKey():
-            return OpenedKey()
-        case DestroyMaster():
-            return DestroyedMaster(1)
 
 
 def blob_of(key: UUID, version: int, dek: UUID, fill: bytes = b"c") -> bytes:

@@ -23,6 +23,7 @@ from worker.flow.enrolling import Enrolling
 from worker.flow.executing import Executing
 from worker.flow.failpoints import Failpoint, Failpoints
 from worker.flow.fresh import new_ids
+from worker.flow.importing import Statements
 from worker.flow.intakekeys import IntakeKeys
 from worker.flow.knowing import Knowing
 from worker.flow.opening import Opening
@@ -112,7 +113,9 @@ class Rig:
             knowing=Knowing(self.store, trust),
             quotas=Quotas(self.memory, lambda: self.clock.ms / 1000),
             unsealing=Unsealing(FLEET, self.intake),
-            executing=Executing(self.hiccups, self.token.fleet_keys, self.uses, new_ids),
+            executing=Executing(
+                self.hiccups, self.token.fleet_keys, self.uses, new_ids, Statements(FLEET, self.token.fleet_keys)
+            ),
             store=self.store,
             answering=Answering(FLEET, self.voice),
             publishing=Publishing(self.sink, DeadLetters(TOPICS.undelivered, "rig", self.watch)),

@@ -26,11 +26,19 @@ from worker.model.hsm import (
     WrapDek,
     Wrapping,
 )
+from worker.model.import_ops import (
+    CreateImportPair,
+    DestroyImportPair,
+    ImportMaster,
+)
+from worker.model.imports import ImportAlgorithm
 from worker.model.keystores import KeystoreAddress, Provider
 
 A = Kek(uuid4(), 1, 1, Purpose.WRAPS_DEKS, Wrapping.AES_KWP)
 B = replace(A, version=2)
 OUTSIDE = Outside(uuid4(), KeystoreAddress(Provider.XKS, "https://keys.example", "k1", "acme"), b"")
+
+WAY = ImportAlgorithm.RSAES_OAEP_SHA_256
 
 
 def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
@@ -51,9 +59,13 @@ def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
         OpenKey(B, b""),
         CreateOutside(A, uuid4(), 1, Purpose.WRAPS_KEYS, OUTSIDE),
         CreateLink(OUTSIDE.address, uuid4(), 1, uuid4()),
+        CreateImportPair(uuid4(), WAY, 3072),
+        CreateImportPair(uuid4(), WAY, 4096),
+        ImportMaster(uuid4(), 1, uuid4(), uuid4(), b"", WAY, b"", b""),
+        DestroyImportPair(uuid4()),
         RewrapKey(A, uuid4(), 1, Purpose.WRAPS_DEKS, Wrapping.AES_KW, b"", B),
     ]
-    grouping = [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9, 10], [11], [12, 13], [14], [15], [16]]
+    grouping = [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9, 10], [11], [12, 13], [14], [15], [16, 17], [18], [19], [20]]
     assert grouped(ops, range(len(ops))) == grouping
     assert grouped(ops, [2, 3]) == [[2], [3]]
     assert keks_of(ops[4]) == (A, B)

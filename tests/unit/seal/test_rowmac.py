@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from worker.model.campaigns import CampaignKind, CampaignState
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.imports import Import, ImportAlgorithm, ImportState
 from worker.model.keystores import Provider
 from worker.model.rows import (
     Algorithm,
@@ -88,6 +89,7 @@ ROWS: list[Row] = [
         revision=1,
     ),
     Link(ID, "acme", ID, 1, Provider.XKS, "https://k.example", "k1", "c", LinkState.LINKED, ID, "s", "v", True, 1, 1),
+    Import(ID, "acme", ID, ImportAlgorithm.RSAES_OAEP_SHA_256, 3072, b"p", ID, "s", 9, 1, ImportState.OPEN, 2),
     Rule(ID, "acme", "billing", ("wrap",), "acme/*", "eu", 9, ("table",), None, "why", "ann+ben", 1, False, 1),
     Grant(ID, "acme", "billing", ID, 1, ("unwrap",), "why", "ann+ben", 1, 2, False, 1),
     Quota("acme/billing", "acme", "billing", 10, 20, "why", "ann", 1),

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from worker.chain import payload
 from worker.edges.hsm.config import TokenState
+from worker.edges.hsm.fake_imports import FakeImports
 from worker.edges.hsm.session import NONCE_BYTES, TAG_BYTES
 from worker.model.hsm import (
     Condemned,
@@ -62,6 +63,7 @@ class FakeToken:
         self.serial = serial
         self.away = False
         self.masters: dict[UUID, tuple[bytes, UUID, int]] = {}
+        self.imports = FakeImports(serial, self.masters)
         self.hsm = FakeHsm(self)
         self.fleet_keys = FakeFleetKeys(self)
 
@@ -112,7 +114,7 @@ class FakeHsm:
         except (InvalidTag, keywrap.InvalidUnwrap, ValueError):
             return HsmFault(Fault.BAD_CIPHERTEXT)
 
-    def _answer(self, op: HsmOp) -> HsmResult:  # noqa: C901 - one table of all operations
+    def _answer(self, op: HsmOp) -> HsmResult:  # noqa: C901, PLR0911 - one table of all operations
         match op:
             case WrapDek():
                 return self._wrap(op)
@@ -139,6 +141,8 @@ class FakeHsm:
                 return self._admit(op)
             case CreateOutside() | CreateLink():
                 return HsmFault(Fault.UNSUPPORTED)
+            case _:
+                return self._token.imports.answer(op)
 
     def _rewrap_key(self, op: RewrapKey) -> HsmResult:
         if Wrapping.EXTERNAL in (op.source.wrapping, op.target.wrapping):
@@ -159,7 +163,9 @@ class FakeHsm:
         there = self._token.masters.get(op.material)
         if there is not None and there[1:] != (op.key, op.version):
             return HsmFault(Fault.INTEGRITY, "the label is another key's")
-        return DestroyedMaster(0 if self._token.masters.pop(op.material, None) is None else 1)
+        masters = self._token.masters
+        gone = [label for label, (_, *owner) in masters.items() if owner == [op.key, op.version]]
+        return DestroyedMaster(len([masters.pop(label) for label in gone]))
 
     def _admit(self, op: OpenKey) -> HsmResult:
         outside = op.kek.outside

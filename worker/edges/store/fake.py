@@ -23,6 +23,7 @@ from worker.model.effects import (
 )
 from worker.model.facts import Answer, Question, StoredRow
 from worker.model.hsm import Condemned
+from worker.model.imports import Import, ImportState
 from worker.model.quotas import Lease, Want
 from worker.model.records import Partition
 from worker.model.requests import LedgerKey
@@ -31,6 +32,10 @@ from worker.model.rows import Approval, ApprovalState, Dek, IntakeKey, Key, RowR
 
 def _system_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _due_ms(row: Version) -> int:
+    return min((at_ms for at_ms in (row.due_ms, row.not_after_ms) if at_ms), default=0)
 
 
 @dataclass(slots=True)
@@ -154,11 +159,11 @@ class FakeStore:
     async def due(self, limit: int, serial: str) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
         """As `Dues.due`."""
         rows = [stored.row for stored in self.rows.values()]
-        versions = [row for row in rows if isinstance(row, Version) and 0 < row.due_ms <= self.clock()]
+        versions = [row for row in rows if isinstance(row, Version) and 0 < _due_ms(row) <= self.clock()]
         versions = [row for row in versions if row.serial in ("", serial)]
         pending = [row for row in rows if isinstance(row, Approval) and row.state is ApprovalState.PENDING]
         over = [row for row in pending if row.expires_ms <= self.clock()]
-        versions.sort(key=lambda row: row.due_ms)
+        versions.sort(key=_due_ms)
         over.sort(key=lambda row: row.expires_ms)
         return [(row.key, row.number) for row in versions[:limit]], [row.id for row in over[:limit]]
 
@@ -184,6 +189,13 @@ class FakeStore:
         alive = {run: name for run, (name, until) in self.sessions.items() if until >= self.clock()}
         found = {one: sorted(alive[run] for run in alive if (run, one) not in self.confirmed) for one in versions}
         return {one: names for one, names in found.items() if names}
+
+    async def imports_due(self, limit: int, serial: str) -> Sequence[UUID]:
+        """As `Dues.imports_due`."""
+        rows = [stored.row for stored in self.rows.values() if isinstance(stored.row, Import)]
+        held = [row for row in rows if row.material is not None and row.serial == serial]
+        over = [row for row in held if row.state is not ImportState.OPEN or row.expires_ms <= self.clock()]
+        return [row.id for row in sorted(over, key=lambda row: row.expires_ms)[:limit]]
 
     async def waiting(self, limit: int) -> list[Announce]:
         """As `Outbox.waiting`."""
