@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.chain.world import EU, NOW, PAYMENTS, World, blob_of, uid
+from tests.unit.chain.world import EU, NOW, PAYMENTS, ROOT, World, blob_of, uid
 from worker.chain.lifecycle import Use, Who, allows
 from worker.chain.plan import Conclusion, Limits, Plan
 from worker.chain.work import Commanding
@@ -40,12 +40,28 @@ from worker.model.control import (
 )
 from worker.model.effects import PutRow
 from worker.model.fields import Reason
+from worker.model.importing import KeyImportBody, KeyImportParametersBody
+from worker.model.imports import Import, ImportAlgorithm, ImportState
 from worker.model.operations import Operation
 from worker.model.outcomes import Failed, Rewrapped, Unwrapped
-from worker.model.rows import State, Version
+from worker.model.rows import Origin, State, Version
 
 NAME, ABOVE = "acme/eu/payments", "acme/eu"
 OLD = blob_of(PAYMENTS, 1, uid(7))
+OFFER = Import(
+    id=uid(800),
+    tenant="acme",
+    key=ROOT,
+    algorithm=ImportAlgorithm.RSA_AES_KEY_WRAP_SHA_256,
+    bits=3072,
+    public_key=b"public",
+    material=uid(801),
+    serial="token-1",
+    expires_ms=NOW + 1,
+    failures=0,
+    state=ImportState.OPEN,
+    revision=1,
+)
 STATES = (
     State.PRE_ACTIVE,
     State.ACTIVE,
@@ -99,6 +115,13 @@ create below         -            ok           -            -            -      
 rotate below         -            ok           -            -            -                  -            -
 """
 
+# An imported L1 whose material was deleted when its time was over: bringing the same back changes no state.
+ABSENT = """
+                     pre-active   active       suspended    deactivated  compromised        scheduled    destroyed
+import               pre-active   active       suspended    deactivated  compromised        -            -
+import parameters    same         same         same         same         same               same         same
+"""
+
 # What campaigns may do with a version.
 CAMPAIGNS = """
                      pre-active   active       suspended    deactivated  compromised        scheduled    destroyed
@@ -131,6 +154,19 @@ ASKED: dict[str, tuple[Operation, AnyBody]] = {
     "enable": (Operation.KEY_ENABLE, KeyEnableBody(tenant="acme", key=NAME, revision=1)),
     "show": (Operation.KEY_SHOW, KeyShowBody(tenant="acme", key=NAME)),
     "list": (Operation.KEY_LIST, KeyListBody(tenant="acme")),
+    "import": (
+        Operation.KEY_IMPORT,
+        KeyImportBody(
+            tenant="acme",
+            key="acme",
+            parameters=OFFER.id,
+            algorithm=OFFER.algorithm,
+            blob=bytes(OFFER.algorithm.blob_bytes(OFFER.bits)),
+            check_value="000000",
+            version=1,
+        ),
+    ),
+    "import parameters": (Operation.KEY_IMPORT_PARAMETERS, KeyImportParametersBody(tenant="acme", key="acme")),
     "create below": (Operation.KEY_CREATE, KeyCreateBody(tenant="acme", parent=ABOVE, alias="acme/eu/new")),
     "rotate below": (Operation.KEY_ROTATE, KeyRotateBody(tenant="acme", key=NAME)),
 }
@@ -209,6 +245,14 @@ def test_a_version_above(operation: str, state: State, expected: str) -> None:
     assert ("ok" if operation.endswith("below") and found in {"active", "deactivated"} else found) == expected
 
 
+@cases(ABSENT)
+def test_a_version_without_its_material(operation: str, state: State, expected: str) -> None:
+    world = World()
+    deleted = replace(world.version(ROOT), material=None, absent=True, canary=b"canary", state=state)
+    world.put(replace(world.key(ROOT), origin=Origin.IMPORTED), deleted, OFFER)
+    assert outcome(world, operation) == expected
+
+
 @cases(CAMPAIGNS)
 def test_campaigns(operation: str, state: State, expected: str) -> None:
     assert allows(state, USES[operation], Who.CAMPAIGN) is (expected == "ok")
@@ -235,5 +279,5 @@ def test_no_operation_and_no_state_is_left_out() -> None:
     assert set(USES.values()) == set(Use)
     on_keys = {one for one in Operation if one.value.startswith("key.")} | DATA
     assert {operation for operation, _ in ASKED.values()} == on_keys
-    tested = {operation for table in (ITSELF, OLDER, ANCESTOR) for operation, _ in read(table)}
+    tested = {operation for table in (ITSELF, OLDER, ANCESTOR, ABSENT) for operation, _ in read(table)}
     assert tested | {"enable"} == set(ASKED)
