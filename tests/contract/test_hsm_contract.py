@@ -25,9 +25,12 @@ from tests.contract.hsm_rig import (
     unwrap,
 )
 from worker.edges.hsm.fake import FakeToken
+from worker.model.fleet import FleetKind
 from worker.model.hsm import (
+    CreatedFleetKey,
     CreatedKey,
     CreatedMaster,
+    CreateFleetKey,
     CreateKey,
     CreateLink,
     CreateMaster,
@@ -252,6 +255,7 @@ async def test_a_mixed_batch_answers_in_order(token: AnyToken, tenant: Chain) ->
         RewrapDek(tenant.l3, AAD, one.nonce, one.ciphertext, tenant.l3, AAD),
         unwrap(tenant.l3, one),
         DestroyMaster(uuid4(), 1, uuid4(), token.serial),
+        CreateFleetKey(FleetKind.INTAKE_WRAP, 9, 0),
     ]
     results = await token.hsm.run(ops, 20)
     assert [type(result) for result in results] == [
@@ -262,6 +266,7 @@ async def test_a_mixed_batch_answers_in_order(token: AnyToken, tenant: Chain) ->
         WrappedDek,
         UnwrappedDek,
         DestroyedMaster,
+        CreatedFleetKey,
     ]
     with_a_keystore = {OpenKey, CreateOutside, CreateLink}  # in test_hsm_outside
     assert {type(op) for op in ops} == set(get_args(HsmOp)) - with_a_keystore, "every operation stands in this batch"
