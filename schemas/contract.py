@@ -76,6 +76,7 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.link.restored.v1": LinkChange,
     "keyriver.link.unlinked.v1": LinkChange,
     "keyriver.link.sovereign.v1": LinkChange,
+    "keyriver.link.rotated.v1": LinkChange,
     "keyriver.tenant.moved.v1": MoveResult,
     "keyriver.rule.added.v1": PolicyChange,
     "keyriver.rule.revoked.v1": PolicyChange,

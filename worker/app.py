@@ -35,7 +35,7 @@ from worker.flow.answering import Answering
 from worker.flow.attendance import Attendance
 from worker.flow.bodies import BodyLimits
 from worker.flow.campaign_verify import Verifying
-from worker.flow.campaigns import Campaigning
+from worker.flow.campaigns import KEYS, Campaigning
 from worker.flow.clock import boottime
 from worker.flow.contact import Contacts
 from worker.flow.deadletters import DeadLetters
@@ -50,6 +50,7 @@ from worker.flow.intake import Bounds, Intake
 from worker.flow.intakekeys import IntakeKeys
 from worker.flow.keystones import Keystones
 from worker.flow.knowing import Knowing
+from worker.flow.linknews import LinkNews
 from worker.flow.opening import Opening
 from worker.flow.outside import KeystoresBeside
 from worker.flow.publishing import Publishing
@@ -104,8 +105,11 @@ class Worker:
             progress=progress,
             private_halves=partial(private_halves, parts.pool),
         )
-        contacts = Contacts(settings.sovereign_limit_s)
-        self._keystones = Keystones(parts.token.hsm, parts.keystores, contacts, settings.keystore_probe_s, boottime)
+        self._contacts = contacts = Contacts(settings.sovereign_limit_s)
+        probe_s = settings.keystore_probe_s
+        self._keystones = Keystones(
+            parts.token.hsm, parts.keystores, contacts, probe_s, boottime, parts.metrics, self._failpoints
+        )
         self._hsm = KeystoresBeside(parts.token.hsm, self._keystones, contacts, boottime)
         self._uses = Uses(PostgresLeases(parts.pool))
         self._quotas = Quotas(PostgresQuotaLeases(parts.pool))
@@ -224,6 +228,7 @@ class Worker:
             Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
             Duty("keystores", self._keystones.turn, 0.5),
+            Duty("link news", LinkNews(self._contacts, parts.store, parts.trust, parts.token.fleet_keys).turn, 5.0),
             Duty("attendance", self._attendance.turn, 1.0),
             Duty("due", self._due_work().turn, 1.0),
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
@@ -241,8 +246,11 @@ class Worker:
         parts, slices = self._parts, PostgresSlices(self._parts.pool)
         fleet, keys = parts.settings.fleet, parts.token.fleet_keys
         standings = Standings(parts.store, parts.trust, keys)
+        sizes = (parts.settings.slice_items, KEYS)
         verifying = Verifying(fleet, self._name, slices, standings, keys, dues)
-        return Campaigning(self._name, slices, standings, self._hsm, self._uses, verifying, self._failpoints)
+        return Campaigning(
+            self._name, slices, standings, self._hsm, self._uses, verifying, self._failpoints, sizes=sizes
+        )
 
     def _due_work(self) -> DueWork:
         parts, token = self._parts, self._parts.token
