@@ -26,6 +26,7 @@ from worker.model.imports import ImportAlgorithm
 from worker.model.operations import Operation
 from worker.model.replies import KeyResult, KeyView
 from worker.model.rows import Origin, State
+from worker.seal.lineage import Lineage
 
 SCRIPT = CHECKOUT / "schemas" / "examples" / "byok.sh"
 WAIT_S = 30.0
@@ -64,7 +65,7 @@ class Bank:
         """What the customer does with openssl, and the officer with what comes back."""
         identity = self.fleet.officers[0]
         folder = self.desk / f"import-{told.parameters}"
-        _write(folder, told, identity.fleet, identity.fleet_key)
+        _write(folder, told, Lineage(identity.fleet, identity.fleet_key))
         pem = self.desk / "fleet.pem"
         pem.write_bytes((folder / "fleet.pem").read_bytes())
         await asyncio.to_thread(by_openssl, folder, key, pem)

@@ -22,6 +22,7 @@ from worker.model.bodies import BODIES, CommandBody, DekItem, RewrapItem, WrapIt
 from worker.model.operations import DATA_OPERATIONS, Operation
 from worker.model.replies import CommandResult
 from worker.seal.identity import Identity
+from worker.seal.lineage import Lineage
 
 DEK_BYTES = range(16, 65)
 """What the fleet takes; a wrong one is refused here, before it can share a request with others."""
@@ -68,6 +69,11 @@ class KeyriverClient:
         A refused answer is never ordinary; of announcements, expired and older ones are.
         """
         return self._sender.refused
+
+    @property
+    def fleet_keys(self) -> Lineage:
+        """The fleet's signing keys: the pinned one, and those that provably follow it or came before it."""
+        return self._sender.fleet_keys
 
     async def generate(
         self,

@@ -22,7 +22,7 @@ class Trust:
 
     def __init__(self, fleet: str, fleet_key: bytes) -> None:
         self._fleet = fleet
-        self._lineage = Lineage(fleet, fleet_key)
+        self.fleet_keys = Lineage(fleet, fleet_key)
         self._unproven: dict[bytes, bytes] = {}
         self._certificates: dict[str, WorkerCertificate] = {}
         self._intake: dict[int, IntakeAnnouncement] = {}
@@ -77,12 +77,12 @@ class Trust:
 
     def _parse(self, key: bytes, value: bytes, now_ms: int) -> Announcement | Succession:
         if key.startswith(_CERTIFICATE):
-            return WorkerCertificate.parse(value, self._fleet, self._lineage, now_ms)
+            return WorkerCertificate.parse(value, self._fleet, self.fleet_keys, now_ms)
         if key.startswith(_INTAKE):
-            return IntakeAnnouncement.parse(value, self._fleet, self._lineage, now_ms, self._lowest(key))
+            return IntakeAnnouncement.parse(value, self._fleet, self.fleet_keys, now_ms, self._lowest(key))
         if key.startswith(_FLEET_KEY):
             said = Succession.parse(value, self._fleet)
-            return self._lineage.accept(value) if said.record_key == key else said
+            return self.fleet_keys.accept(value) if said.record_key == key else said
         raise BadCertificate("the announcement is refused: it is of no known kind")
 
     def _lowest(self, key: bytes) -> int:
