@@ -68,6 +68,20 @@ async def test_a_deep_campaign_gives_every_key_below_a_new_version(reason: Reaso
     assert (part.parent, part.items_s, part.compromised) == (done.id, 1000, reason is Reason.COMPROMISE)
 
 
+async def test_a_key_that_was_rotated_since_needs_no_new_version() -> None:
+    office = await Office.opened()
+    ids = await office.wrapped(4)
+    await office.wrapped(1, CARDS)
+    await office.rotated(EU, Reason.COMPROMISE)
+    for key in (PAYMENTS, CARDS):
+        await office.rotated(key)  # their version 2 is under the new version above
+    await office.started(CARDS)  # and one has its campaign already
+    done = await office.ran(await office.started(EU, kind=CampaignKind.DEEP), 60)
+    assert done.state is S.DONE
+    assert [row.state for row in office.versions(PAYMENTS)] == [State.COMPROMISED, State.ACTIVE]
+    assert {office.rig.memory.deks[id_].version for id_ in ids} == {2}
+
+
 async def test_parts_stand_still_while_the_campaign_above_is_paused() -> None:
     office = await Office.opened()
     await office.wrapped(5)
