@@ -141,19 +141,16 @@ def _renewing(
             yield KeyStep(f"{key.id}/{number}", None, None, tuple(rows), tuple(told))
         return
     rows.append(replace(key, active_version=number, latest_version=number, revision=key.revision + 1))
-    fresh = replace(
-        active,
+    fresh = Version(
+        key=key.id,
         number=number,
         state=State.ACTIVE,
         wrapping=Wrapping.AES_KWP,
         wrapped=b"",
-        digest=b"",
         parent_version=campaign.to_version,
+        material=None,
+        serial="",
         created_ms=facts.now_ms,
-        due_ms=0,
-        prior=None,
-        forced=False,
-        retired_ms=0,
         revision=1,
     )
     op = creation(at.target, key, number)
