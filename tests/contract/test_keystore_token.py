@@ -16,6 +16,7 @@ from tests.keystores import rig as rigs
 from tests.keystores.rig import CREDENTIAL, TokenRig
 from worker.edges.hsm import CustomerTokens, Pin, TokenCredential
 from worker.edges.hsm.customer import TokenKeystore
+from worker.edges.hsm.session import Session
 from worker.local import Token
 from worker.local import softhsm as softhsm_part
 from worker.model.keystores import (
@@ -85,24 +86,24 @@ async def test_a_wrong_pin_is_given_once(shim: Shim, token: Token) -> None:
     customer.ask(token, "count", KEY)  # he logs in by hand, which takes the mark from the token
 
 
-async def test_after_a_wrong_pin_of_others_none_is_given(shim: Shim, token: Token) -> None:
-    """SoftHSM2 and kryoptic tell by a flag that somebody has erred: another process's try must not be the last one."""
-    first = behind(shim, token, "0000-wrong")
-    with pytest.raises(KeystoreForbidden):
-        await first.keystore(KEY).describe()
-    await first.opened.close()
-    second = behind(shim, token)
-    logins = shim.count("Login")
-    flagged = True
-    try:
-        await second.keystore(KEY).describe()
-        flagged = False  # this token keeps no such flag
-    except KeystoreForbidden:
-        assert shim.count("Login") == logins
-    customer.ask(token, "count", KEY)
-    if flagged:
-        assert (await second.keystore(KEY).describe()).enabled, "and goes on by itself when a person has logged in"
-    await second.opened.close()
+async def test_after_a_wrong_pin_of_others_none_is_given(softhsm: Token, tmp_path: Path) -> None:
+    """SoftHSM2 tells by a flag that somebody has erred (kryoptic does not): our try must not be the last one."""
+    customer.ask(softhsm, "create", "flagged")
+    with shimmed(softhsm, tmp_path) as shim:
+        first = behind(shim, softhsm, "0000-wrong")
+        with pytest.raises(KeystoreForbidden):
+            await first.keystore("flagged").describe()
+        await first.opened.close()
+        second = behind(shim, softhsm)
+        logins = shim.count("Login")
+        try:
+            with pytest.raises(KeystoreForbidden, match="by hand"):
+                await second.keystore("flagged").describe()
+            assert shim.count("Login") == logins
+        finally:
+            customer.ask(softhsm, "count", "flagged")
+        assert (await second.keystore("flagged").describe()).enabled, "a person has logged in: it goes on by itself"
+        await second.opened.close()
 
 
 @pytest.mark.parametrize("code", [DEVICE_ERROR, GENERAL_ERROR, SESSION_HANDLE_INVALID])
@@ -130,14 +131,34 @@ async def test_lost_sessions_are_opened_again(store: TokenKeystore, shim: Shim) 
     assert await store.decrypt(blob, AAD) == TEXT
 
 
-async def test_keys_that_a_logout_hides_are_not_taken_for_gone(store: TokenKeystore, shim: Shim) -> None:
+async def test_keys_that_a_logout_hides_are_not_taken_for_gone(store: TokenKeystore) -> None:
     """To a session that is not logged in every private object is missing: that is no word of the customer's."""
-    await store.encrypt(TEXT, AAD)
-    shim.lose_sessions()
-    try:
+    blob = await store.encrypt(TEXT, AAD)
+    desk = store._desk
+
+    def log_out(session: Session) -> None:
+        assert desk._anchor is not None
+        session.close()
+        desk._anchor.close()  # the last one: the token logs everybody out
+        desk._session = Session(session._library, session.slot)
+
+    await desk.run(log_out)
+    with pytest.raises(KeystoreUnreachable, match="without a login"):
         await store.describe()
-    except KeystoreUnreachable:
-        assert (await store.describe()).enabled
+    await desk.run(log_out)
+    with pytest.raises(KeystoreUnreachable, match="without a login"):
+        await store.encrypt(TEXT, AAD)
+    await desk.run(log_out)
+    assert await store.decrypt(blob, AAD) == TEXT
+
+
+async def test_a_module_that_can_not_log_in_is_initialised_anew(store: TokenKeystore, shim: Shim) -> None:
+    blob = await store.encrypt(TEXT, AAD)
+    initialised = shim.count("Initialize")
+    shim.fail("Login", DEVICE_ERROR)
+    shim.lose_sessions()
+    assert await store.decrypt(blob, AAD) == TEXT
+    assert shim.count("Initialize") == initialised + 1
 
 
 async def test_a_token_goes_away_and_returns(store: TokenKeystore, shim: Shim) -> None:

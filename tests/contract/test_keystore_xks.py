@@ -209,6 +209,15 @@ async def test_one_that_hangs_up_without_a_word_costs_one_try_at_most(rig: XksRi
     await guarded.close()
 
 
+async def test_a_connection_that_was_closed_is_not_used_again(rig: XksRig, store: XksKeystore) -> None:
+    rig.proxy.server.curt = True
+    for number in range(1, 6):
+        assert (await store.describe()).enabled
+        assert rig.proxy.server.connections == number
+        while store._https._idle[0].is_warm():
+            await asyncio.sleep(0.001)  # until the end of the connection has arrived
+
+
 async def test_proxies_of_the_environment_are_not_used(store: XksKeystore, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
