@@ -13,15 +13,18 @@ from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
 from worker.model.campaign_replies import CampaignTold
 from worker.model.codes import MEANINGS, Family
+from worker.model.fleet import FleetKeyResult
 from worker.model.imported import ImportFact
 from worker.model.linked import LinkChange, MoveResult
 from worker.model.operations import Operation
 from worker.model.policies import PolicyChange
 from worker.model.regional import RegionChange
 from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
+from worker.model.sequences import SEQUENCE, SequenceBody
 from worker.model.topics import Cleanup, Topics, TopicSpec, specs
 from worker.seal.announcements import CertificateBody, IntakeBody
 from worker.seal.identity import IdentityDocument
+from worker.seal.lineage import SuccessionBody
 
 Json = dict[str, Any]
 VERSION = "1.1.0"
@@ -61,6 +64,8 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.pin.locked.v1": PinLocked,
     "keyriver.region.changed.v1": RegionChange,
     HINT: Hint,
+    SEQUENCE: SequenceBody,
+    "keyriver.fleet.rotated.v1": FleetKeyResult,
     "keyriver.client.added.v1": ClientResult,
     "keyriver.client.rotated.v1": ClientResult,
     "keyriver.client.revoked.v1": ClientResult,
@@ -71,6 +76,7 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.link.restored.v1": LinkChange,
     "keyriver.link.unlinked.v1": LinkChange,
     "keyriver.link.sovereign.v1": LinkChange,
+    "keyriver.link.rotated.v1": LinkChange,
     "keyriver.tenant.moved.v1": MoveResult,
     "keyriver.rule.added.v1": PolicyChange,
     "keyriver.rule.revoked.v1": PolicyChange,
@@ -81,6 +87,7 @@ EVENTS: dict[str, type[BaseModel]] = {
 ANNOUNCEMENTS: dict[str, type[BaseModel]] = {
     "keyriver.certificate.v1": CertificateBody,
     "keyriver.intake-key.v1": IntakeBody,
+    "keyriver.fleet-key.v1": SuccessionBody,
 }
 CHECKPOINTS: dict[str, type[BaseModel]] = {"keyriver.checkpoint.v1": CheckpointBody}
 
@@ -204,8 +211,8 @@ def _topic(name: str) -> str:
     for operation in Operation:
         if name == operation.request_type:
             return f"{TOPICS.prefix}.{operation.topic}"
-    if name == HINT:
-        return TOPICS.hints
+    if name in (HINT, SEQUENCE):
+        return TOPICS.hints if name == HINT else TOPICS.sequences
     if name in EVENTS:
         return TOPICS.events
     if name in CHECKPOINTS:
@@ -231,6 +238,7 @@ def _operations() -> Json:
     sent = (
         ("events", TOPICS.events),
         ("hints", TOPICS.hints),
+        ("sequences", TOPICS.sequences),
         ("announcements", TOPICS.intake),
         ("checkpoints", TOPICS.audit),
     )

@@ -25,9 +25,12 @@ from tests.contract.hsm_rig import (
     unwrap,
 )
 from worker.edges.hsm.fake import FakeToken
+from worker.model.fleet import FleetKind
 from worker.model.hsm import (
+    CreatedFleetKey,
     CreatedKey,
     CreatedMaster,
+    CreateFleetKey,
     CreateKey,
     CreateLink,
     CreateMaster,
@@ -256,6 +259,7 @@ async def test_a_mixed_batch_answers_in_order(token: AnyToken, tenant: Chain) ->
         DestroyMaster(uuid4(), 1, uuid4(), token.serial),
         RewrapKey(tenant.l2, tenant.l3.key, 1, tenant.l3.purpose, tenant.l3.wrapping, tenant.l3.wrapped, tenant.l2),
         DestroyImportPair(uuid4()),
+        CreateFleetKey(FleetKind.INTAKE_WRAP, 9, 0),
     ]
     results = await token.hsm.run(ops, 20)
     assert [type(result) for result in results] == [
@@ -268,6 +272,7 @@ async def test_a_mixed_batch_answers_in_order(token: AnyToken, tenant: Chain) ->
         DestroyedMaster,
         CreatedKey,
         DestroyedMaster,
+        CreatedFleetKey,
     ]
     elsewhere = {OpenKey, CreateOutside, CreateLink, CreateImportPair, ImportMaster}  # test_hsm_outside, _imports
     assert {type(op) for op in ops} == set(get_args(HsmOp)) - elsewhere, "every operation stands in this batch"

@@ -75,5 +75,5 @@ async def imported(bank: Bank, order: KeyImportBody, point: str) -> KeyView:
         assert isinstance(done, KeyResult)
         return done.key
     finally:
-        await bank.fleet.at_work(1)  # the dead one is expelled, and this one can be told to end
+        await bank.shown(order.tenant)  # it answers, so it can be told to end
         assert await healthy.terminated() == 0

@@ -76,7 +76,7 @@ async def test_a_customer_links_switches_off_and_on_and_leaves(customers: Custom
         await (await fleet.officer()).command(Operation.LINK_RESTORE, restore)
     assert await codes(house, items) == {"LINK_CUT"}
     await fleet.approve(waiting.value.approval)
-    assert await reads(house, items, deks)
+    await until(answered, "a link that is restored was refused")  # by another worker, that had not asked him since
     await _leaves_for_good(customers, house, items)
 
 
@@ -100,6 +100,30 @@ async def _leaves_for_good(customers: Customers, house: House, items: Sequence[D
         return is_gone and await told(customers, house.tenant, "keyriver.key.destroyed.v1")
 
     await until(destroyed, "the inner key was not destroyed")
+
+
+async def test_a_customer_rotates_his_key_outside(customers: Customers) -> None:
+    fleet, key = customers.fleet, f"kek-{uuid.uuid4().hex[:8]}"
+    house = await linked(customers, Provider.TRANSIT, key)
+    items, deks = await stored(house)
+    # When he rotates his key, telling nobody
+    customers.transit.rotate(key)
+
+    # Then his keystore tells, and it is written down once
+    async def noticed() -> bool:
+        shown = await fleet.command(Operation.LINK_SHOW, LinkShowBody(tenant=house.tenant, key=house.tenant))
+        assert isinstance(shown, LinkReport)
+        return shown.link.external_version == "2"
+
+    await until(noticed, "the new version was not noticed")
+    assert await told(customers, house.tenant, "keyriver.link.rotated.v1")
+    # and everything goes on, also for a worker that opens what the old version wrapped
+    assert await reads(house, items, deks)
+    [old] = [member for member in fleet.members if member.is_running]
+    fleet.start()
+    await fleet.at_work(2)
+    old.kill()
+    assert await reads(house, items, deks)
 
 
 async def test_a_customer_who_cannot_be_reached_is_refused_after_the_limit_and_no_sooner(customers: Customers) -> None:

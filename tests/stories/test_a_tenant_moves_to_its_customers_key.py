@@ -81,6 +81,11 @@ async def gone(fleet: Fleet, house: House, key: str, version: int) -> None:
 
 
 async def test_out_of_our_token_to_the_customer_and_to_another_vendor_and_back(customers: Customers) -> None:
+    await moves(customers, Provider.PKCS11)
+
+
+async def moves(customers: Customers, vendor: Provider) -> None:
+    """The whole story; `vendor` is where it goes from the proxy."""
     fleet = customers.fleet
     # Given a tenant with an L1 in our token and DEKs below it
     house = await two_layers(fleet)
@@ -110,15 +115,15 @@ async def test_out_of_our_token_to_the_customer_and_to_another_vendor_and_back(c
     assert declared.link.sovereign
     assert await told(customers, house.tenant, "keyriver.link.declare.v1")
     assert await reads(house, items, deks)
-    await _to_another_vendor(customers, house, items, deks)
+    await _to_another_vendor(customers, house, vendor, items, deks)
     await _and_back(customers, house, items, deks)
 
 
 async def _to_another_vendor(
-    customers: Customers, house: House, items: Sequence[DekItem], deks: Sequence[bytes | None]
+    customers: Customers, house: House, vendor: Provider, items: Sequence[DekItem], deks: Sequence[bytes | None]
 ) -> None:
     fleet = customers.fleet
-    await moved(fleet, house, customers.target(Provider.PKCS11, f"kek-{uuid.uuid4().hex[:8]}"))
+    await moved(fleet, house, customers.target(vendor, f"kek-{uuid.uuid4().hex[:8]}"))
     await carried_along(fleet, house, items)
     # The old link has nothing left under it and ends without force
     end = LinkUnlinkBody(tenant=house.tenant, key=house.tenant, version=2)
@@ -127,7 +132,7 @@ async def _to_another_vendor(
     assert await reads(house, items, deks)
     report = await fleet.command(Operation.LINK_SHOW, LinkShowBody(tenant=house.tenant, key=house.tenant))
     assert isinstance(report, LinkReport)
-    assert (report.link.provider, report.could_be_sovereign) == (Provider.PKCS11, True)
+    assert (report.link.provider, report.could_be_sovereign) == (vendor, True)
 
 
 async def _and_back(customers: Customers, house: House, items: Sequence[DekItem], deks: Sequence[bytes | None]) -> None:

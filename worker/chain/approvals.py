@@ -24,6 +24,7 @@ from worker.model.control import (
 )
 from worker.model.effects import Seen
 from worker.model.facts import Facts, RowPage
+from worker.model.fleet import FleetRotateBody
 from worker.model.ids import derived_id
 from worker.model.importing import KeyImportBody
 from worker.model.linking import LinkRestoreBody, LinkUnlinkBody, TenantMoveBody
@@ -50,6 +51,7 @@ _ALWAYS = (
     LinkRestoreBody,
     LinkUnlinkBody,
     TenantMoveBody,
+    FleetRotateBody,
     RegionSetBody,
 )
 CarryOut = Callable[[Case, AnyBody], Step | Code]

@@ -4,6 +4,7 @@ from worker.chain import (
     approvals,
     campaign_commands,
     clients,
+    fleet,
     importing,
     keys,
     links,
@@ -44,6 +45,7 @@ from worker.model.control import (
     VersionBody,
 )
 from worker.model.effects import Seen
+from worker.model.fleet import FleetRotateBody, FleetShowBody
 from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
 from worker.model.outcomes import Commanded, Failed
@@ -131,6 +133,10 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return clients.revoke(case, body)
         case ClientListBody():
             return clients.list_page(case, body)
+        case FleetRotateBody():
+            return fleet.rotate(case, body)
+        case FleetShowBody():
+            return fleet.show(case, body)
         case PolicyAllowBody():
             return rules.allow(case, body)
         case GrantGiveBody():

@@ -7,9 +7,12 @@ from uuid import UUID
 from worker.model.codes import Code
 from worker.model.effects import Seen
 from worker.model.fields import Answer
+from worker.model.fleet import FleetKey, FleetKeyState
 from worker.model.hsm import (
+    CreatedFleetKey,
     CreatedKey,
     CreatedMaster,
+    CreateFleetKey,
     CreateKey,
     CreateLink,
     CreateMaster,
@@ -143,7 +146,7 @@ class Commanding:
     `also` are more such facts. `told` stands in the audit leaf, too. `drops` are keys whose handles must go.
     """
 
-    op: CreateKey | CreateMaster | CreateOutside | CreateLink | CreateImportPair | ImportMaster | None
+    op: CreateKey | CreateMaster | CreateOutside | CreateLink | CreateImportPair | ImportMaster | CreateFleetKey | None
     version: Version | None
     rows: tuple[Row, ...]
     changes: tuple[RowRef, ...]
@@ -156,7 +159,7 @@ class Commanding:
 
     def outcome(self, result: HsmResult | None) -> Outcome:
         """The command's result."""
-        if result is None or isinstance(result, CreatedKey | CreatedMaster):
+        if result is None or isinstance(result, CreatedKey | CreatedMaster | CreatedFleetKey):
             return Commanded(self.result)
         return _unexpected(result)
 
@@ -169,6 +172,8 @@ class Commanding:
                 return (*self.rows, replace(version, wrapped=made.wrapped, wrapping=made.wrapping, digest=made.digest))
             case CreatedMaster() as made, Version() as version:
                 return (*[_linked(row, made) for row in self.rows], replace(version, serial=made.serial))
+            case CreatedFleetKey(), _:
+                return tuple(_signed(row, result) if isinstance(row, FleetKey) else row for row in self.rows)
             case _:
                 return self.rows
 
@@ -181,6 +186,19 @@ class Commanding:
     def tells(self, outcome: Outcome) -> Answer | None:
         """What the audit leaf tells besides the counts: the transition, or the approval."""
         return self.told if isinstance(outcome, Commanded) else None
+
+
+def _signed(row: FleetKey, made: CreatedFleetKey) -> FleetKey:
+    """The new version's row with what the token gave."""
+    if row.state is not FleetKeyState.ACTIVE:
+        return row
+    return replace(
+        row,
+        public_key=made.public_key,
+        predecessor=made.predecessor,
+        by_predecessor=made.by_predecessor,
+        by_itself=made.by_itself,
+    )
 
 
 Work = Wrapping | Unwrapping | Replaying | Rewrapping | Refreshing | Commanding

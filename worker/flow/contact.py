@@ -5,7 +5,8 @@ sovereign time limit is barred from its tenant's keys, whatever anybody else hea
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -45,6 +46,8 @@ class Contact:
     """The keystore asked not to be called before."""
     version: str = ""
     """Of the customer's key, as his keystore said last."""
+    is_news: bool = False
+    """Whether the version was seen to be another one, and nobody was told yet."""
     told: Fault | None = None
     """What was made known of it last: changes are logged, and drop handles."""
     probe: Probe | None = None
@@ -70,6 +73,11 @@ class Contact:
             return
         self.heard = began if self.heard is None else max(self.heard, began)
         self.forbidden_at = self.failed_at = None
+
+    def saw(self, version: str) -> None:
+        """His key has this version now. A first look is news, too: it may have changed while nobody looked."""
+        self.is_news = self.is_news or version != self.version
+        self.version = version
 
     def forbade(self, now: float) -> None:
         """The customer said no."""
@@ -104,6 +112,14 @@ class Contacts:
                 yield contact, bar
             if now - contact.used > FORGET_S:
                 del self._known[contact.link]
+
+    def barred(self) -> Mapping[Fault, int]:
+        """How many links are barred, by why, as of the last `turned`."""
+        return Counter(contact.told for contact in self._known.values() if contact.told is not None)
+
+    def news(self) -> list[Contact]:
+        """Those whose key has another version than before."""
+        return [contact for contact in self._known.values() if contact.is_news]
 
     def due(self, now: float) -> list[Contact]:
         """Those whose probe is due."""

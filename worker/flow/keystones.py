@@ -8,15 +8,16 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 from random import uniform
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from worker.flow.contact import Contact, Contacts, Probe
+from worker.flow.failpoints import NONE, Failpoints
 from worker.model.hsm import (
     CreatedKey,
     CreatedMaster,
@@ -66,12 +67,28 @@ class _Open:
     used: float
 
 
+class LinkWatch(Protocol):
+    """Who counts what this process refuses. Must not block or raise."""
+
+    def barred(self, links: Mapping[Fault, int]) -> None:
+        """So many links are barred now, by why."""
+        ...
+
+
 class Keystones:
     """The background of one process. `clock` is CLOCK_BOOTTIME in seconds."""
 
     def __init__(
-        self, hsm: Hsm, keystores: Keystores, contacts: Contacts, probe_s: float, clock: Callable[[], float]
+        self,
+        hsm: Hsm,
+        keystores: Keystores,
+        contacts: Contacts,
+        probe_s: float,
+        clock: Callable[[], float],
+        watch: LinkWatch,
+        failpoints: Failpoints = NONE,
     ) -> None:
+        self._watch, self._failpoints = watch, failpoints
         self._hsm, self._keystores, self._contacts = hsm, keystores, contacts
         self._probe_s, self._clock = probe_s, clock
         self._tasks: dict[Hashable, asyncio.Task[None]] = {}
@@ -124,6 +141,7 @@ class Keystones:
                 self._hsm.drop(contact.keys)
                 self.dropped(contact.keys)
             log.warning("the keystore of link %s: %s", contact.link, "answers" if bar is None else bar.value)
+        self._watch.barred(self._contacts.barred())
         for contact in self._contacts.due(now):
             contact.next_probe = now + self._probe_s * uniform(0.8, 1.2)  # noqa: S311 - keeps probes apart, no secret
             self._begin(contact.link, lambda contact=contact: self._probe(contact))  # type: ignore[misc]
@@ -176,6 +194,7 @@ class Keystones:
             return inner if inner.fault is Fault.INTEGRITY else None
         if name in self._void or contact.bar(self._clock(), self._contacts.limit_s) is not None:
             return None
+        self._failpoints.reach("outside-brought")
         (result,) = await self._hsm.run([OpenKey(kek, inner)], HSM_S)
         if isinstance(result, OpenedKey):
             self._opened[name] = _Open(kek, self._clock(), self._clock())
@@ -193,9 +212,11 @@ class Keystones:
         (made,) = await self._hsm.run([CreateKey(op.parent, op.key, op.version, op.purpose, inner=True)], HSM_S)
         if not isinstance(made, CreatedKey):
             return made
+        self._failpoints.reach("outside-made")
         sealed = await self._asked(contact, lambda keystore: _sealed(keystore, made.wrapped, op.outside.aad))
         if isinstance(sealed, HsmFault):
             return sealed
+        self._failpoints.reach("outside-sealed")
         return CreatedKey(sealed, made.wrapping, sha256(made.wrapped).digest())
 
     async def _linked(self, op: CreateLink) -> HsmResult:
@@ -221,7 +242,7 @@ class Keystones:
         if not said.enabled:
             contact.forbade(self._clock())
             return
-        contact.version = said.version
+        contact.saw(said.version)
         probe = contact.probe
         if probe is None:
             text = secrets.token_bytes(32)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from uuid import UUID
 
-from worker.chain import approvals, blob, outcomes, quotas, rules
+from worker.chain import approvals, blob, fleet, outcomes, quotas, rules
 from worker.chain.approvals import approval_paging, approval_ref
 from worker.chain.clients import client_paging
 from worker.chain.importing import import_ref
@@ -43,6 +43,7 @@ from worker.model.control import (
 )
 from worker.model.effects import LedgerEntry
 from worker.model.facts import Answer, Facts, Paging, Question, RowPage
+from worker.model.fleet import FleetKind, FleetRotateBody, FleetShowBody
 from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
 from worker.model.operations import DATA_OPERATIONS
@@ -169,6 +170,7 @@ class _Wanted:
     quotas: set[str] = field(default_factory=set)
     below: set[UUID] = field(default_factory=set)
     needs: set[tuple[UUID, int]] = field(default_factory=set)
+    rests: set[FleetKind] = field(default_factory=set)
 
     def question(self) -> Question:
         return Question(**{each.name: frozenset(getattr(self, each.name)) for each in fields(self)})
@@ -209,9 +211,13 @@ class _Wanted:
         """What still stands under each version of an L1."""
         self.needs |= {(row.key, row.number) for row in rows if isinstance(row, Version) and row.key == key}
 
-    def _command(self, body: AnyBody) -> None:
+    def _command(self, body: AnyBody) -> None:  # noqa: C901 - one table of all commands
         if isinstance(body, ApprovalListBody):
             self.pages.add(approval_paging(body))
+            return
+        if isinstance(body, FleetRotateBody | FleetShowBody):
+            self.pages.add(fleet.ROWS)
+            self.rests |= set(FleetKind) if isinstance(body, FleetShowBody) else set()
             return
         if isinstance(body, LinkListBody):
             self.pages.add(link_paging(body))

@@ -37,9 +37,10 @@ class KeystoresBeside:
     async def run(self, ops: Sequence[HsmOp], timeout_s: float) -> list[HsmResult]:
         """See `worker.ports.Hsm.run`."""
         outer: dict[int, Kek | None] = {}
+        bars: dict[int, HsmFault | None] = {}
         if not _concerned(ops, outer):
             return await self._hsm.run(ops, timeout_s)
-        ahead = [self._ahead(op, outer) for op in ops]
+        ahead = [self._ahead(op, outer, bars) for op in ops]
         left = [op for op, known in zip(ops, ahead, strict=True) if known is None]
         answers = iter(await self._hsm.run(left, timeout_s))
         return [
@@ -57,8 +58,11 @@ class KeystoresBeside:
         """See `worker.ports.Hsm.condemn`."""
         return self._hsm.condemn(versions)
 
-    def _ahead(self, op: HsmOp, outer: dict[int, Kek | None]) -> HsmResult | None:
-        """What is known without the token: refusals of the customer, and what was prepared; None: ask the token."""
+    def _ahead(self, op: HsmOp, outer: dict[int, Kek | None], bars: dict[int, HsmFault | None]) -> HsmResult | None:
+        """What is known without the token: refusals of the customer, and what was prepared; None: ask the token.
+
+        A link is looked at once in a batch.
+        """
         if isinstance(op, CreateLink):
             return self._keystones.take(op)
         if isinstance(op, CreateOutside):
@@ -67,10 +71,13 @@ class KeystoresBeside:
             found = _outermost(kek, outer)
             if found is None or found.outside is None:
                 continue
-            refused = self._barred(self._contact(found.outside, found.parent)) or self._keystones.flaw(found)
+            if id(found) not in bars:
+                contact = self._contact(found.outside, found.parent)
+                bars[id(found)] = self._barred(contact) or self._keystones.flaw(found)
+                self._keystones.use(found)
+            refused = bars[id(found)]
             if refused is not None:
                 return refused
-            self._keystones.use(found)
         return None
 
     def _after(self, op: HsmOp, result: HsmResult, outer: dict[int, Kek | None]) -> HsmResult:

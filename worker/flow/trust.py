@@ -34,7 +34,7 @@ class Trust:
             refused = frozenset(stored.row.ref for stored, good in zip(doubted, held, strict=True) if not good)
         else:
             refused = frozenset()
-        return _facts(answer, refused)
+        return _facts(answer, refused | answer.older)
 
 
 def _facts(answer: Answer, tampered: frozenset[RowRef]) -> Facts:
@@ -60,6 +60,7 @@ def _facts(answer: Answer, tampered: frozenset[RowRef]) -> Facts:
         pages=answer.pages,
         below=answer.below,
         needs=answer.needs,
+        rests=answer.rests,
         progress=answer.progress,
         failures=answer.failures,
         exposed=answer.exposed,

@@ -50,6 +50,7 @@ from worker.model.fields import (
     TopicName,
     Why,
 )
+from worker.model.fleet import FleetRotateBody, FleetShowBody
 from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import (
     LinkCreateBody,
@@ -276,6 +277,8 @@ CommandBody = (
     | ClientRotateBody
     | ClientRevokeBody
     | ClientListBody
+    | FleetRotateBody
+    | FleetShowBody
     | AnyPolicyBody
     | AnyCampaignBody
 )
@@ -318,6 +321,8 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.CLIENT_ROTATE: ClientRotateBody,
     Operation.CLIENT_REVOKE: ClientRevokeBody,
     Operation.CLIENT_LIST: ClientListBody,
+    Operation.FLEET_ROTATE: FleetRotateBody,
+    Operation.FLEET_SHOW: FleetShowBody,
     **POLICY_BODIES,
     Operation.CAMPAIGN_PLAN: CampaignPlanBody,
     Operation.CAMPAIGN_START: CampaignStartBody,

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from worker.model.campaigns import ExposedSlice, Failure, Progress
 from worker.model.effects import LedgerEntry
+from worker.model.fleet import FleetKind
 from worker.model.requests import LedgerKey
 from worker.model.rows import Alias, Approval, Client, Dek, IntakeKey, Key, Row, RowRef, Table, Tenant, Version
 
@@ -39,7 +40,8 @@ class Question:
     versions are all wanted, `below` keys whose whole tree is counted, `needs` versions of which is asked what needs
     them. `refs` are rows of any other table, by name; so are the rows of `pages`. `licences` are clients of which the
     rules and grants in force are wanted, `quotas` the ids of quotas. `progress` are campaigns; pages of their
-    `failures` and `exposed` DEKs name the campaign where others name a tenant.
+    `failures` and `exposed` DEKs name the campaign where others name a tenant. `rests`
+    are kinds of fleet keys of which is counted what rests on each version: rows, or private halves of intake keys.
     """
 
     ledger: frozenset[LedgerKey] = frozenset()
@@ -59,6 +61,7 @@ class Question:
     quotas: frozenset[str] = frozenset()
     below: frozenset[UUID] = frozenset()
     needs: frozenset[tuple[UUID, int]] = frozenset()
+    rests: frozenset[FleetKind] = frozenset()
     progress: frozenset[UUID] = frozenset()
     failures: frozenset[Paging] = frozenset()
     exposed: frozenset[Paging] = frozenset()
@@ -114,6 +117,9 @@ class Answer:
     pages: Mapping[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: Mapping[UUID, tuple[Below, ...]] = field(default_factory=dict)
     needs: Mapping[tuple[UUID, int], Needs] = field(default_factory=dict)
+    rests: Mapping[tuple[FleetKind, int], int] = field(default_factory=dict)
+    older: frozenset[RowRef] = frozenset()
+    """Rows that are left out: they are gone, or older than the fleet told of them (S7)."""
     progress: Mapping[UUID, Progress] = field(default_factory=dict)
     failures: Mapping[Paging, tuple[Failure, ...]] = field(default_factory=dict)
     exposed: Mapping[Paging, tuple[ExposedSlice, ...]] = field(default_factory=dict)
@@ -144,6 +150,7 @@ class Facts:
     pages: Mapping[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: Mapping[UUID, tuple[Below, ...]] = field(default_factory=dict)
     needs: Mapping[tuple[UUID, int], Needs] = field(default_factory=dict)
+    rests: Mapping[tuple[FleetKind, int], int] = field(default_factory=dict)
     progress: Mapping[UUID, Progress] = field(default_factory=dict)
     failures: Mapping[Paging, tuple[Failure, ...]] = field(default_factory=dict)
     exposed: Mapping[Paging, tuple[ExposedSlice, ...]] = field(default_factory=dict)

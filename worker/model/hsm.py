@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
+from worker.model.fleet import FleetKind
 from worker.model.import_ops import CreateImportPair, DestroyImportPair, ImportedMaster, ImportMaster, ImportPair
 from worker.model.keystores import KeystoreAddress
 
@@ -179,6 +180,20 @@ class DestroyMaster:
     serial: str
 
 
+@dataclass(frozen=True, slots=True)
+class CreateFleetKey:
+    """Make the next version of a fleet key as a token object; one that a lost try left under its label is it.
+
+    Of a signing key: `predecessor` is the public half of the version before, empty for the one that `init` made, and
+    both keys sign the rotation, which begins at `not_before_ms`.
+    """
+
+    kind: FleetKind
+    number: int
+    not_before_ms: int
+    predecessor: bytes = b""
+
+
 HsmOp = (
     WrapDek
     | UnwrapDek
@@ -193,6 +208,7 @@ HsmOp = (
     | OpenKey
     | CreateOutside
     | CreateLink
+    | CreateFleetKey
 )
 
 
@@ -242,6 +258,16 @@ class DestroyedMaster:
     """Of `DestroyMaster` and `DestroyImportPair`: how many objects were deleted."""
 
     objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedFleetKey:
+    """Of `CreateFleetKey`. All fields are a signing key's: its public half, the one before it, and both signatures."""
+
+    public_key: bytes = b""
+    predecessor: bytes = b""
+    by_predecessor: bytes = b""
+    by_itself: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,5 +324,6 @@ HsmResult = (
     | OpenedKey
     | ImportPair
     | ImportedMaster
+    | CreatedFleetKey
     | HsmFault
 )

@@ -42,6 +42,8 @@ class Operation(StrEnum):
     CLIENT_ROTATE = "client.rotate"
     CLIENT_REVOKE = "client.revoke"
     CLIENT_LIST = "client.list"
+    FLEET_ROTATE = "fleet.rotate"
+    FLEET_SHOW = "fleet.show"
     POLICY_ALLOW = "policy.allow"
     POLICY_REVOKE = "policy.revoke"
     POLICY_LIST = "policy.list"
@@ -108,6 +110,7 @@ _READS = frozenset(
         Operation.KEY_LIST,
         Operation.CLIENT_LIST,
         Operation.APPROVAL_LIST,
+        Operation.FLEET_SHOW,
         Operation.REGION_LIST,
         Operation.POLICY_LIST,
         Operation.POLICY_CHECK,
@@ -142,6 +145,7 @@ SECOND_OFFICER = frozenset(
         Operation.CLIENT_ADD,
         Operation.CLIENT_ROTATE,
         Operation.CLIENT_REVOKE,
+        Operation.FLEET_ROTATE,
         Operation.POLICY_ALLOW,
         Operation.GRANT_GIVE,
     }

@@ -11,6 +11,7 @@ from pydantic import Field, create_model
 from worker.model.campaign_replies import CAMPAIGN_RESULTS, CampaignCommandResult
 from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Answer, Base64
+from worker.model.fleet import FleetKeyResult, FleetShowResult
 from worker.model.imported import ImportParametersResult
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
@@ -194,6 +195,7 @@ Approved = (
     | LinkResult
     | RuleResult
     | GrantResult
+    | FleetKeyResult
     | RegionResult
 )
 """What commands answer that may need a second officer."""
@@ -217,6 +219,8 @@ CommandResult = (
     | PendingResult
     | ApprovalResult
     | ApprovalListResult
+    | FleetKeyResult
+    | FleetShowResult
     | ImportParametersResult
     | RegionResult
     | RegionListResult
@@ -283,6 +287,8 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_ROTATE: ClientResult,
     Operation.CLIENT_REVOKE: ClientResult,
     Operation.CLIENT_LIST: ClientListResult,
+    Operation.FLEET_ROTATE: FleetKeyResult,
+    Operation.FLEET_SHOW: FleetShowResult,
     **POLICY_RESULTS,
     **CAMPAIGN_RESULTS,
 }

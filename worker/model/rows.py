@@ -9,6 +9,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from worker.model.campaigns import Campaign
+from worker.model.fleet import FleetKey
 from worker.model.hsm import Purpose, Wrapping
 from worker.model.imports import Import
 from worker.model.licences import Grant, Rule
@@ -26,6 +27,7 @@ __all__ = [
     "Campaign",
     "Client",
     "Dek",
+    "FleetKey",
     "Grant",
     "Import",
     "IntakeKey",
@@ -236,6 +238,7 @@ Row = (
     | Quota
     | Import
     | Region
+    | FleetKey
 )
 
 

@@ -2,9 +2,12 @@
 
 from hashlib import sha256
 
+from worker.model.fleet import FleetKind
 from worker.model.hsm import (
+    CreatedFleetKey,
     CreatedKey,
     CreatedMaster,
+    CreateFleetKey,
     CreateKey,
     CreateLink,
     CreateMaster,
@@ -36,7 +39,7 @@ SEALED_BYTES = 32 + 16
 """What the fake answers below add to a ciphertext; its content means nothing here."""
 
 
-def answer(op: HsmOp) -> HsmResult:
+def answer(op: HsmOp) -> HsmResult:  # noqa: C901, PLR0911 - one table of all operations
     """What a healthy token says; the context digest it unwraps is that of an empty context."""
     match op:
         case WrapDek():
@@ -57,6 +60,8 @@ def answer(op: HsmOp) -> HsmResult:
             return OpenedKey()
         case DestroyMaster() | DestroyImportPair():
             return DestroyedMaster(1)
+        case CreateFleetKey():
+            return answer_rotation(op)
         case _:
             return answer_import(op)
 
@@ -66,3 +71,10 @@ def answer_import(op: CreateImportPair | ImportMaster) -> HsmResult:
     if isinstance(op, CreateImportPair):
         return ImportPair(b"public", "token-9", "dev-test", b"s" * 64)
     return ImportedMaster("token-9", op.canary or b"canary")
+
+
+def answer_rotation(op: CreateFleetKey) -> HsmResult:
+    """The same, of the fleet's own keys."""
+    if op.kind is FleetKind.SIGNING:
+        return CreatedFleetKey(b"new", b"old", b"by old", b"by new")
+    return CreatedFleetKey()

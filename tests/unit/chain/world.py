@@ -21,6 +21,7 @@ from worker.model.codes import Code
 from worker.model.control import ApprovalApproveBody
 from worker.model.effects import LedgerEntry, PutRow, Seen
 from worker.model.facts import Below, Facts, Needs, Paging, RowPage
+from worker.model.fleet import FleetKind
 from worker.model.hsm import (
     Purpose,
     Wrapping,
@@ -124,6 +125,7 @@ class World:
     below: dict[UUID, tuple[Below, ...]] = field(default_factory=dict)
     needs: dict[tuple[UUID, int], Needs] | None = field(default_factory=dict)
     """Of other versions than these nothing is needed; None: nobody asked."""
+    rests: dict[tuple[FleetKind, int], int] = field(default_factory=dict)
     limits: Limits = LIMITS
     new_ids: Ids = field(default_factory=Ids)
     now_ms: int = NOW
@@ -223,6 +225,7 @@ class World:
             pages=self.pages,
             below=self.below,
             needs={} if self.needs is None else nothing | self.needs,
+            rests=self.rests,
         )
 
     def chains(self) -> Chains:

@@ -1,6 +1,7 @@
 """One process with keystores beside its token, on fakes, and a clock that only moves when it is told."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
@@ -83,8 +84,12 @@ class Rig:
 
     def __post_init__(self) -> None:
         self.contacts = Contacts(LIMIT_S)
-        self.stones = Keystones(self.token.hsm, self.stores, self.contacts, PROBE_S, self.clock)
+        self.stones = Keystones(self.token.hsm, self.stores, self.contacts, PROBE_S, self.clock, self)
         self.hsm = KeystoresBeside(self.token.hsm, self.stones, self.contacts, self.clock)
+
+    def barred(self, links: Mapping[Fault, int]) -> None:
+        """See `worker.flow.keystones.LinkWatch`."""
+        self.refuses = dict(links)
 
     def restarted(self) -> "Rig":
         """Another process at the same token and keystores, with nothing open."""

@@ -13,6 +13,8 @@ from worker.model.operations import Operation
 ID = "0190a000-0000-7000-8000-000000000001"
 KEYSTORE = {"provider": "xks", "endpoint": "https://k.example", "key": "k1", "credential": "acme"}
 GOOD: dict[Operation, dict[str, object]] = {
+    Operation.FLEET_ROTATE: {"kind": "row-mac"},
+    Operation.FLEET_SHOW: {},
     Operation.WRAP: {"key": "acme/eu/payments", "items": [{}]},
     Operation.UNWRAP: {"items": [{"id": ID}]},
     Operation.REWRAP: {"items": [{"blob": "AAAA"}]},
@@ -169,6 +171,7 @@ BAD: list[tuple[Operation, dict[str, object]]] = [
     (Operation.CLIENT_ADD, {"client": "Billing"}),
     (Operation.CLIENT_ADD, {"algorithm": "none"}),
     (Operation.CLIENT_LIST, {"limit": 1001}),
+    (Operation.FLEET_ROTATE, {"kind": "import"}),
 ]
 
 

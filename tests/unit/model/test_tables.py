@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from worker.model import effects, facts, hsm, outcomes, records, requests, rows, topics, words
+from worker.model import effects, facts, fleet, hsm, outcomes, records, requests, rows, topics, words
 from worker.model.bodies import BODIES
 from worker.model.codes import MEANINGS, Code, Family, is_retryable
 from worker.model.operations import BY_TYPE, DATA_OPERATIONS, Operation, Permission
@@ -63,6 +63,7 @@ def test_what_makes_or_changes_something_is_ledgered() -> None:
     reads |= {Operation.LINK_SHOW, Operation.LINK_LIST, Operation.CAMPAIGN_PLAN, Operation.CAMPAIGN_SHOW}
     reads |= {Operation.CAMPAIGN_LIST, Operation.CAMPAIGN_FAILURES, Operation.CAMPAIGN_EXPOSED}
     reads |= {Operation.POLICY_LIST, Operation.POLICY_CHECK, Operation.GRANT_LIST, Operation.TENANT_QUOTAS}
+    reads |= {Operation.FLEET_SHOW}
     assert {operation for operation in Operation if not operation.is_ledgered} == reads
     assert {operation.value for operation in DATA_OPERATIONS} == {"wrap", "unwrap", "rewrap"}
     assert [permission.value for permission in Permission] == ["wrap", "unwrap", "rewrap", "rewrap-from", "rewrap-to"]
@@ -101,7 +102,7 @@ def test_what_is_in_base64_weighs_as_much_as_it_may_hold() -> None:
     assert Record(Partition("t", 3), 1, None, value, (), 5, 1).weight == len(value) + 1000 * ITEM_BYTES
 
 
-@pytest.mark.parametrize("module", [effects, facts, hsm, outcomes, records, requests, rows, topics, words])
+@pytest.mark.parametrize("module", [effects, facts, fleet, hsm, outcomes, records, requests, rows, topics, words])
 def test_all_that_passes_between_stages_is_frozen_and_prints_no_secret(module: ModuleType) -> None:
     kinds = [
         kind for _, kind in getmembers(module, isclass) if kind.__module__ == module.__name__ and is_dataclass(kind)

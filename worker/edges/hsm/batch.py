@@ -16,12 +16,14 @@ from worker.edges.hsm.ck import CkError
 from worker.edges.hsm.config import Observer
 from worker.edges.hsm.crew import Crew
 from worker.edges.hsm.deks import Results, rewrap_group, unwrap_group, wrap_group
+from worker.edges.hsm.fleet_objects import create_fleet_key
 from worker.edges.hsm.imports import import_master
 from worker.edges.hsm.keeper import Entry, Keeper, Refused
 from worker.edges.hsm.keys import create_key, rewrap_key
 from worker.edges.hsm.masters import create_master, destroy_master
 from worker.edges.hsm.pairs import destroy_pair, have_pair
 from worker.model.hsm import (
+    CreateFleetKey,
     CreateKey,
     CreateLink,
     CreateMaster,
@@ -53,6 +55,7 @@ OPERATIONS: dict[type, str] = {
     RewrapKey: "rewrap_key",
     CreateMaster: "create_master",
     DestroyMaster: "destroy_master",
+    CreateFleetKey: "create_fleet_key",
     CreateImportPair: "create_import_pair",
     ImportMaster: "import_master",
     DestroyImportPair: "destroy_import_pair",
@@ -184,6 +187,8 @@ class Chunk:
                     make = partial(create_master, op, crew, self.deadline)
                 case DestroyMaster():
                     make = partial(destroy_master, op, crew)
+                case CreateFleetKey():
+                    make = partial(create_fleet_key, op, crew, self.deadline)
                 case CreateImportPair():
                     make = partial(have_pair, op, crew)
                 case ImportMaster():

@@ -56,6 +56,7 @@ class Device:
 
     def __init__(self, config: HsmConfig, library: Library, observer: Observer) -> None:
         self._config, self._library, self._observer = config, library, observer
+        self.fleet = config.fleet
         self._gate = Condition()
         self._inside = 0
         self._state = TokenState.HEALING

@@ -12,18 +12,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes, keywrap, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives import keywrap
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from worker.chain import payload
 from worker.edges.hsm.config import TokenState
 from worker.edges.hsm.fake_imports import FakeImports
 from worker.edges.hsm.session import NONCE_BYTES, TAG_BYTES
+from worker.model.fleet import FleetKey, FleetKind
 from worker.model.hsm import (
     Condemned,
+    CreatedFleetKey,
     CreatedKey,
     CreatedMaster,
+    CreateFleetKey,
     CreateKey,
     CreateLink,
     CreateMaster,
@@ -47,6 +50,8 @@ from worker.model.hsm import (
     Wrapping,
 )
 from worker.ports import Mac, TokenUnavailable
+from worker.seal.lineage import Lineage, Succession, follow
+from worker.seal.signatures import ES256Signer
 
 _AWAY = HsmFault(Fault.UNAVAILABLE, "the fake token is away")
 _HEADER = 4 + NONCE_BYTES
@@ -59,13 +64,13 @@ _UNWRAP: dict[Wrapping, Callable[[bytes, bytes], bytes]] = {
 class FakeToken:
     """Looks like `Token`. Set `away` and it answers as a lost token does."""
 
-    def __init__(self, serial: str = "fake-token") -> None:
+    def __init__(self, serial: str = "fake-token", fleet: str = "dev-test") -> None:
         self.serial = serial
         self.away = False
         self.masters: dict[UUID, tuple[bytes, UUID, int]] = {}
         self.imports = FakeImports(serial, self.masters)
         self.hsm = FakeHsm(self)
-        self.fleet_keys = FakeFleetKeys(self)
+        self.fleet_keys = FakeFleetKeys(self, fleet)
 
     @property
     def state(self) -> TokenState:
@@ -137,6 +142,8 @@ class FakeHsm:
                 return self._master(op)
             case DestroyMaster():
                 return self._destroy(op)
+            case CreateFleetKey():
+                return self._token.fleet_keys.create(op)
             case OpenKey():
                 return self._admit(op)
             case CreateOutside() | CreateLink():
@@ -233,50 +240,81 @@ class _Refused(Exception):
 class FakeFleetKeys:
     """Implements `worker.ports.FleetKeys`."""
 
-    def __init__(self, token: FakeToken) -> None:
-        self._token = token
-        self._mac, self._wrap = os.urandom(32), os.urandom(32)
-        self._signing = ec.generate_private_key(ec.SECP256R1())
+    def __init__(self, token: FakeToken, fleet: str) -> None:
+        self._token, self._fleet = token, fleet
+        self._secrets = {(kind, 1): os.urandom(32) for kind in (FleetKind.ROW_MAC, FleetKind.INTAKE_WRAP)}
+        self._signers = {1: _signer()}
+        self._newest = dict.fromkeys(FleetKind, 1)
+        self.lineage = Lineage(fleet, self._signers[1].public_key)
 
     def _here(self) -> None:
         if self._token.away:
             raise TokenUnavailable("the fake token is away")
 
+    def create(self, op: CreateFleetKey) -> CreatedFleetKey:
+        """See `worker.model.hsm.CreateFleetKey`."""
+        if op.kind is not FleetKind.SIGNING:
+            self._secrets.setdefault((op.kind, op.number), os.urandom(32))
+            return CreatedFleetKey()
+        old, new = self._signers[op.number - 1], self._signers.setdefault(op.number, _signer())
+        said = Succession(self._fleet, op.number, old.public_key, new.public_key, op.not_before_ms).payload()
+        return CreatedFleetKey(new.public_key, old.public_key, old.sign(said), new.sign(said))
+
     @property
     def signing_key(self) -> bytes:
         """See `worker.ports.FleetKeys`."""
-        form = serialization.PublicFormat.UncompressedPoint
-        return self._signing.public_key().public_bytes(serialization.Encoding.X962, form)
+        return self.lineage.newest
+
+    def follow(self, rows: Iterable[FleetKey]) -> None:
+        """See `worker.ports.FleetKeys`."""
+        self._newest = follow(rows, self.lineage)
+
+    def newest(self, kind: FleetKind) -> int:
+        """See `worker.ports.FleetKeys`."""
+        return self._newest[kind]
 
     async def mac(self, messages: Sequence[bytes]) -> list[Mac]:
         """See `worker.ports.FleetKeys`."""
         self._here()
-        return [Mac(1, hmac.digest(self._mac, message, "sha256")) for message in messages]
+        version = self._newest[FleetKind.ROW_MAC]
+        return [Mac(version, self._mac(version, message)) for message in messages]
 
     async def verify(self, messages: Sequence[bytes], macs: Sequence[Mac]) -> list[bool]:
         """See `worker.ports.FleetKeys`."""
-        made = await self.mac(messages)
-        pairs = zip(made, macs, strict=True)
-        return [mine.version == its.version and hmac.compare_digest(mine.value, its.value) for mine, its in pairs]
+        self._here()
+        pairs = zip(messages, macs, strict=True)
+        return [
+            (FleetKind.ROW_MAC, its.version) in self._secrets
+            and hmac.compare_digest(self._mac(its.version, message), its.value)
+            for message, its in pairs
+        ]
 
     async def sign(self, message: bytes) -> bytes:
         """See `worker.ports.FleetKeys`."""
         self._here()
-        der = self._signing.sign(hashlib.sha256(message).digest(), ec.ECDSA(utils.Prehashed(hashes.SHA256())))
-        return b"".join(number.to_bytes(32, "big") for number in utils.decode_dss_signature(der))
+        return self._signers[self._newest[FleetKind.SIGNING]].sign(message)
 
     async def wrap_secret(self, secret: bytes, aad: bytes) -> bytes:
         """See `worker.ports.FleetKeys`."""
         self._here()
-        nonce = os.urandom(NONCE_BYTES)
-        return (1).to_bytes(4, "big") + nonce + AESGCM(self._wrap).encrypt(nonce, secret, aad)
+        version, nonce = self._newest[FleetKind.INTAKE_WRAP], os.urandom(NONCE_BYTES)
+        key = AESGCM(self._secrets[FleetKind.INTAKE_WRAP, version])
+        return version.to_bytes(4, "big") + nonce + key.encrypt(nonce, secret, aad)
 
     async def unwrap_secret(self, wrapped: bytes, aad: bytes) -> bytes:
         """See `worker.ports.FleetKeys`."""
         self._here()
-        if len(wrapped) < _HEADER + TAG_BYTES or wrapped[:4] != (1).to_bytes(4, "big"):
+        key = self._secrets.get((FleetKind.INTAKE_WRAP, int.from_bytes(wrapped[:4], "big")))
+        if len(wrapped) < _HEADER + TAG_BYTES or key is None:
             raise ValueError("not a wrapped secret")
         try:
-            return AESGCM(self._wrap).decrypt(wrapped[4:_HEADER], wrapped[_HEADER:], aad)
+            return AESGCM(key).decrypt(wrapped[4:_HEADER], wrapped[_HEADER:], aad)
         except InvalidTag:
             raise ValueError("the secret does not unwrap under this AAD") from None
+
+    def _mac(self, version: int, message: bytes) -> bytes:
+        return hmac.digest(self._secrets[FleetKind.ROW_MAC, version], message, "sha256")
+
+
+def _signer() -> ES256Signer:
+    return ES256Signer("fleet", ec.generate_private_key(ec.SECP256R1()))

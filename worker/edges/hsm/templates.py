@@ -115,15 +115,15 @@ def intake_wrap(label: str, *, restrict: bool) -> Template:
     return _kept_secret(CKK_AES, label, label.encode(), _OF_PURPOSE[Purpose.WRAPS_DEKS], mechanisms)
 
 
-def signing_pair(label: str, *, restrict: bool) -> tuple[Template, Template]:
-    """The fleet's P-256 pair, public half first."""
+def signing_pair(label: str, identity: bytes, *, restrict: bool) -> tuple[Template, Template]:
+    """The fleet's P-256 pair, public half first. `identity` is the CKA_ID of both."""
     public: Template = [
         (CKA_CLASS, CKO_PUBLIC_KEY),
         (CKA_KEY_TYPE, CKK_EC),
         (CKA_TOKEN, True),
         (CKA_PRIVATE, False),
         (CKA_LABEL, label.encode()),
-        (CKA_ID, label.encode()),
+        (CKA_ID, identity),
         (CKA_EC_PARAMS, _P256),
         (CKA_VERIFY, True),
         (CKA_ENCRYPT, False),
@@ -136,7 +136,7 @@ def signing_pair(label: str, *, restrict: bool) -> tuple[Template, Template]:
         (CKA_TOKEN, True),
         (CKA_PRIVATE, True),
         (CKA_LABEL, label.encode()),
-        (CKA_ID, label.encode()),
+        (CKA_ID, identity),
         (CKA_SENSITIVE, True),
         (CKA_EXTRACTABLE, False),
         (CKA_SIGN, True),

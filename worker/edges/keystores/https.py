@@ -109,8 +109,8 @@ class _Connection:
         self._since = monotonic()
 
     def is_warm(self) -> bool:
-        """Whether it may be used again."""
-        return not self._reader.at_eof() and not self._writer.is_closing() and monotonic() - self._since < IDLE_S
+        """Whether it may be used again; TLS closes our side when the other has closed his."""
+        return not self._writer.is_closing() and monotonic() - self._since < IDLE_S
 
     async def exchange(self, request: h11.Request, body: bytes) -> Answer:
         """Send and read to the end. Raises what the connection raises; then it is of no more use."""

@@ -28,6 +28,7 @@ from worker.model.quotas import Lease, Want
 from worker.model.records import Partition
 from worker.model.requests import LedgerKey
 from worker.model.rows import Approval, ApprovalState, Dek, IntakeKey, Key, RowRef, State, Table, Version
+from worker.model.sequences import SEQUENCE
 
 
 def _system_ms() -> int:
@@ -198,8 +199,9 @@ class FakeStore:
         return [row.id for row in sorted(over, key=lambda row: row.expires_ms)[:limit]]
 
     async def waiting(self, limit: int) -> list[Announce]:
-        """As `Outbox.waiting`."""
-        return [event for event in self.outbox.values() if event.id not in self.acknowledged][:limit]
+        """As `Outbox.waiting`; the sequences of rows have an outbox of their own."""
+        facts = [event for event in self.outbox.values() if event.type != SEQUENCE]
+        return [event for event in facts if event.id not in self.acknowledged][:limit]
 
     async def acknowledge(self, ids: Sequence[UUID]) -> None:
         """As `Outbox.acknowledge`."""

@@ -1,5 +1,6 @@
 """The fake's `know`: the walk from what is asked to all that it rests on, as `sql/know.sql` does it."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -7,11 +8,12 @@ from uuid import UUID
 
 from worker.model.effects import LedgerEntry
 from worker.model.facts import Answer, Below, Needs, Paging, Question, RowPage, StoredRow
+from worker.model.fleet import FleetKind
 from worker.model.hsm import Purpose
 from worker.model.ids import NO_ID
 from worker.model.quotas import quota_ref
 from worker.model.requests import LedgerKey
-from worker.model.rows import Alias, Client, Dek, Grant, Key, RowRef, Rule, State, Table, Version
+from worker.model.rows import Alias, Client, Dek, Grant, IntakeKey, Key, RowRef, Rule, State, Table, Version
 
 T = TypeVar("T")
 Pair = tuple[UUID, int]
@@ -45,6 +47,7 @@ class FakeRows:
             pages,
             {key: tuple(self._below(key)) for key in question.below},
             {pair: self._needs(pair) for pair in question.needs},
+            self._rests() if question.rests else {},
         )
 
     def _licences(self, clients: frozenset[str], now_ms: int) -> set[RowRef]:
@@ -122,6 +125,12 @@ class FakeRows:
         yield Below(id_, min(names, default=""), key.layer, key.region, wraps_deks, versions, stored, outside)
         for child in [child.id for child in self._all(Key) if child.parent == id_]:
             yield from self._below(child)
+
+    def _rests(self) -> dict[tuple[FleetKind, int], int]:
+        made = [(FleetKind.ROW_MAC, stored.mac_version) for stored in self.rows.values()]
+        halves = [key.wrapped_private for key in self._all(IntakeKey) if key.wrapped_private]
+        made += [(FleetKind.INTAKE_WRAP, int.from_bytes(half[:4], "big")) for half in halves]
+        return dict(Counter(made))
 
     def _needs(self, pair: Pair) -> Needs:
         stored, outside = self.census.get(pair, (0, 0))

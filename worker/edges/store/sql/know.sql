@@ -163,3 +163,11 @@ SELECT
         WHERE k.parent = $1 AND w.parent_version = $2 AND w.state <> 'destroyed'
     ) AS children
 FROM keyriver.census AS x WHERE x.key = $1 AND x.version = $2;
+
+-- name: rests
+-- How many rows and private halves of intake keys rest on each version of a fleet key. It reads whole tables: for people.
+SELECT 'row-mac' AS kind, r.version AS number, r.found AS rests FROM keyriver.mac_versions_v1($1) AS r
+UNION ALL
+SELECT 'intake-wrap', (get_byte(i.wrapped_private, 2) << 8) + get_byte(i.wrapped_private, 3), count(*)
+FROM keyriver.intake_keys AS i WHERE i.wrapped_private <> ''
+GROUP BY 2;
