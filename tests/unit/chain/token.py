@@ -45,7 +45,8 @@ def answer(op: HsmOp) -> HsmResult:  # noqa: C901, PLR0911 - one table of all op
         case WrapDek():
             return WrappedDek(NONCE, b"c" * (op.size + SEALED_BYTES), op.dek or b"d" * op.size)
         case RewrapDek():
-            return WrappedDek(NONCE, b"r" * len(op.ciphertext))
+            revealed = (b"d" * 32, sha256(b"").digest()) if op.reveal else ()
+            return WrappedDek(NONCE, b"r" * len(op.ciphertext), *revealed)
         case UnwrapDek():
             return UnwrappedDek(b"d" * 32, sha256(b"").digest())
         case CreateKey() | RewrapKey():
