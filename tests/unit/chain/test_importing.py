@@ -1,96 +1,40 @@
-"""Bringing a key: what each step writes, what is refused and why, and what a refusal of the token costs."""
+"""Bringing a key: what each step writes, and what is refused before the token decrypts anything."""
 
-import json
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from tests.unit.chain.imports import (
+    ASK,
+    BLOB,
+    PARAMETERS,
+    WAY,
+    asked,
+    code,
+    done,
+    expired,
+    facts,
+    leaf,
+    order,
+    parameters,
+    row_of,
+    waiting,
+)
 from tests.unit.chain.orders import puts, result
-from tests.unit.chain.world import BOLT_ROOT, EU, NOW, ROOT, World, key_ref, uid, version_ref
-from worker.chain.conclude import conclude
-from worker.chain.plan import Conclusion
-from worker.model.bodies import KeyRotateBody, TenantCreateBody
+from tests.unit.chain.world import BOLT_ROOT, EU, NOW, ROOT, World, uid, version_ref
+from worker.model.bodies import TenantCreateBody
 from worker.model.codes import Code
-from worker.model.control import KeyActivateBody, KeyDestroyBody
-from worker.model.effects import Announce, Leaf
-from worker.model.hsm import Fault, HsmFault, HsmResult
+from worker.model.hsm import Fault, HsmFault
 from worker.model.import_ops import CreateImportPair, ImportMaster
 from worker.model.imported import ImportParametersResult
-from worker.model.importing import KeyImportBody, KeyImportParametersBody
-from worker.model.imports import ATTEMPTS, Import, ImportAlgorithm, ImportState
+from worker.model.importing import KeyImportParametersBody
+from worker.model.imports import Import, ImportAlgorithm, ImportState
 from worker.model.operations import Operation
 from worker.model.outcomes import Failed
-from worker.model.replies import KeyResult, PendingResult
-from worker.model.requests import Request
-from worker.model.rows import Approval, Key, Origin, RowRef, State, Table, Tenant, Version
-
-WAY = ImportAlgorithm.RSA_AES_KEY_WRAP_SHA_256
-PARAMETERS = uid(700)
-BLOB = b"b" * (3072 // 8 + 40)
-REFUSED = HsmFault(Fault.BAD_CIPHERTEXT)
-ASK = KeyImportParametersBody(tenant="acme", key="acme")
-
-
-def parameters(**changes: Any) -> Import:  # noqa: ANN401 - any column
-    row = Import(PARAMETERS, "acme", ROOT, WAY, 3072, b"pub", uid(701), "token-1", NOW + 1, 0, ImportState.OPEN, 1)
-    return replace(row, **changes)
-
-
-def order(**changes: Any) -> KeyImportBody:  # noqa: ANN401 - any column
-    words = {"tenant": "acme", "key": "acme", "parameters": PARAMETERS, "algorithm": WAY, "blob": BLOB}
-    return KeyImportBody.model_validate(words | {"check_value": "a1b2c3"} | changes)
-
-
-def waiting(**changes: Any) -> World:  # noqa: ANN401 - any column
-    """Acme waits for its key."""
-    world = World()
-    awaited = replace(world.version(ROOT), state=State.PRE_ACTIVE, material=None, serial="", absent=True)
-    world.put(replace(world.key(ROOT), origin=Origin.IMPORTED), replace(awaited, **changes), parameters())
-    return world
-
-
-def expired() -> World:
-    """Acme's key was there, and its time is over."""
-    return waiting(state=State.ACTIVE, canary=b"canary-of-old")
-
-
-def asked(world: World, body: KeyImportBody | KeyImportParametersBody, id_: str = "r1") -> Request:
-    kind = Operation.KEY_IMPORT if isinstance(body, KeyImportBody) else Operation.KEY_IMPORT_PARAMETERS
-    return world.request(kind, body, "ann", id_)
-
-
-def done(world: World, body: KeyImportBody | KeyImportParametersBody, *answers: HsmResult) -> Conclusion:
-    """Carried out, with this answer of the token or a good one, and written."""
-    plan = world.plan(asked(world, body))
-    concluded = conclude(plan, answers, world.new_ids) if answers else world.run(asked(world, body))
-    world.put(*puts(concluded))
-    return concluded
-
-
-def code(world: World, body: KeyImportBody | KeyImportParametersBody) -> Code:
-    (outcome,) = world.run(asked(world, body)).outcomes
-    assert isinstance(outcome, Failed), outcome
-    return outcome.code
-
-
-def leaf(concluded: Conclusion) -> dict[str, Any]:
-    (found,) = [effect for effect in concluded.settlement.effects if isinstance(effect, Leaf)]
-    read: dict[str, Any] = json.loads(found.body)
-    return read
-
-
-def facts(concluded: Conclusion) -> list[tuple[str, dict[str, Any]]]:
-    said = [effect for effect in concluded.settlement.effects if isinstance(effect, Announce)]
-    return [(one.type, json.loads(one.body)) for one in said if one.type != "keyriver.hint.v1"]
-
-
-def row_of(world: World) -> Import:
-    row = world.rows[RowRef(Table.IMPORTS, str(PARAMETERS))]
-    assert isinstance(row, Import)
-    return row
-
+from worker.model.replies import KeyResult
+from worker.model.rows import Key, Origin, RowRef, State, Table, Tenant, Version
 
 # A tenant that brings its key.
 
@@ -300,117 +244,3 @@ def test_a_first_import_only_fills_the_active_version() -> None:
     assert code(world, order()) is Code.INTEGRITY, "a version that is counted and not there"
     world.tampered.add(version_ref(ROOT, 3))
     assert code(world, order(version=3)) is Code.INTEGRITY
-
-
-# Rotation by import.
-
-
-def test_a_successor_becomes_the_active_version() -> None:
-    world = expired()
-    concluded = done(world, order(rotate=True, not_after_ms=NOW + 9))
-    key, old, new = world.key(ROOT), world.version(ROOT), world.version(ROOT, 2)
-    assert (key.active_version, key.latest_version, key.origin) == (2, 2, Origin.IMPORTED)
-    assert (old.state, new.state, new.canary, new.not_after_ms) == (
-        State.DEACTIVATED,
-        State.ACTIVE,
-        b"canary",
-        NOW + 9,
-    )
-    assert (new.serial, new.parent_version) == ("token-9", 0)
-    (op,) = concluded.plan.ops
-    assert isinstance(op, ImportMaster)
-    assert (op.version, op.canary) == (2, b""), "of a successor nothing is known"
-    assert [event for event, _ in facts(concluded)] == ["keyriver.key.imported.v1", "keyriver.key.deactivated.v1"]
-    assert key_ref(ROOT) in concluded.settlement.changes
-
-
-def test_a_successor_of_a_version_that_never_came_leaves_that_one_alone() -> None:
-    world = waiting()
-    done(world, order(rotate=True))
-    assert world.version(ROOT).state is State.PRE_ACTIVE
-    world = waiting()
-    world.tamper(version_ref(ROOT))
-    assert code(world, order(rotate=True)) is Code.INTEGRITY
-
-
-def test_taking_a_key_over_from_the_fleet_needs_two_officers() -> None:
-    """S14: it is a provider move."""
-    world = World()
-    world.put(parameters())
-    request = asked(world, order(rotate=True))
-    asked_for = world.run(request)
-    assert isinstance(result(asked_for), PendingResult)
-    (approval,) = puts(asked_for)
-    assert isinstance(approval, Approval)
-    assert f"imports {PARAMETERS} 1" in approval.touched
-    world = World()
-    world.put(parameters())
-    world.put(*puts(world.approved(request)))
-    assert (world.key(ROOT).origin, world.version(ROOT, 2).state) == (Origin.IMPORTED, State.ACTIVE)
-    assert row_of(world).state is ImportState.USED
-
-
-def test_an_imported_key_is_not_rotated_by_making_one() -> None:
-    world = expired()
-    request = world.request(Operation.KEY_ROTATE, KeyRotateBody(tenant="acme", key="acme"), "ann")
-    assert world.run(request).outcomes == (Failed(Code.WRONG_ORIGIN),)
-
-
-# What the token refuses.
-
-
-def test_each_refusal_is_counted_and_the_fifth_burns() -> None:
-    world = waiting()
-    for count in range(1, ATTEMPTS + 1):
-        concluded = done(world, order(why="try"), REFUSED)
-        assert concluded.outcomes == (Failed(Code.IMPORT_REFUSED),)
-        state = ImportState.BURNED if count == ATTEMPTS else ImportState.OPEN
-        assert (row_of(world).failures, row_of(world).state) == (count, state)
-        assert world.version(ROOT).absent, "the version is as it was"
-        ((event, said),) = facts(concluded)
-        assert (event, said["failures"], said["state"]) == ("keyriver.import.refused.v1", count, state.value)
-        assert leaf(concluded)["told"] == said
-        assert leaf(concluded)["counts"] == {"IMPORT_REFUSED": 1}
-        assert concluded.settlement.ledger is not None, "told again, it is not counted again"
-    assert code(world, order()) is Code.IMPORT_BURNED
-
-
-@pytest.mark.parametrize(
-    ("fault", "expected"),
-    [
-        (Fault.UNAVAILABLE, Code.DEFERRED),
-        (Fault.UNSUPPORTED, Code.UNSUPPORTED),
-        (Fault.INTEGRITY, Code.INTEGRITY),
-    ],
-)
-def test_the_tokens_own_trouble_costs_nothing(fault: Fault, expected: Code) -> None:
-    world = waiting()
-    concluded = done(world, order(), HsmFault(fault))
-    assert concluded.outcomes == (Failed(expected),)
-    assert (puts(concluded), facts(concluded)) == ([], [])
-
-
-# Without its material.
-
-
-def test_nothing_works_without_material_or_past_its_time() -> None:
-    world = expired()
-    chains, key = world.chains(), world.key(EU)
-    from worker.chain.lifecycle import Use  # noqa: PLC0415
-
-    for use in (Use.WRAP, Use.UNWRAP):
-        assert chains.usable(key, 1, use) is Code.KEY_STATE
-    world = World()
-    world.put(replace(world.version(ROOT), not_after_ms=NOW))
-    assert world.chains().usable(world.key(EU), 1, Use.WRAP) is Code.KEY_STATE
-    world.put(replace(world.version(ROOT), not_after_ms=NOW + 1))
-    assert not isinstance(world.chains().usable(world.key(EU), 1, Use.WRAP), Code)
-
-
-def test_what_waits_for_its_material_is_not_activated_but_may_be_destroyed() -> None:
-    world = waiting()
-    body = KeyActivateBody(tenant="acme", key="acme")
-    assert world.run(world.request(Operation.KEY_ACTIVATE, body, "ann")).outcomes == (Failed(Code.KEY_STATE),)
-    world.limits = replace(world.limits, recoverable_ms=1)
-    destroy = KeyDestroyBody(tenant="acme", key="acme", version=1)
-    assert isinstance(result(world.run(world.request(Operation.KEY_DESTROY, destroy, "ann"))), PendingResult)

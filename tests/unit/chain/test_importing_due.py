@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from tests.unit.chain.imports import parameters
 from tests.unit.chain.test_due import rows, types
-from tests.unit.chain.test_importing import parameters
 from tests.unit.chain.world import NOW, ROOT, World
 from worker.chain.due import Due, version_due
 from worker.chain.importing_due import import_due, material_due
