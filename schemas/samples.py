@@ -120,7 +120,8 @@ ASKED: dict[Operation, Json] = {
             {"id": DEK, "context": {"table": "customers", "row": "17"}},
             {"id": DEK, "context": {"table": "another"}},
             {"blob": BLOB},
-        ]
+        ],
+        "rewrap": True,
     },
     Operation.REWRAP: {"items": [{"id": DEK}, {"blob": BLOB}]},
     Operation.TENANT_CREATE: {"tenant": "acme", "layers": 3, "minimum_suite": "x25519"},
@@ -169,9 +170,10 @@ CALLERS_OWN: Json = {
     "store": False,
 }
 _PLACE: Json = {"key": KEY, "version": 2}
+_OLD_PLACE: Json = {"key": KEY, "version": 1}
 ANSWERED: dict[Operation, list[Json]] = {
     Operation.WRAP: [{"id": DEK, **_PLACE}],
-    Operation.UNWRAP: [_PLACE, {"code": "UNWRAP_FAILED"}, {"key": KEY, "version": 1}],
+    Operation.UNWRAP: [_PLACE, {"code": "UNWRAP_FAILED"}, {**_OLD_PLACE, "blob": BLOB, "blob_version": 2}],
     Operation.REWRAP: [{"id": DEK, **_PLACE, "unchanged": True}, {**_PLACE, "blob": BLOB, "unchanged": False}],
     Operation.TENANT_CREATE: [{"tenant": "acme", "layers": 3, "key": L1_VIEW}],
     Operation.KEY_CREATE: [{"key": KEY_VIEW}],

@@ -10,16 +10,22 @@ from dataclasses import dataclass
 
 from worker.edges.bus.access import KafkaAccess, Mechanism, Protocol
 from worker.edges.bus.sink import KafkaSink
-from worker.edges.hsm import HsmConfig, Pin, PinRefused, Token, open_token
+from worker.edges.hsm import CustomerTokens, HsmConfig, Pin, PinRefused, Token, TokenCredential, open_token
+from worker.edges.keystores import HttpsKeystores, Pkcs11Credential, read_credentials
 from worker.edges.store.fleet import read_fleet
 from worker.edges.store.migrate import check_schema
 from worker.edges.store.pool import Pool, PostgresSettings, connected
 from worker.edges.store.store import PostgresStore
 from worker.flow.alarms import PinAlarm
+from worker.flow.guarding import GuardedKeystores, Patience
 from worker.flow.trust import Trust
+from worker.model.keystores import Provider
 from worker.model.topics import Topics, limits
 from worker.settings import Reach, Settings
 from worker.watch.metrics import Metrics
+
+_TRIES = 4
+"""A call's budget, in exchanges that time out: three tries and the pauses between them."""
 
 
 class WrongFleet(Exception):
@@ -42,6 +48,7 @@ class Parts:
     store: PostgresStore
     sink: KafkaSink
     trust: Trust
+    keystores: GuardedKeystores
     metrics: Metrics
 
 
@@ -66,8 +73,7 @@ def postgres_settings(settings: Settings) -> PostgresSettings:
 
 def hsm_config(settings: Settings) -> HsmConfig:
     """The token as the settings describe it."""
-    for name, value in settings.hsm_env.items():
-        os.environ.setdefault(name, value)
+    _set_environment(settings)
     return HsmConfig(
         module=settings.hsm_module,
         fleet=settings.fleet,
@@ -77,6 +83,12 @@ def hsm_config(settings: Settings) -> HsmConfig:
         sessions=settings.hsm_sessions,
         handles=settings.hsm_handles,
     )
+
+
+def _set_environment(settings: Settings) -> None:
+    """Of PKCS#11 modules: they read it when they are initialised."""
+    for name, value in settings.hsm_env.items():
+        os.environ.setdefault(name, value)
 
 
 def harden(settings: Settings) -> None:
@@ -106,7 +118,51 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncIterator[Part
         await check_fleet(settings, pool, token)
         sink = await stack.enter_async_context(KafkaSink(access, limits(topics).get))
         trust = Trust(token.fleet_keys)
-        yield Parts(settings, topics, access, token, pool, PostgresStore(pool), sink, trust, metrics)
+        keystores = await stack.enter_async_context(guarded_keystores(settings, metrics))
+        yield Parts(settings, topics, access, token, pool, PostgresStore(pool), sink, trust, keystores, metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Customers' keystores, not guarded."""
+
+    https: HttpsKeystores
+    tokens: CustomerTokens
+
+
+@asynccontextmanager
+async def outside(settings: Settings, budget_s: float) -> AsyncIterator[Outside]:
+    """What opens customers' keystores (S13); `budget_s` bounds an exchange. Nothing is sent yet.
+
+    Raises `KeystoreMisconfigured`.
+    """
+    _set_environment(settings)
+    folder = settings.keystore_credentials
+    credentials = {} if folder is None else read_credentials(folder)
+    pins = {
+        name: TokenCredential(Pin(each.pin.get_secret_value()), each.endpoints)
+        for name, each in credentials.items()
+        if isinstance(each, Pkcs11Credential)
+    }
+    tokens = CustomerTokens(settings.keystore_modules, settings.hsm_module, pins, budget_s)
+    try:
+        yield Outside(HttpsKeystores(credentials, settings.keystore_endpoints, settings.fleet, budget_s), tokens)
+    finally:
+        await tokens.close()
+
+
+@asynccontextmanager
+async def guarded_keystores(settings: Settings, metrics: Metrics) -> AsyncIterator[GuardedKeystores]:
+    """Customers' keystores, each behind its own bulkhead and breaker."""
+    budget_s = settings.keystore_timeout_ms / 1000
+    async with outside(settings, budget_s) as opened:
+        https, tokens = opened.https.open, opened.tokens.open
+        openers = {Provider.XKS: https, Provider.TRANSIT: https, Provider.PKCS11: tokens}
+        keystores = GuardedKeystores(openers, Patience(budget_s=_TRIES * budget_s), metrics)
+        try:
+            yield keystores
+        finally:
+            await keystores.close()
 
 
 async def check_fleet(settings: Settings, pool: Pool, token: Token) -> None:

@@ -14,6 +14,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from worker.chain.plan import Limits
+from worker.edges.keystores.endpoints import is_endpoint
 from worker.model.rows import Suite
 from worker.model.topics import DAY_MS, REQUEST_RETENTION_MS
 
@@ -100,6 +101,19 @@ class Settings(Books):
     hsm_sessions: int = Field(default=2, ge=1, le=64)
     hsm_handles: int = Field(default=4096, ge=16)
 
+    keystore_credentials: Path | None = Field(
+        default=None, description="A folder with NAME.json, mode 0400, for each credential at customers' keystores"
+    )
+    keystore_endpoints: tuple[str, ...] = Field(
+        default=(), description="Where keystores may be: prefixes https://host[:port][/path]; all else is denied"
+    )
+    keystore_modules: dict[str, Path] = Field(
+        default={}, description="Customers' PKCS#11 modules by nickname; their environment goes into hsm_env"
+    )
+    keystore_timeout_ms: int = Field(
+        default=250, ge=10, le=10_000, description="For one exchange with a keystore, TCP and TLS included"
+    )
+
     intake_suites: tuple[Suite, ...] = (Suite.X25519,)
     ledger_window_days: int = Field(default=14, gt=REQUEST_RETENTION_MS // DAY_MS, le=365)
     """Longer than any request topic remembers: else a request could come again when its outcome is forgotten (D1)."""
@@ -130,6 +144,26 @@ class Settings(Books):
     @classmethod
     def _exists(cls, path: Path) -> Path:
         return _existing(path)
+
+    @field_validator("keystore_credentials")
+    @classmethod
+    def _is_a_folder(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_dir():
+            raise ValueError(f"there is no folder {path}")
+        return path
+
+    @field_validator("keystore_endpoints")
+    @classmethod
+    def _are_endpoints(cls, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        for prefix in prefixes:
+            if not is_endpoint(prefix):
+                raise ValueError(f"{prefix} is not of the form https://host[:port][/path], without a slash at its end")
+        return prefixes
+
+    @field_validator("keystore_modules")
+    @classmethod
+    def _all_exist(cls, modules: dict[str, Path]) -> dict[str, Path]:
+        return {name: _existing(path) for name, path in modules.items()}
 
     @model_validator(mode="after")
     def _names_a_token(self) -> Self:

@@ -33,6 +33,32 @@ async def test_old_and_new_deks_are_read_after_a_rotation(fleet: Fleet, house: H
     assert [one.dek for one in back if isinstance(one, Unwrapped)] == [one.dek for one in made]
 
 
+async def test_old_blobs_become_new_ones_as_they_are_read(fleet: Fleet, house: House) -> None:
+    # Given a blob of the caller's under a version that was rotated away, and one that is stored
+    (kept,) = await house.client.generate(house.key, contexts=INVOICES[:1], store=False)
+    (stored,) = await house.client.generate(house.key, contexts=INVOICES[1:2])
+    assert isinstance(kept, WrappedDek)
+    assert isinstance(stored, WrappedDek)
+    await fleet.command(Operation.KEY_ROTATE, KeyRotateBody(tenant=house.tenant, key=house.key))
+    items = [DekItem(blob=kept.blob, context=INVOICES[0]), DekItem(id=stored.id, context=INVOICES[1])]
+    # When they are read with `rewrap`
+    old, other = await house.client.unwrap(items, rewrap=True)
+    # Then the caller's comes back under the new version as well, and the stored one is the fleet's to move
+    assert isinstance(old, Unwrapped)
+    assert isinstance(other, Unwrapped)
+    assert (old.dek, old.version, old.blob_version) == (kept.dek, 1, 2)
+    assert (other.dek, other.version, other.blob) == (stored.dek, 1, None)
+    # And the new blob is the same DEK for the same context, and current
+    (new,) = await house.client.unwrap([DekItem(blob=old.blob, context=INVOICES[0])], rewrap=True)
+    assert isinstance(new, Unwrapped)
+    assert (new.dek, new.version, new.blob) == (kept.dek, 2, None)
+    (without,) = await house.client.unwrap([DekItem(blob=old.blob)])
+    assert getattr(without, "code", "") == "UNWRAP_FAILED"
+    # And it counts as one that left the database
+    counted = "SELECT issued_outside FROM keyriver.census_totals WHERE key = $1 AND version = 2"
+    assert await fleet.pool.fetchval(counted, old.key) == 1
+
+
 async def test_a_dek_needs_its_own_context(house: House) -> None:
     # Given a DEK bound to one invoice
     (made,) = await house.client.generate(house.key, contexts=[{"invoice": "4711"}])

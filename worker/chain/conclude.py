@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeGuard
 from uuid import UUID
 
 from pydantic_core import to_json
 
 from worker.chain.outcomes import encode
 from worker.chain.plan import Conclusion, NewIds, Plan
-from worker.chain.work import ITEM_WORK, Commanding, Rewrapping, Step, Wrapping
+from worker.chain.work import ITEM_WORK, Commanding, Refreshing, Rewrapping, Step, Wrapping
 from worker.model.bodies import RewrapBody, WrapBody
 from worker.model.codes import Code
 from worker.model.effects import (
@@ -103,8 +102,8 @@ def _effects(plan: Plan, outcomes: Sequence[Outcome], rows: tuple[Row, ...]) -> 
             if moves:
                 _add(census, step.op.source.key, step.op.source.version, -1, 0)
             _add(census, outcome.key, outcome.version, int(moves), int(leaves_us or not step.stored))
-        elif leaves_us and kept is None and _is_current_row(outcome):
-            _add(census, outcome.key, outcome.version, 0, 1)
+        elif (issued := _issued(outcome, asked=leaves_us and kept is None)) is not None:
+            _add(census, *issued, 0, 1)
     yield from moved.values()
     if deks:
         yield StoreDeks(tuple(deks))
@@ -113,9 +112,13 @@ def _effects(plan: Plan, outcomes: Sequence[Outcome], rows: tuple[Row, ...]) -> 
     yield from map(PutRow, rows)
 
 
-def _is_current_row(outcome: Outcome) -> TypeGuard[Rewrapped]:
-    """A stored DEK that a rewrap found current: its blob goes out as it stands."""
-    return isinstance(outcome, Rewrapped) and outcome.unchanged and outcome.id != NO_ID
+def _issued(outcome: Outcome, *, asked: bool) -> tuple[UUID, int] | None:
+    """The version of a blob that goes out beside a row: a lazy rewrap's, or that of a row which a rewrap left."""
+    if isinstance(outcome, Unwrapped):
+        return (outcome.key, outcome.blob_version) if outcome.blob else None
+    if asked and isinstance(outcome, Rewrapped) and outcome.unchanged and outcome.id != NO_ID:
+        return outcome.key, outcome.version
+    return None
 
 
 def _add(census: dict[tuple[UUID, int], list[int]], key: UUID, version: int, stored: int, outside: int) -> None:
@@ -131,6 +134,9 @@ def _leaves(plan: Plan, outcomes: Sequence[Outcome], new_ids: NewIds) -> Iterato
         counts = groups.setdefault(_place(step, outcome), {})
         word = _word(outcome, is_told_again=kept is not None)
         counts[word] = counts.get(word, 0) + 1
+        if isinstance(outcome, Unwrapped) and outcome.blob:  # two versions were used
+            anew = groups.setdefault((outcome.key, outcome.blob_version), {})
+            anew[word] = anew.get(word, 0) + 1
     tenant = _tenant(plan.request)
     for place, leaf_id in zip(groups, new_ids(len(groups)), strict=True):
         yield Leaf(leaf_id, tenant, leaf_body(plan.request, tenant, place, groups[place], _told(plan)))
@@ -201,7 +207,7 @@ def _place(step: Step, outcome: Outcome) -> tuple[UUID, int] | None:
     if isinstance(step, Commanding):
         version = step.version or next((row for row in step.rows if isinstance(row, Version)), None)
         return None if version is None else (version.key, version.number)
-    if isinstance(step, Rewrapping):
+    if isinstance(step, Rewrapping | Refreshing):
         return step.op.source.key, step.op.source.version
     if isinstance(step, ITEM_WORK):
         return step.op.kek.key, step.op.kek.version

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
-from worker.chain import blob, context
+from worker.chain import blob, context, lifecycle
 from worker.chain.lifecycle import Use
 from worker.chain.outcomes import recall
 from worker.chain.plan import Case, Decision, Plan, Refused
 from worker.chain.resolve import Usable
-from worker.chain.work import Replaying, Rewrapping, Step, Unwrapping, Wrapping
+from worker.chain.work import Refreshing, Replaying, Rewrapping, Step, Unwrapping, Wrapping
 from worker.model.bodies import DekItem, RewrapBody, RewrapItem, UnwrapBody, WrapBody
 from worker.model.codes import Code
 from worker.model.effects import Seen
@@ -167,16 +167,31 @@ def _replayed(request: Request, trail: _Trail, index: int, kept: Wrapped, digest
 def _unwrap(case: Case, trail: _Trail) -> list[Step]:
     body = case.request.body
     assert isinstance(body, UnwrapBody)  # noqa: S101 - `plan` chose this function by the body's type
-    return [_unwrapped(case, trail, item) for item in body.items]
+    return [_unwrapped(case, trail, item, refresh=body.rewrap) for item in body.items]
 
 
-def _unwrapped(case: Case, trail: _Trail, item: DekItem) -> Step:
+def _unwrapped(case: Case, trail: _Trail, item: DekItem, *, refresh: bool) -> Step:
     found = _source(case, trail, item, Permission.UNWRAP, None)
     if isinstance(found, Failed):
         return found
     parsed, source = found
     aad = blob.aad(parsed.header, source.key.tenant)
-    return Unwrapping(UnwrapDek(source.kek, aad, parsed.nonce, parsed.ciphertext), context.digest(item.context))
+    op = UnwrapDek(source.kek, aad, parsed.nonce, parsed.ciphertext)
+    plain = Unwrapping(op, context.digest(item.context))
+    return _refreshed(trail, parsed, source, plain) if refresh and item.blob is not None else plain
+
+
+def _refreshed(trail: _Trail, parsed: blob.Blob, source: Usable, plain: Unwrapping) -> Step:
+    """The same, with the blob wrapped anew, for whoever may rewrap. Where states forbid that, only the DEK comes."""
+    target = trail.usable(Permission.REWRAP, source.key.id, None)
+    if isinstance(target, Failed):
+        return target if target.code is Code.NOT_FOUND else plain
+    if target.version.number == parsed.version or not lifecycle.allows(source.version.state, Use.REWRAP_FROM):
+        return plain
+    header = blob.header(target.key.id, target.version.number, NO_ID)
+    aad = blob.aad(header, target.key.tenant)
+    op = RewrapDek(source.kek, plain.op.aad, parsed.nonce, parsed.ciphertext, target.kek, aad, reveal=True)
+    return Refreshing(op, header, plain)
 
 
 def _source(

@@ -112,6 +112,24 @@ class Rewrapping:
 
 
 @dataclass(frozen=True, slots=True)
+class Refreshing:
+    """A DEK to be unwrapped and, on the way, wrapped anew; `plain` is the same without the latter."""
+
+    op: RewrapDek
+    header: bytes
+    plain: Unwrapping
+
+    def outcome(self, result: HsmResult) -> Outcome:
+        """The DEK and its new blob; no blob is made for whoever does not know the context."""
+        if isinstance(result, WrappedDek):
+            if not compare_digest(result.context_digest, self.plain.context_digest):
+                return Failed(Code.UNWRAP_FAILED, "context")
+            blob = self.header + result.nonce + result.ciphertext
+            return Unwrapped(self.op.source.key, self.op.source.version, result.dek, blob, self.op.target.version)
+        return _unexpected(result)
+
+
+@dataclass(frozen=True, slots=True)
 class Commanding:
     """A command that makes or changes rows. The version that `op` makes lacks its material until the token answers.
 
@@ -148,8 +166,8 @@ class Commanding:
                 return self.rows
 
 
-Work = Wrapping | Unwrapping | Replaying | Rewrapping | Commanding
-ITEM_WORK = (Wrapping, Unwrapping, Replaying, Rewrapping)
+Work = Wrapping | Unwrapping | Replaying | Rewrapping | Refreshing | Commanding
+ITEM_WORK = (Wrapping, Unwrapping, Replaying, Rewrapping, Refreshing)
 """Work on one DEK; each has an operation."""
 WORK = (*ITEM_WORK, Commanding)
 Step = Outcome | Work

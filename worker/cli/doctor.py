@@ -4,8 +4,9 @@ It is the one command besides `init` and `topics` that names concrete edges: it 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
+from typing import Protocol
 
 from cyclopts import App
 from rich.console import Console
@@ -24,8 +25,9 @@ from worker.edges.store.pool import Pool, SchemaMismatch, StoreRefused, connecte
 from worker.edges.store.store import PostgresStore
 from worker.flow.fresh import now_ms
 from worker.model.facts import Question
+from worker.model.keystores import KeystoreAddress, KeystoreFault, KeystoreMisconfigured
 from worker.model.topics import Topics, specs
-from worker.parts import hsm_config, kafka_access, postgres_settings
+from worker.parts import hsm_config, kafka_access, outside, postgres_settings
 from worker.ports import BusUnavailable, StoreUnavailable, TokenUnavailable
 from worker.settings import Settings
 
@@ -33,9 +35,24 @@ PATIENCE_S = 15.0
 doctor = App(name="doctor", help_format="markdown")
 
 
+class Looking(Protocol):
+    """A keystore that can be looked at without a key."""
+
+    async def look(self) -> str:
+        """What it says of itself. Raises `KeystoreFault`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+Opener = Callable[[KeystoreAddress], Looking]
+
+
 @doctor.default
 async def examine(*, json: Json = False) -> int:
-    """Check settings, Kafka, Postgres, the token and the clocks; say what is wrong and how to mend it.
+    """Check settings, Kafka, Postgres, token, customers' keystores and clocks; say what is wrong and how to mend it.
 
     Exit code 0 if a worker would run well, 1 if something has to be mended. A production fleet (whose id does not begin
     with `dev-`) is refused without TLS and a login to Kafka, verify-full to Postgres, synchronous_commit, closed secret
@@ -46,7 +63,7 @@ async def examine(*, json: Json = False) -> int:
     keyriver doctor --json | jq '.[] | select(.grade != "ok")'
     ```
     """
-    with working("examining Kafka, Postgres and the token"):
+    with working("examining Kafka, Postgres, the token and keystores"):
         found = await _examined()
     if json:
         show_json([{"what": f.what, "grade": f.grade, "seen": f.seen, "cure": f.cure} for f in found])
@@ -71,7 +88,8 @@ async def _examined() -> list[Finding]:
             found += [finding async for finding in _postgres(settings, pool, fleet)]
     except (StoreUnavailable, StoreRefused) as error:
         found.append(findings.fail("postgres", str(error), "is it up, and are address, name and password right?"))
-    return [*found, *await _token(settings, fleet)]
+    found += await _token(settings, fleet)
+    return [*found, *await _keystores(settings)]
 
 
 async def _kafka(settings: Settings) -> AsyncIterator[Finding]:
@@ -133,6 +151,30 @@ async def _token(settings: Settings, fleet: Fleet | None) -> Iterable[Finding]:
         return [findings.ok("token", f"serial {token.serial}: logged in, all mechanisms tried, fleet keys found")]
     finally:
         await token.close()
+
+
+async def _keystores(settings: Settings) -> list[Finding]:
+    """Every endpoint of every credential, all at once."""
+    try:
+        async with outside(settings, PATIENCE_S) as opened:
+            looks: list[tuple[KeystoreAddress, Opener]] = [
+                (where, opened.https.open) for where in opened.https.places()
+            ]
+            looks += [(where, opened.tokens.open) for where in opened.tokens.places()]
+            return await asyncio.gather(*(_looked(where, opener) for where, opener in looks))
+    except KeystoreMisconfigured as error:
+        return [findings.fail("keystores", str(error), "correct the setting named")]
+
+
+async def _looked(where: KeystoreAddress, opener: Opener) -> Finding:
+    try:
+        store = opener(where)
+        try:
+            return findings.of_keystore(where, await store.look())
+        finally:
+            await store.close()
+    except KeystoreFault as fault:
+        return findings.of_keystore(where, fault)
 
 
 def _show(found: list[Finding]) -> None:

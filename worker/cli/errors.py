@@ -4,6 +4,7 @@ from worker.client import BadIdentityFile, BusDown, ClientError, NoAnswer
 from worker.edges.hsm import FleetKeyMissing, PinRefused, TokenLacks
 from worker.edges.store.pool import SchemaMismatch, StoreRefused
 from worker.local import PartFailed, PartMissing
+from worker.model.keystores import KeystoreMisconfigured
 from worker.parts import WrongFleet, WrongTopics
 from worker.ports import BusUnavailable, StoreUnavailable, TokenUnavailable
 
@@ -16,7 +17,16 @@ class Usage(Exception):
     """The command line asks for something that does not exist."""
 
 
-FOR_GOOD = (Refused, WrongFleet, WrongTopics, SchemaMismatch, PinRefused, TokenLacks, FleetKeyMissing)
+FOR_GOOD = (
+    Refused,
+    WrongFleet,
+    WrongTopics,
+    SchemaMismatch,
+    PinRefused,
+    TokenLacks,
+    FleetKeyMissing,
+    KeystoreMisconfigured,
+)
 """Trying again changes nothing; of a wrong PIN it would even lock the token (S9)."""
 _CURES: tuple[tuple[type[BaseException], str], ...] = (
     (
@@ -28,6 +38,7 @@ _CURES: tuple[tuple[type[BaseException], str], ...] = (
     (ClientError, ""),
     (PinRefused, "correct hsm_pin_file; no login is tried again, because tokens lock after a few"),
     (FleetKeyMissing, ""),
+    (KeystoreMisconfigured, ""),
     (TokenLacks, "use another token, or another version of its module"),
     (SchemaMismatch, ""),
     (WrongFleet, ""),

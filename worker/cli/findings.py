@@ -9,6 +9,7 @@ from pathlib import Path
 from worker.edges.bus.admin import Difference
 from worker.edges.store.chores import StoreFacts
 from worker.edges.store.fleet import Fleet
+from worker.model.keystores import KeystoreAddress, KeystoreFault, KeystoreForbidden, KeystoreMisconfigured
 from worker.settings import Settings
 
 SKEW_WARN_MS, SKEW_FAIL_MS = 1_000, 60_000
@@ -150,3 +151,18 @@ def of_clock(ours_ms: int, theirs_ms: int) -> Finding:
     return grade(
         "clock", f"{skew / 1000:.1f} s from the database's", "let NTP set the clocks of workers, brokers and database"
     )
+
+
+def of_keystore(where: KeystoreAddress, seen: str | KeystoreFault) -> Finding:
+    """A customer's keystore. That it is silent or says no is his affair and breaks no worker: a warning."""
+    what = f"keystore {where.credential}"
+    place = f"{where.provider} at {where.endpoint}"
+    match seen:
+        case str():
+            return ok(what, f"{place}: {seen}")
+        case KeystoreMisconfigured():
+            return fail(what, f"{place}: {seen}", "correct the setting named")
+        case KeystoreForbidden():
+            return warn(what, f"{place} refuses us: {seen}", "did he cut the link? else the credential is wrong or old")
+        case _:
+            return warn(what, f"{place}: {seen}", "is it up, and may this machine reach it?")

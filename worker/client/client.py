@@ -104,9 +104,15 @@ class KeyriverClient:
         items = [OwnDek(WrapItem(context=dict(context)), dek) for dek, context in pairs]
         return await self._run(orders.Wrapping(key, store, return_blob, self._timeout(timeout_s)), items)
 
-    async def unwrap(self, items: Sequence[DekItem], *, timeout_s: float | None = None) -> list[Unwrapped | ItemError]:
-        """Get DEKs back, each by its id or its blob, with the context it was wrapped with."""
-        return await self._run(orders.Unwrapping(self._timeout(timeout_s)), items)
+    async def unwrap(
+        self, items: Sequence[DekItem], *, rewrap: bool = False, timeout_s: float | None = None
+    ) -> list[Unwrapped | ItemError]:
+        """Get DEKs back, each by its id or its blob, with the context it was wrapped with.
+
+        `rewrap`: a blob under an old version comes back wrapped under the current one, too (lazy rewrap); that needs
+        the permission to rewrap.
+        """
+        return await self._run(orders.Unwrapping(self._timeout(timeout_s), rewrap), items)
 
     async def rewrap(
         self,

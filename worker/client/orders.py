@@ -130,9 +130,10 @@ class Wrapping:
 
 @dataclass(frozen=True, slots=True)
 class Unwrapping:
-    """Unwrap DEKs, whatever keys they are under."""
+    """Unwrap DEKs, whatever keys they are under; `rewrap` asks for new blobs in the place of old ones."""
 
     timeout_s: float
+    rewrap: bool = False
     operation = Operation.UNWRAP
     place = None
     brings_deks = False
@@ -141,12 +142,12 @@ class Unwrapping:
     def body(self, items: Sequence[DekItem], seal: Sealer) -> Body:
         """See `Order`."""
         del seal
-        return UnwrapBody(items=list(items))
+        return UnwrapBody(items=list(items), rewrap=self.rewrap)
 
     def result(self, outcome: Outcome) -> Unwrapped:
         """See `Order`."""
         said, dek = cast("Unwrap", outcome[0]), outcome[1]
-        return Unwrapped(said.key, said.version, dek)
+        return Unwrapped(said.key, said.version, dek, said.blob, said.blob_version)
 
 
 @dataclass(frozen=True, slots=True)

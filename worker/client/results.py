@@ -28,11 +28,17 @@ class WrappedDek(Unpicklable):
 
 @dataclass(frozen=True, slots=True)
 class Unwrapped(Unpicklable):
-    """A DEK in the clear, and the key version it was wrapped under."""
+    """A DEK in the clear, and the key version it was wrapped under.
+
+    `blob`, if it was asked for and the version is not current: the DEK wrapped anew, under `blob_version`; keep it
+    in the old one's place.
+    """
 
     key: UUID
     version: int
     dek: bytes = field(repr=False)
+    blob: bytes | None = None
+    blob_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

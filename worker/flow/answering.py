@@ -96,5 +96,8 @@ def _result(outcome: Outcome, shows_blob: bool) -> Result:
             return WrapResult(id=stored, key=outcome.key, version=outcome.version, blob=blob)
         return RewrapResult(id=stored, key=outcome.key, version=outcome.version, blob=blob, unchanged=outcome.unchanged)
     if isinstance(outcome, Unwrapped):
-        return UnwrapResult(key=outcome.key, version=outcome.version)
+        if not outcome.blob:
+            return UnwrapResult(key=outcome.key, version=outcome.version)
+        anew, number = outcome.blob, outcome.blob_version
+        return UnwrapResult(key=outcome.key, version=outcome.version, blob=anew, blob_version=number)
     return ERRORS[outcome.code] if isinstance(outcome, Failed) else outcome.result

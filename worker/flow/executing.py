@@ -8,7 +8,7 @@ from itertools import islice
 
 from worker.chain.conclude import conclude
 from worker.chain.plan import Conclusion, NewIds, Plan
-from worker.chain.work import Rewrapping, Step, Wrapping
+from worker.chain.work import Refreshing, Rewrapping, Step, Wrapping
 from worker.flow.pacing import paced
 from worker.flow.uses import Uses, VersionId
 from worker.model.codes import Code
@@ -98,14 +98,16 @@ def _encrypts_under(step: Step) -> VersionId | None:
     match step:
         case Wrapping(op=op):
             return op.kek.key, op.kek.version
-        case Rewrapping(op=op):
+        case Rewrapping(op=op) | Refreshing(op=op):
             return op.target.key, op.target.version
         case _:
             return None
 
 
 def _unless(exhausted: frozenset[VersionId], step: Step) -> Step:
-    return Failed(Code.KEY_EXHAUSTED) if _encrypts_under(step) in exhausted else step
+    if _encrypts_under(step) not in exhausted:
+        return step
+    return step.plain if isinstance(step, Refreshing) else Failed(Code.KEY_EXHAUSTED)
 
 
 def _is_hurried(plan: Plan, now_ms: int) -> bool:

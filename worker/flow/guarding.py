@@ -43,6 +43,11 @@ class Outcome(StrEnum):
     BULKHEAD = "BULKHEAD"
     """Not sent: too many calls to this keystore are under way."""
 
+    @property
+    def was_sent(self) -> bool:
+        """Whether the keystore was asked at all."""
+        return self not in (Outcome.BREAKER, Outcome.BULKHEAD)
+
 
 class KeystoreWatch(Protocol):
     """Told what happens; must be quick and must not raise."""

@@ -99,9 +99,14 @@ class DekItem(Body):
 
 
 class UnwrapBody(Body):
-    """Unwrap DEKs; they come back sealed to the recipient key."""
+    """Unwrap DEKs; they come back sealed to the recipient key.
+
+    `rewrap`: a blob under an old version of its key comes back wrapped under the current one, too, in the place of the
+    old one. Stored DEKs are left where they are: the fleet moves them itself.
+    """
 
     items: list[DekItem] = Field(min_length=1)
+    rewrap: bool = False
 
 
 class RewrapItem(Body):

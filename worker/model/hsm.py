@@ -83,7 +83,10 @@ class UnwrapDek:
 
 @dataclass(frozen=True, slots=True)
 class RewrapDek:
-    """Decrypt under `source`, encrypt under `target` with the context digest kept, decrypt again and compare."""
+    """Decrypt under `source`, encrypt under `target` with the context digest kept, decrypt again and compare.
+
+    `reveal`: the result tells the DEK and its context digest, too.
+    """
 
     source: Kek
     source_aad: bytes
@@ -91,6 +94,7 @@ class RewrapDek:
     ciphertext: bytes
     target: Kek
     target_aad: bytes
+    reveal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +169,12 @@ HsmOp = (
 
 @dataclass(frozen=True, slots=True)
 class WrappedDek:
-    """Of `WrapDek` and `RewrapDek`. `ciphertext` ends with the tag; `dek` is empty after a rewrap."""
+    """Of `WrapDek` and `RewrapDek`. `ciphertext` ends with the tag; a rewrap fills the rest only to `reveal` it."""
 
     nonce: bytes
     ciphertext: bytes
     dek: bytes = field(default=b"", repr=False)
+    context_digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

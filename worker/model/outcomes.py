@@ -29,11 +29,13 @@ class Wrapped:
 
 @dataclass(frozen=True, slots=True)
 class Unwrapped:
-    """A DEK was unwrapped."""
+    """A DEK was unwrapped; `blob` is not empty when it was also wrapped anew, under `blob_version`."""
 
     key: UUID
     version: int
     dek: bytes = field(repr=False)
+    blob: bytes = b""
+    blob_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

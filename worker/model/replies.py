@@ -59,10 +59,15 @@ class WrapResult(Answer):
 
 
 class UnwrapResult(Answer):
-    """The DEK itself stands in the sealed part, in the slot of this item."""
+    """The DEK itself stands in the sealed part, in the slot of this item.
+
+    `blob` is the DEK wrapped anew, under `blob_version`; there when that was asked for and `version` is not current.
+    """
 
     key: UUID
     version: int
+    blob: Base64 | None = None
+    blob_version: int | None = None
 
 
 class RewrapResult(Answer):

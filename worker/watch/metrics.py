@@ -9,9 +9,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from worker.chain.plan import Conclusion
+from worker.flow.guarding import Outcome
 from worker.flow.river import Concluded
 from worker.model.codes import Code
 from worker.model.hsm import Fault
+from worker.model.keystores import KeystoreAddress
 from worker.model.operations import BY_TYPE
 from worker.model.outcomes import Failed
 from worker.model.records import Closed, Partition, Record, Undeliverable
@@ -28,8 +30,9 @@ Lag = Callable[[], Mapping[Partition, int]]
 
 
 class Metrics:
-    """Is a `flow.river.Watch`, a `flow.deadletters.Mourner` and an `edges.hsm.Observer`; `lane` makes intake observers.
+    """Is a `flow.river.Watch`, a `flow.deadletters.Mourner`, a `flow.guarding.KeystoreWatch`, an `edges.hsm.Observer`.
 
+    `lane` makes intake observers.
     Every method may be called from any thread, does not block and does not raise.
     """
 
@@ -94,6 +97,21 @@ class Metrics:
     def undelivered(self, topic: str, reason: Undeliverable) -> None:  # noqa: ARG002 - callers name topics: no label
         """See `flow.deadletters.Mourner`."""
         self._table.undelivered.labels(reason.value).inc()
+
+    # flow.guarding.KeystoreWatch
+
+    def exchanged(self, where: KeystoreAddress, operation: str, outcome: Outcome, seconds: float) -> None:
+        """See `flow.guarding.KeystoreWatch`. Keys are the customers' to name: no label."""
+        self._table.keystore_calls.labels(where.credential, operation, outcome.value).inc()
+        if outcome.was_sent:
+            self._table.keystore_seconds.labels(where.provider.value).observe(seconds)
+
+    def circuit(self, where: KeystoreAddress, *, closed: bool) -> None:
+        """See `flow.guarding.KeystoreWatch`."""
+        gauge = self._table.keystores_silent.labels(where.credential)
+        gauge.dec() if closed else gauge.inc()
+        say = "answers again" if closed else "does not answer; nothing is sent to it for a while"
+        log.warning("the keystore of credential %s (%s) %s", where.credential, where.provider.value, say)
 
     # edges.hsm.Observer
 

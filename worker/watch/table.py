@@ -41,6 +41,7 @@ class Table:
         self._lanes(make)
         self._letters(make)
         self._token(make)
+        self._keystores(make)
 
     def _lanes(self, make: "_Make") -> None:
         # Batches of one record mean an idle lane; batches closed by `records` or `bytes` all the time, a full one.
@@ -79,3 +80,13 @@ class Table:
         # ALARM when state is pin-refused: no login is tried again before a restart with the right PIN (S9).
         self.token = make.gauge("token_state", "1 at the token's present state", "state")
         self.token_changes = make.counter("token_changes", "Times that the token came into this state", "state")
+
+    def _keystores(self, make: "_Make") -> None:
+        # FORBIDDEN: the customer has cut the link. THROTTLED: he asks for fewer calls. REFUSED: a bug, or rotten bytes.
+        self.keystore_calls = make.counter(
+            "keystore_calls", "Exchanges with customers' keystores", "credential", "operation", "outcome"
+        )
+        # Near keystore_timeout_ms they become UNREACHABLE.
+        self.keystore_seconds = make.histogram("keystore_seconds", "Seconds of an exchange", SECONDS, "provider")
+        # Above 0: a customer's keystore does not answer, and his keys close when the time limit has passed (S13).
+        self.keystores_silent = make.gauge("keystores_silent", "Keystores whose breaker is open", "credential")

@@ -28,6 +28,10 @@ def test_an_officers_machine_needs_no_token_and_no_database(configure: Configure
         ({"fleet": "prod", "kafka_protocol": "SASL_SSL"}, "postgres_dsn_file: a production fleet needs sslmode"),
         ({"fleet": "prod", "failpoints": "x"}, "failpoints"),
         ({"ledger_window_days": 7}, "ledger_window_days"),
+        ({"keystore_credentials": "/nowhere"}, "keystore_credentials: there is no folder"),
+        ({"keystore_endpoints": ["http://kms.acme.example"]}, "keystore_endpoints"),
+        ({"keystore_endpoints": ["https://kms.acme.example/"]}, "keystore_endpoints"),
+        ({"keystore_timeout_ms": 0}, "keystore_timeout_ms"),
     ],
 )
 def test_each_fault_has_its_settings_name(configure: Configure, told: dict[str, object], named: str) -> None:
@@ -81,4 +85,11 @@ def test_a_missing_or_broken_file_is_said(tmp_path: Path, monkeypatch: pytest.Mo
         load(Settings)
     (tmp_path / "none.toml").write_text("fleet = ")
     with pytest.raises(BadSettings, match="not TOML"):
+        load(Settings)
+
+
+def test_modules_of_customers_exist(configure: Configure, tmp_path: Path) -> None:
+    path = configure()
+    path.write_text(path.read_text() + f'[keystore_modules]\nluna = "{tmp_path / "module"}"\nother = "/nowhere"\n')
+    with pytest.raises(BadSettings, match="keystore_modules: there is no file /nowhere"):
         load(Settings)

@@ -12,6 +12,14 @@ from worker.cli.findings import Finding, Grade
 from worker.edges.bus.admin import Difference
 from worker.edges.store.chores import StoreFacts
 from worker.edges.store.fleet import Fleet
+from worker.model.keystores import (
+    KeystoreAddress,
+    KeystoreFault,
+    KeystoreForbidden,
+    KeystoreMisconfigured,
+    KeystoreUnreachable,
+    Provider,
+)
 from worker.settings import Settings
 
 GOOD = StoreFacts("17.2", "on", fsync=True, is_primary=True, ssl=True, schema="0001")
@@ -104,3 +112,22 @@ def test_clocks() -> None:
     assert findings.of_clock(1_000_000, 1_000_400).grade is Grade.OK
     assert findings.of_clock(1_000_000, 1_005_000).grade is Grade.WARN
     assert findings.of_clock(1_000_000, 900_000).grade is Grade.FAIL
+
+
+WHERE = KeystoreAddress(Provider.XKS, "https://kms.acme.example", "-", "acme")
+
+
+@pytest.mark.parametrize(
+    ("seen", "grade"),
+    [
+        ("Acme Proxy 1: ACTIVE", Grade.OK),
+        (KeystoreMisconfigured("keystore_endpoints: not allowed"), Grade.FAIL),
+        (KeystoreForbidden("401"), Grade.WARN),
+        (KeystoreUnreachable("no answer within 250 ms"), Grade.WARN),
+    ],
+)
+def test_a_customers_keystore_is_his_affair(seen: str | KeystoreFault, grade: Grade) -> None:
+    found = findings.of_keystore(WHERE, seen)
+    assert found.grade is grade
+    assert str(seen) in found.seen
+    assert bool(found.cure) is (grade is not Grade.OK)

@@ -204,9 +204,9 @@ class Fleet:
             return self._wrap(asked, body)
         if isinstance(body, UnwrapBody):
             found = [self._find(item) for item in body.items]
-            results: list[Result] = [
-                UnwrapResult(key=KEK, version=1) if dek else ERRORS[Code.UNWRAP_FAILED] for dek in found
-            ]
+            anew = UnwrapResult(key=KEK, version=1, blob=b"KR anew", blob_version=2)
+            said = anew if body.rewrap else UnwrapResult(key=KEK, version=1)
+            results: list[Result] = [said if dek else ERRORS[Code.UNWRAP_FAILED] for dek in found]
             return results, found
         if isinstance(body, RewrapBody):
             moved: list[Result] = [

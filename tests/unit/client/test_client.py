@@ -69,6 +69,19 @@ async def test_own_deks_travel_sealed_and_come_back_by_blob() -> None:
     assert transport.stopped
 
 
+async def test_old_blobs_come_back_as_new_ones_if_they_are_asked_for() -> None:
+    fleet = Fleet()
+    transport = MemoryTransport(fleet)
+    async with KeyriverClient(fleet.identity, transport) as keys:
+        (made,) = await keys.wrap(KEY, [bytes(32)], store=False)
+        assert isinstance(made, WrappedDek)
+        (plain,) = await keys.unwrap([DekItem(blob=made.blob)])
+        assert plain == Unwrapped(KEK, 1, bytes(32))
+        assert b"rewrap" not in (transport.sent[-1].value or b""), "a worker of an older release knows no such field"
+        (lazily,) = await keys.unwrap([DekItem(blob=made.blob)], rewrap=True)
+        assert lazily == Unwrapped(KEK, 1, bytes(32), b"KR anew", 2)
+
+
 async def test_a_dek_is_not_asked_for_when_only_the_wrapped_one_is_wanted() -> None:
     fleet = Fleet()
     transport = MemoryTransport(fleet)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.flow_river.parts import NOW, Sent
 from tests.unit.flow_river.rig import CARDS, PAYMENTS, TOPICS, Rig
-from worker.client.answers import Wrap
+from worker.client.answers import Unwrap, Wrap
 from worker.edges.store.leases import ROTATION_STARTS
 from worker.flow.uses import CHUNK, LIMIT
 from worker.model.bodies import (
@@ -253,6 +253,23 @@ async def test_a_rewrap_uses_the_target_up() -> None:
     body = RewrapBody(items=[RewrapItem(id=dek) for dek in rig.memory.deks])
     assert (await rig.ask(Operation.REWRAP, body)).codes == ["KEY_EXHAUSTED"] * 2
     assert rig.rows() == rig.census() == {(key, 1): 2}
+
+
+async def test_a_lazy_rewrap_leases_too_and_without_a_lease_the_dek_still_comes() -> None:
+    rig = await Rig.made()
+    (kept,) = (await rig.ask(Operation.WRAP, WrapBody(key=PAYMENTS, items=[WrapItem()], store=False))).results
+    assert isinstance(kept, Wrap)
+    await rig.command(Operation.KEY_ROTATE, KeyRotateBody(tenant="acme", key=PAYMENTS))
+    body = UnwrapBody(items=[DekItem(blob=kept.blob)], rewrap=True)
+    (told,) = (await rig.ask(Operation.UNWRAP, body)).results
+    assert isinstance(told, Unwrap)
+    assert (told.version, told.blob_version, rig.memory.uses[kept.key, 2]) == (1, 2, CHUNK)
+    rig.memory.uses[kept.key, 2] = LIMIT
+    rig.river = rig.worker()
+    worn = await rig.ask(Operation.UNWRAP, body)
+    (told,) = worn.results
+    assert isinstance(told, Unwrap)
+    assert (worn.codes, len(worn.deks[0]), told.blob) == ([""], 32, None)
 
 
 async def test_the_lease_that_crosses_half_of_it_is_an_event_once() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.keystores.rig import written
-from worker.edges.keystores import BadCredential, HttpsKeystores, read_credentials
+from worker.edges.keystores import HttpsKeystores, read_credentials
 from worker.edges.keystores.credentials import trusted
 from worker.model.keystores import KeystoreAddress, KeystoreMisconfigured, Provider
 
@@ -34,7 +34,7 @@ def test_credentials_are_named_by_their_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o600, 0o440, 0o404, 0o000])
 def test_another_mode_is_refused(tmp_path: Path, mode: int) -> None:
     written(tmp_path, "a", **XKS).chmod(mode)
-    with pytest.raises(BadCredential, match="0400"):
+    with pytest.raises(KeystoreMisconfigured, match="0400"):
         read_credentials(tmp_path)
 
 
@@ -55,7 +55,7 @@ def test_another_mode_is_refused(tmp_path: Path, mode: int) -> None:
 )
 def test_what_does_not_fit_is_refused_without_being_shown(tmp_path: Path, told: dict[str, object]) -> None:
     written(tmp_path, "acme", **told)
-    with pytest.raises(BadCredential, match=r"keystore_credentials: .*acme\.json") as refused:
+    with pytest.raises(KeystoreMisconfigured, match=r"keystore_credentials: .*acme\.json") as refused:
         read_credentials(tmp_path)
     assert "s3cr3t" not in str(refused.value)
 
@@ -64,20 +64,20 @@ def test_no_json_and_a_folder_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(SECRET)
     path.chmod(0o400)
-    with pytest.raises(BadCredential) as refused:
+    with pytest.raises(KeystoreMisconfigured) as refused:
         read_credentials(tmp_path)
     assert "s3cr3t" not in str(refused.value)
     path.unlink()
     path.mkdir(mode=0o400)
-    with pytest.raises(BadCredential):
+    with pytest.raises(KeystoreMisconfigured):
         read_credentials(tmp_path)
 
 
 def test_a_ca_file_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadCredential):
+    with pytest.raises(KeystoreMisconfigured):
         trusted(tmp_path / "missing.pem")
     (tmp_path / "empty.pem").write_text("")
-    with pytest.raises(BadCredential):
+    with pytest.raises(KeystoreMisconfigured):
         trusted(tmp_path / "empty.pem")
 
 

@@ -9,12 +9,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from worker.chain.plan import Conclusion, Plan
 from worker.edges.hsm import Observer, TokenState
 from worker.flow.deadletters import Mourner
+from worker.flow.guarding import KeystoreWatch, Outcome
 from worker.flow.intake import IntakeObserver
 from worker.flow.opening import Rejected
 from worker.flow.river import Watch
 from worker.model.codes import Code
 from worker.model.effects import Settlement
 from worker.model.hsm import Fault
+from worker.model.keystores import KeystoreAddress, Provider
 from worker.model.outcomes import Failed, Unwrapped
 from worker.model.records import Closed, Partition, Record, Undeliverable
 from worker.model.requests import Envelope, LedgerKey, ReplyRoute
@@ -150,3 +152,20 @@ def test_lag_is_read_at_each_scrape() -> None:
     assert samples(metrics)[of("keyriver_lag_records", "interactive", "keyriver.wrap.v1", "3")] == 9
     behind.clear()
     assert not [key for key in samples(metrics) if "keyriver_lag_records" in key]
+
+
+def test_keystores_are_told_apart_by_credential_and_outcome() -> None:
+    metrics = Metrics()
+    watch: KeystoreWatch = metrics
+    where = KeystoreAddress(Provider.XKS, "https://kms.acme.example", "a-key-of-theirs", "acme")
+    for outcome in Outcome:
+        watch.exchanged(where, "decrypt", outcome, 0.01)
+    watch.circuit(where, closed=False)
+    found = samples(metrics)
+    for outcome in Outcome:
+        assert found[of("keyriver_keystore_calls_total", "acme", "decrypt", outcome.value)] == 1
+    assert found[of("keyriver_keystore_seconds_count", "xks")] == len(Outcome) - 2  # two are not sent
+    assert found[of("keyriver_keystores_silent", "acme")] == 1
+    watch.circuit(where, closed=True)
+    assert samples(metrics)[of("keyriver_keystores_silent", "acme")] == 0
+    assert b"a-key-of-theirs" not in metrics.render()

@@ -75,6 +75,11 @@ class TokenKeystore:
         blob = _unpacked(ciphertext)
         return await self._run(lambda session: _decrypt(session, self._key, blob, aad), canary=self._canary)
 
+    async def look(self) -> str:
+        """Whether the token lets us in, for `doctor`; it names no key. Raises `KeystoreFault`."""
+        await self._run(Session.logged_in)
+        return "logged in"
+
     async def close(self) -> None:
         """See `worker.ports.Keystore.close`. The token is closed by whoever opened it: other keys may be in it."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from worker.edges.hsm.config import Pin
 from worker.edges.hsm.customer import TokenKeystore
 from worker.edges.hsm.desk import CustomerModule, Desk
-from worker.model.keystores import KeystoreAddress, KeystoreMisconfigured
+from worker.model.keystores import KeystoreAddress, KeystoreMisconfigured, Provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,14 @@ class CustomerTokens:
         self._modules = {name: CustomerModule(path) for name, path in modules.items()}
         self._credentials, self._timeout_s = credentials, timeout_s
         self._desks: dict[str, tuple[str, Desk]] = {}
+
+    def places(self) -> list[KeystoreAddress]:
+        """Every token of every credential, without a key: for `look`."""
+        return [
+            KeystoreAddress(Provider.PKCS11, endpoint, "", name)
+            for name, each in self._credentials.items()
+            for endpoint in each.endpoints
+        ]
 
     def open(self, where: KeystoreAddress) -> TokenKeystore:
         """The key at this address; the token is not touched yet. Raises `KeystoreMisconfigured`."""

@@ -110,10 +110,10 @@ def _rewrap_one(crew: Crew, source: int, target: int, nonce: bytes, op: RewrapDe
         return _NOT_A_DEK
     text = crew.session.decrypt(source, op.nonce, op.source_aad, op.ciphertext)
     try:
-        payload.unpack(text)
+        revealed = payload.unpack(text)
     except ValueError:
         return _NOT_A_DEK
-    reseal = partial(_reseal, crew, target, nonce, op.target_aad, text)
+    reseal = partial(_reseal, crew, target, nonce, op.target_aad, text, revealed if op.reveal else (b"", b""))
     try:
         return reseal()
     except CkError as error:
@@ -121,8 +121,8 @@ def _rewrap_one(crew: Crew, source: int, target: int, nonce: bytes, op: RewrapDe
         return crew.again(error, Fault.UNAVAILABLE, reseal)
 
 
-def _reseal(crew: Crew, target: int, nonce: bytes, aad: bytes, text: bytes) -> HsmResult:
+def _reseal(crew: Crew, target: int, nonce: bytes, aad: bytes, text: bytes, revealed: tuple[bytes, bytes]) -> HsmResult:
     made, sealed = _seal(crew, target, nonce, aad, text)
     if not compare_digest(crew.session.decrypt(target, made, aad, sealed), text):
         return HsmFault(Fault.INTEGRITY, "the rewrapped DEK unwraps to other bytes")
-    return WrappedDek(made, sealed)
+    return WrappedDek(made, sealed, *revealed)

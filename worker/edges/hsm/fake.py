@@ -120,8 +120,9 @@ class FakeHsm:
                 return UnwrappedDek(*payload.unpack(text))
             case RewrapDek():
                 text = self._decrypt(op.source, op.nonce, op.source_aad, op.ciphertext)
-                payload.unpack(text)
-                return WrappedDek(*self._encrypt(op.target, op.target_aad, text))
+                revealed = payload.unpack(text)
+                made = self._encrypt(op.target, op.target_aad, text)
+                return WrappedDek(*made, *(revealed if op.reveal else ()))
             case CreateKey():
                 if op.inner is not (op.parent.wrapping is Wrapping.EXTERNAL):
                     return HsmFault(Fault.UNSUPPORTED)

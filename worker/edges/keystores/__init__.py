@@ -3,7 +3,7 @@
 A customer's PKCS#11 token is opened by the HSM edge, which has the binding; `app` puts both behind one port.
 """
 
-from worker.edges.keystores.credentials import BadCredential, Credential, Pkcs11Credential, read_credentials
+from worker.edges.keystores.credentials import Credential, Pkcs11Credential, read_credentials
 from worker.edges.keystores.opening import HttpsKeystores
 
-__all__ = ["BadCredential", "Credential", "HttpsKeystores", "Pkcs11Credential", "read_credentials"]
+__all__ = ["Credential", "HttpsKeystores", "Pkcs11Credential", "read_credentials"]

@@ -12,14 +12,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, TypeAdapter, ValidationError
 
-NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+from worker.model.keystores import KeystoreMisconfigured
+
 _MODE = stat.S_IRUSR
 _PLACE = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 _WORD = r"^[A-Za-z0-9_/-]{0,128}$"
-
-
-class BadCredential(ValueError):
-    """A credential file can't be used; the message names the file and never its contents."""
 
 
 class _Strict(BaseModel):
@@ -72,7 +69,10 @@ _FORM: TypeAdapter[Credential] = TypeAdapter(Annotated[Credential, Field(discrim
 
 
 def read_credentials(folder: Path) -> Mapping[str, Credential]:
-    """Every `NAME.json` in the folder. Raises `BadCredential`."""
+    """Every `NAME.json` in the folder.
+
+    Raises `KeystoreMisconfigured`, whose message names the file and never shows what is in it.
+    """
     return {path.stem: _read(path) for path in sorted(folder.glob("*.json"))}
 
 
@@ -80,23 +80,23 @@ def _read(path: Path) -> Credential:
     told = f"keystore_credentials: {path}"
     try:
         if stat.S_IMODE(path.stat().st_mode) != _MODE:
-            raise BadCredential(f"{told}: its mode must be 0400")
+            raise KeystoreMisconfigured(f"{told}: its mode must be 0400")
         return _FORM.validate_json(path.read_bytes())
     except OSError as error:
-        raise BadCredential(f"{told}: {error.strerror}") from None
+        raise KeystoreMisconfigured(f"{told}: {error.strerror}") from None
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise BadCredential(f"{told}: {faults}") from None
+        raise KeystoreMisconfigured(f"{told}: {faults}") from None
 
 
 def trusted(ca_file: Path | None) -> ssl.SSLContext:
     """TLS 1.2 or later, the certificate and its name verified against this bundle, or the system's. Reads files.
 
-    Raises `BadCredential`.
+    Raises `KeystoreMisconfigured`.
     """
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:  # ssl.SSLError is one
-        raise BadCredential(f"keystore_credentials: ca_file {ca_file}: {error}") from None
+        raise KeystoreMisconfigured(f"keystore_credentials: ca_file {ca_file}: {error}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

@@ -8,7 +8,9 @@ from worker.edges.keystores.endpoints import is_allowed, is_key
 from worker.edges.keystores.https import Https
 from worker.edges.keystores.transit import TransitKeystore
 from worker.edges.keystores.xks import XksKeystore
-from worker.model.keystores import KeystoreAddress, KeystoreMisconfigured
+from worker.model.keystores import KeystoreAddress, KeystoreMisconfigured, Provider
+
+NO_KEY = "-"
 
 
 def _utc() -> datetime:
@@ -26,7 +28,10 @@ class HttpsKeystores:
         budget_s: float,
         now: Callable[[], datetime] = _utc,
     ) -> None:
-        """`allowed` are URL prefixes, `budget_s` bounds one exchange. Reads CA files; raises `BadCredential`."""
+        """`allowed` are URL prefixes, `budget_s` bounds one exchange. Reads CA files.
+
+        Raises `KeystoreMisconfigured`.
+        """
         self._credentials, self._allowed = credentials, tuple(allowed)
         self._fleet, self._budget_s, self._now = fleet, budget_s, now
         self._trust = {
@@ -34,6 +39,15 @@ class HttpsKeystores:
             for name, each in credentials.items()
             if isinstance(each, (XksCredential, TransitCredential))
         }
+
+    def places(self) -> list[KeystoreAddress]:
+        """Every endpoint of every credential, without a key: for `look`."""
+        return [
+            KeystoreAddress(Provider(each.provider), endpoint, NO_KEY, name)
+            for name, each in self._credentials.items()
+            if name in self._trust
+            for endpoint in each.endpoints
+        ]
 
     def open(self, where: KeystoreAddress) -> XksKeystore | TransitKeystore:
         """The keystore at this address; nothing is sent yet. Raises `KeystoreMisconfigured`."""
