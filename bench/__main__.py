@@ -1,6 +1,6 @@
 """`make bench`: every bench, one after the other; a table on the screen, JSON lines in bench/results.jsonl."""
 
-from bench import hsm, river
+from bench import button, hsm, rewrap, river, tenants
 
-for bench in (hsm, river):
+for bench in (hsm, river, rewrap, tenants, button):
     bench.main()

@@ -154,24 +154,38 @@ class Load:
                 pause = due[request.id] - perf_counter()
                 if pause > 0:
                     await asyncio.sleep(pause)
-                await self._send(request)
+                await self.send(request)
 
         feeding = asyncio.create_task(feed())
         await self._collect({request.id for request in requests}, None)
         await feeding
         return sorted(self.answers[name][0] - moment for name, moment in due.items())
 
-    async def _send(self, request: Signed) -> None:
+    async def send(self, request: Signed) -> None:
+        """Hand one request to the producer."""
         await self._producer.send(request.topic, request.body, key=os.urandom(4), headers=list(request.headers))
+
+    async def listen(self) -> None:
+        """Keep every answer, until cancelled."""
+        while True:
+            for name, at, value in await self._heard():
+                self.answers[name] = (at, value)
 
     async def _collect(self, wanted: set[str], room: asyncio.Semaphore | None) -> None:
         while wanted:
-            for records in (await self._consumer.getmany(timeout_ms=1000)).values():
-                at = perf_counter()
-                for record in records:
-                    name = next(value.decode() for key, value in record.headers if key == "ce_id")
-                    if name in wanted:
-                        wanted.discard(name)
-                        self.answers[name] = (at, record.value)
-                        if room is not None:
-                            room.release()
+            for name, at, value in await self._heard():
+                if name in wanted:
+                    wanted.discard(name)
+                    self.answers[name] = (at, value)
+                    if room is not None:
+                        room.release()
+
+    async def _heard(self) -> list[tuple[str, float, bytes]]:
+        """What came: request id, when, and the body."""
+        found = await self._consumer.getmany(timeout_ms=1000)
+        at = perf_counter()
+        return [
+            (next(value.decode() for key, value in record.headers if key == "ce_id"), at, record.value)
+            for records in found.values()
+            for record in records
+        ]

@@ -58,29 +58,29 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig() -> AsyncIterator[Rig]:
-    """Everything up; afterwards everything gone."""
+async def rig(processes: int = PROCESSES) -> AsyncIterator[Rig]:
+    """Everything up, with so many processes beside the one for bulk; afterwards everything gone."""
     with tempfile.TemporaryDirectory() as name, services() as found:
         folder = Path(name)
         token = softhsm.token(folder / "token")
         os.environ |= token.env
-        async with _running(found, folder, token) as made:
+        async with _running(found, folder, token, processes) as made:
             yield made
 
 
 @asynccontextmanager
-async def _running(found: Services, folder: Path, token: Token) -> AsyncIterator[Rig]:
+async def _running(found: Services, folder: Path, token: Token, processes: int) -> AsyncIterator[Rig]:
     settings = {"partitions": 4, "kafka_session_s": 10}
     async with Fleet.founded(found, folder, token, **settings) as fleet:
         port = free(1)[0]
         env = os.environ | fleet.env | {"KEYRIVER_HTTP_PORT": str(port), "KEYRIVER_LOG_LEVEL": "warning"}
-        command = [sys.executable, "-m", "worker", "run", "--processes", str(PROCESSES)]
+        command = [sys.executable, "-m", "worker", "run", "--processes", str(processes)]
         supervisor = subprocess.Popen(command, env=env, cwd=CHECKOUT)  # noqa: ASYNC220 - a bench may wait a moment
         try:
             house = await fleet.tenant()
-            await fleet.at_work(PROCESSES, (Lane.CONTROL, Lane.INTERACTIVE))
+            await fleet.at_work(processes, (Lane.CONTROL, Lane.INTERACTIVE))
             async with Load(found.kafka, house.identity.reply_topic) as load:
-                ports = tuple(range(port, port + PROCESSES + 1))
+                ports = tuple(range(port, port + processes + 1))
                 yield Rig(folder, token, fleet, house, load, ports, supervisor.pid)
         finally:
             supervisor.terminate()

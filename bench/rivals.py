@@ -41,6 +41,20 @@ def public_key_rate(count: int = 100) -> float:
     return 1 / _best(work, count)
 
 
+def plain_rewrap_rate(folder: Path, token: Token, *, compare: bool) -> float:
+    """Rewraps a second of the bare token: decrypt, encrypt, and to `compare` decrypt again, in python-pkcs11."""
+    key = plain_key(Path(shutil.copy(token.module, folder / f"plain-{compare}.so")), token)
+    encrypt, decrypt = plain_loop(key)
+
+    def rewrap() -> None:
+        decrypt()
+        encrypt()
+        if compare:
+            decrypt()
+
+    return 1 / _best(rewrap, BATCH)
+
+
 def plain_encrypt_rate(folder: Path, token: Token) -> float:
     """Encryptions a second of a plain python-pkcs11 AES-GCM loop on one core."""
     encrypt, _ = plain_loop(plain_key(Path(shutil.copy(token.module, folder / "plain.so")), token))

@@ -5,19 +5,26 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from schemas import headers
+from schemas import campaigns, headers
 from schemas.samples import Sample, samples
 from worker.chain.conclude import HINT
 from worker.model.alarms import PinLocked
 from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
+from worker.model.campaign_replies import CampaignTold
 from worker.model.codes import MEANINGS, Family
+from worker.model.fleet import FleetKeyResult
+from worker.model.imported import ImportFact
 from worker.model.linked import LinkChange, MoveResult
 from worker.model.operations import Operation
+from worker.model.policies import PolicyChange
+from worker.model.regional import RegionChange
 from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
+from worker.model.sequences import SEQUENCE, SequenceBody
 from worker.model.topics import Cleanup, Topics, TopicSpec, specs
 from worker.seal.announcements import CertificateBody, IntakeBody
 from worker.seal.identity import IdentityDocument
+from worker.seal.lineage import SuccessionBody
 
 Json = dict[str, Any]
 VERSION = "1.1.0"
@@ -42,26 +49,45 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.key.activation.lapsed.v1": Transition,
     "keyriver.key.destruction.begun.v1": Transition,
     "keyriver.key.destroyed.v1": Transition,
+    "keyriver.key.imported.v1": Transition,
+    "keyriver.key.material.expired.v1": Transition,
+    "keyriver.key.material.deleted.v1": Transition,
+    "keyriver.import.offered.v1": ImportFact,
+    "keyriver.import.refused.v1": ImportFact,
+    "keyriver.import.expired.v1": ImportFact,
+    "keyriver.import.ended.v1": ImportFact,
     "keyriver.approval.requested.v1": ApprovalResult,
     "keyriver.approval.approved.v1": ApprovalResult,
     "keyriver.approval.rejected.v1": ApprovalResult,
     "keyriver.approval.voided.v1": ApprovalResult,
     "keyriver.approval.expired.v1": ApprovalResult,
     "keyriver.pin.locked.v1": PinLocked,
+    "keyriver.region.changed.v1": RegionChange,
     HINT: Hint,
+    SEQUENCE: SequenceBody,
+    "keyriver.fleet.rotated.v1": FleetKeyResult,
     "keyriver.client.added.v1": ClientResult,
     "keyriver.client.rotated.v1": ClientResult,
     "keyriver.client.revoked.v1": ClientResult,
+    "keyriver.key.retired.v1": Transition,
+    **dict.fromkeys(campaigns.STATED, CampaignTold),
     "keyriver.link.created.v1": LinkChange,
     "keyriver.link.severed.v1": LinkChange,
     "keyriver.link.restored.v1": LinkChange,
     "keyriver.link.unlinked.v1": LinkChange,
     "keyriver.link.sovereign.v1": LinkChange,
+    "keyriver.link.rotated.v1": LinkChange,
     "keyriver.tenant.moved.v1": MoveResult,
+    "keyriver.rule.added.v1": PolicyChange,
+    "keyriver.rule.revoked.v1": PolicyChange,
+    "keyriver.grant.given.v1": PolicyChange,
+    "keyriver.grant.revoked.v1": PolicyChange,
+    "keyriver.quota.set.v1": PolicyChange,
 }
 ANNOUNCEMENTS: dict[str, type[BaseModel]] = {
     "keyriver.certificate.v1": CertificateBody,
     "keyriver.intake-key.v1": IntakeBody,
+    "keyriver.fleet-key.v1": SuccessionBody,
 }
 CHECKPOINTS: dict[str, type[BaseModel]] = {"keyriver.checkpoint.v1": CheckpointBody}
 
@@ -185,8 +211,8 @@ def _topic(name: str) -> str:
     for operation in Operation:
         if name == operation.request_type:
             return f"{TOPICS.prefix}.{operation.topic}"
-    if name == HINT:
-        return TOPICS.hints
+    if name in (HINT, SEQUENCE):
+        return TOPICS.hints if name == HINT else TOPICS.sequences
     if name in EVENTS:
         return TOPICS.events
     if name in CHECKPOINTS:
@@ -212,6 +238,7 @@ def _operations() -> Json:
     sent = (
         ("events", TOPICS.events),
         ("hints", TOPICS.hints),
+        ("sequences", TOPICS.sequences),
         ("announcements", TOPICS.intake),
         ("checkpoints", TOPICS.audit),
     )

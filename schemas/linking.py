@@ -85,5 +85,6 @@ STATED: dict[str, Json] = {
     "keyriver.link.restored.v1": _became("cut", "linked", 3, approved_by="bob"),
     "keyriver.link.unlinked.v1": _became("linked", "unlinked", 4, approved_by="bob", end=_END),
     "keyriver.link.sovereign.v1": _became("linked", "sovereign", 2, recoverable_until_ms=1_803_333_600_000),
+    "keyriver.link.rotated.v1": _became("6", "7", 2, who="keyriver", why="the customer's keystore says so"),
     "keyriver.tenant.moved.v1": ANSWERED[Operation.TENANT_MOVE][0],
 }

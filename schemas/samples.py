@@ -12,13 +12,14 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import linking
+from schemas import campaigns, fleet, imports, linking, policing, regional
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
 from worker.model.operations import DATA_OPERATIONS, Operation
 from worker.model.replies import ERRORS, REPLIES
 from worker.model.requests import Recipient
 from worker.model.rows import Suite
+from worker.model.sequences import SEQUENCE
 from worker.seal.claims import EventClaims, ReplyClaims, RequestClaims, recipient_claim, signed_digest
 from worker.seal.signatures import Ed25519Signer, sign_jws
 
@@ -109,7 +110,7 @@ CLIENT_VIEW: Json = {
 L2_VIEW = L1_VIEW | {"id": L2, "alias": "acme/eu", "parent": L1, "layer": 2}
 _PUBLIC = _base64(KEYS["signers"]["client"]["public"])
 
-ASKED: dict[Operation, Json] = {
+ASKED: dict[Operation, Json] = fleet.ASKED | {
     Operation.WRAP: {
         "key": "acme/eu/payments",
         "items": [{"bits": 256, "context": {"table": "customers", "row": "17"}}],
@@ -161,7 +162,11 @@ ASKED: dict[Operation, Json] = {
     },
     Operation.CLIENT_REVOKE: {"tenant": "acme", "client": "payments"},
     Operation.CLIENT_LIST: {"tenant": "acme"},
+    **campaigns.ASKED,
+    **imports.ASKED,
     **linking.ASKED,
+    **regional.ASKED,
+    **policing.ASKED,
 }
 CALLERS_OWN: Json = {
     "key": "acme/eu/payments",
@@ -171,7 +176,7 @@ CALLERS_OWN: Json = {
 }
 _PLACE: Json = {"key": KEY, "version": 2}
 _OLD_PLACE: Json = {"key": KEY, "version": 1}
-ANSWERED: dict[Operation, list[Json]] = {
+ANSWERED: dict[Operation, list[Json]] = fleet.ANSWERED | {
     Operation.WRAP: [{"id": DEK, **_PLACE}],
     Operation.UNWRAP: [_PLACE, {"code": "UNWRAP_FAILED"}, {**_OLD_PLACE, "blob": BLOB, "blob_version": 2}],
     Operation.REWRAP: [{"id": DEK, **_PLACE, "unchanged": True}, {**_PLACE, "blob": BLOB, "unchanged": False}],
@@ -198,9 +203,13 @@ ANSWERED: dict[Operation, list[Json]] = {
     Operation.CLIENT_ROTATE: [{"client": CLIENT_VIEW}],
     Operation.CLIENT_REVOKE: [{"client": CLIENT_VIEW | {"revoked": True}}],
     Operation.CLIENT_LIST: [{"clients": [CLIENT_VIEW], "more": False}],
+    **campaigns.ANSWERED,
+    **imports.ANSWERED,
     **linking.ANSWERED,
+    **regional.ANSWERED,
+    **policing.ANSWERED,
 }
-STATED: dict[str, Json] = {
+STATED: dict[str, Json] = fleet.STATED | {
     "keyriver.tenant.created.v1": ANSWERED[Operation.TENANT_CREATE][0],
     "keyriver.key.created.v1": {"key": KEY_VIEW},
     "keyriver.key.rotated.v1": {"key": KEY_VIEW},
@@ -229,7 +238,12 @@ STATED: dict[str, Json] = {
     "keyriver.client.added.v1": {"client": CLIENT_VIEW},
     "keyriver.client.rotated.v1": {"client": CLIENT_VIEW},
     "keyriver.client.revoked.v1": {"client": CLIENT_VIEW | {"revoked": True}},
+    "keyriver.key.retired.v1": became("deactivated", "deactivated", why="nothing stored is left under version 1"),
+    **campaigns.STATED,
+    **imports.STATED,
     **linking.STATED,
+    **regional.STATED,
+    **policing.STATED,
 }
 
 
@@ -247,10 +261,12 @@ def samples() -> dict[str, Sample]:
     for case in _vectors("announcements")["cases"]:
         name = {"certificate": "keyriver.certificate.v1", "intake": "keyriver.intake-key.v1"}[case["kind"]]
         found[name] = Sample(name, {"content-type": "application/json"}, json.loads(case["value"]))
-    checkpoint = json.loads(_vectors("audit")["checkpoints"][1]["value"])
-    name = "keyriver.checkpoint.v1"
-    found[name] = Sample(name, {"content-type": "application/json"}, checkpoint)
-    return found
+    others = {
+        "keyriver.fleet-key.v1": _vectors("fleet")["rotation"]["value"],
+        "keyriver.checkpoint.v1": _vectors("audit")["checkpoints"][1]["value"],
+    }
+    kind = {"content-type": "application/json"}
+    return found | {name: Sample(name, kind, json.loads(value)) for name, value in others.items()}
 
 
 def request(operation: Operation, payload: Json) -> tuple[Sample, bytes]:
@@ -316,7 +332,7 @@ def reply(operation: Operation, request_sha256: bytes) -> Sample:
 
 def event(type_: str, payload: Json) -> Sample:
     """A signed fact, or a hint."""
-    topic = "keyriver.hints.v1" if type_ == HINT else "keyriver.events.v1"
+    topic = {HINT: "keyriver.hints.v1", SEQUENCE: "keyriver.sequences.v1"}.get(type_, "keyriver.events.v1")
     claims = EventClaims(FLEET, "acme", topic, ID, type_, TIME, sha256(compact(payload)).digest())
     sample = _said(type_, ID, claims.payload(), payload)
     return Sample(type_, sample.headers | {"ce_time": TIME, "ce_tenant": "acme"}, payload)

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -14,12 +15,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from tests.keystores import openbao as openbao_part
 from tests.stack import KAFKA_VARIABLE, POSTGRES_VARIABLE, Services, services
 from worker.local import Stack, Token
 from worker.local import kryoptic as kryoptic_part
 from worker.local import softhsm as softhsm_part
 
-LEFT_OUT = pytest.StashKey[list[str]]()
+LEFT_OUT = pytest.StashKey[list[tuple[str, str, str]]]()
+"""What could not be tried: the part that is missing, how to get it, and the test or module."""
 
 
 @pytest.fixture(scope="session")
@@ -81,12 +84,22 @@ def kryoptic(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     if module is None:
         if kryoptic_part.must_have():
             pytest.fail(f"kryoptic is missing. To get it: {kryoptic_part.CURE}")
-        request.config.stash[LEFT_OUT].append(request.node.nodeid)
-        pytest.skip("the second token, kryoptic, is not on this machine")
+        _leave_out(request, "kryoptic", kryoptic_part.CURE)
     folder = tmp_path_factory.mktemp("kryoptic")
     token = kryoptic_part.token(folder / "token", _own_copy(module, folder))
     with _environment(token.env):
         yield token
+
+
+def _leave_out(request: pytest.FixtureRequest, part: str, cure: str) -> NoReturn:
+    request.config.stash[LEFT_OUT].append((part, cure, request.node.nodeid))
+    pytest.skip(f"{part} is not on this machine")
+
+
+@pytest.fixture(scope="module")
+def openbao(request: pytest.FixtureRequest) -> Path:
+    """The program of a real OpenBao. Where there is none our own server stands in, and that is said at the end."""
+    return openbao_part.program() or _leave_out(request, "OpenBao", openbao_part.CURE)
 
 
 @pytest.fixture(scope="module", params=["softhsm", "kryoptic"])
@@ -137,8 +150,8 @@ def pytest_sessionstart(session: pytest.Session) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say loudly what a machine without the second token left out."""
-    for node in config.stash[LEFT_OUT]:
-        terminalreporter.write_line(f"LEFT OUT, no kryoptic on this machine: {node}", red=True, bold=True)
-    if config.stash[LEFT_OUT]:
-        terminalreporter.write_line(f"To get it: {kryoptic_part.CURE}", red=True, bold=True)
+    """Say loudly what a machine without the second token, or without OpenBao, left out."""
+    for part, _, node in config.stash[LEFT_OUT]:
+        terminalreporter.write_line(f"LEFT OUT, no {part} on this machine: {node}", red=True, bold=True)
+    for part, cure in sorted({(part, cure) for part, cure, _ in config.stash[LEFT_OUT]}):
+        terminalreporter.write_line(f"To get {part}: {cure}", red=True, bold=True)

@@ -12,27 +12,32 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
+from worker.duties import FleetWork
 from worker.edges.bus.admin import KafkaAdmin
 from worker.edges.bus.progress import KafkaProgress
 from worker.edges.bus.source import KafkaSource, Timing
 from worker.edges.bus.tail import Tail
 from worker.edges.hsm import TokenState, open_token
 from worker.edges.store.attempts import PostgresAttempts
+from worker.edges.store.campaigns import PostgresSlices
 from worker.edges.store.chores import fold, private_halves, prune
 from worker.edges.store.dues import PostgresDues
 from worker.edges.store.fleet import Fleet, found_fleet, record_backup
 from worker.edges.store.leases import PostgresLeases
-from worker.edges.store.log import PostgresAuditLog
 from worker.edges.store.migrate import migrate
-from worker.edges.store.outbox import PostgresOutbox
 from worker.edges.store.pool import connected
 from worker.edges.store.presence import PostgresPresence
+from worker.edges.store.quotas import PostgresQuotaLeases
 from worker.edges.store.store import PostgresStore
 from worker.flow.alarms import PinAlarm
 from worker.flow.alone import Quiet
 from worker.flow.answering import Answering
 from worker.flow.attendance import Attendance
 from worker.flow.bodies import BodyLimits
+from worker.flow.campaign_verify import Verifying
+from worker.flow.campaigns import KEYS, Campaigning
+from worker.flow.clock import boottime
+from worker.flow.contact import Contacts
 from worker.flow.deadletters import DeadLetters
 from worker.flow.due import DueWork
 from worker.flow.enrolling import Enrolling
@@ -40,15 +45,19 @@ from worker.flow.executing import Executing
 from worker.flow.failpoints import Failpoints, parse
 from worker.flow.fresh import new_ids, now_ms
 from worker.flow.hints import Hints
+from worker.flow.importing import Statements
 from worker.flow.intake import Bounds, Intake
 from worker.flow.intakekeys import IntakeKeys
+from worker.flow.keystones import Keystones
 from worker.flow.knowing import Knowing
+from worker.flow.linknews import LinkNews
 from worker.flow.opening import Opening
+from worker.flow.outside import KeystoresBeside
 from worker.flow.publishing import Publishing
+from worker.flow.quotas import Quotas
 from worker.flow.registry import Clients
-from worker.flow.relay import Relay
 from worker.flow.river import River
-from worker.flow.sequencer import TURN_S, Sequencer
+from worker.flow.standing import Standings
 from worker.flow.unsealing import Unsealing
 from worker.flow.upkeep import Duty, keep_up
 from worker.flow.uses import Uses
@@ -96,7 +105,14 @@ class Worker:
             progress=progress,
             private_halves=partial(private_halves, parts.pool),
         )
+        self._contacts = contacts = Contacts(settings.sovereign_limit_s)
+        probe_s = settings.keystore_probe_s
+        self._keystones = Keystones(
+            parts.token.hsm, parts.keystores, contacts, probe_s, boottime, parts.metrics, self._failpoints
+        )
+        self._hsm = KeystoresBeside(parts.token.hsm, self._keystones, contacts, boottime)
         self._uses = Uses(PostgresLeases(parts.pool))
+        self._quotas = Quotas(PostgresQuotaLeases(parts.pool))
         self._name = f"{socket.gethostname()}/{os.getpid()}"
         self._presence = PostgresPresence(parts.pool)
         run, session_s = new_ids(1)[0], settings.worker_session_s
@@ -132,8 +148,9 @@ class Worker:
             opening=Opening(settings.fleet, settings.topic_prefix, body_limits, clients),
             clients=clients,
             knowing=Knowing(parts.store, parts.trust),
+            quotas=self._quotas,
             unsealing=Unsealing(settings.fleet, self._intake_keys),
-            executing=Executing(parts.token.hsm, parts.token.fleet_keys, self._uses, new_ids),
+            executing=self._executing(),
             store=parts.store,
             answering=Answering(settings.fleet, self._voice),
             publishing=Publishing(parts.sink, self._dead_letters),
@@ -144,14 +161,22 @@ class Worker:
             failpoints=self._failpoints,
         )
 
+    def _executing(self) -> Executing:
+        fleet_keys = self._parts.token.fleet_keys
+        statements = Statements(self._parts.settings.fleet, fleet_keys)
+        return Executing(self._hsm, fleet_keys, self._uses, new_ids, statements)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain: finish what was begun, commit, leave the groups."""
         await self._check_topics()
-        await self._attendance.turn()  # before any handle is opened (S15)
-        await self._voice.renew(now_ms())
-        await self._intake_keys.keep(now_ms())
-        async with self._hints() as hints:
-            await self._run([*self._duties(), hints], stop)
+        work = FleetWork(self._parts, self._voice, self._name)
+        followed = work.followed()
+        async with work.sequences() as sequences:  # before any row is believed (S7)
+            await followed.turn(now_ms())
+            await self._attendance.turn()  # before any handle is opened (S15)
+            await self._intake_keys.keep(now_ms())
+            async with self._hints() as hints:
+                await self._run([*self._duties(), *work.duties(followed), sequences, hints], stop)
 
     @asynccontextmanager
     async def _hints(self) -> AsyncIterator[Duty]:
@@ -161,8 +186,8 @@ class Worker:
             Tail(parts.access, parts.topics.hints, from_end=True) as said,
             Tail(parts.access, parts.topics.intake) as certificates,
         ):
-            key = parts.token.fleet_keys.signing_key
-            hints = Hints(parts.settings.fleet, key, said, certificates, parts.token.hsm, now_ms)
+            keys = parts.token.fleet_keys.lineage
+            hints = Hints(parts.settings.fleet, keys, said, certificates, self._hsm, now_ms)
             yield Duty("hints", hints.turn, 0.2)
 
     async def _run(self, duties: Sequence[Duty], stop: asyncio.Event) -> None:
@@ -176,11 +201,12 @@ class Worker:
             upkeep.cancel()
             with suppress(asyncio.CancelledError):
                 await upkeep
+            await self._keystones.close()
 
     async def _check_topics(self) -> None:
         """Freshness and the ledger rest on the broker's settings (S3, D1): what breaks them is refused at start."""
         topics = self._parts.topics
-        names = {name for lane in self.sources for name in topics.lane(lane)}
+        names = {topics.sequences, *(name for lane in self.sources for name in topics.lane(lane))}
         async with KafkaAdmin(self._parts.access) as admin:
             differences = await admin.differences([spec for spec in specs(topics) if spec.name in names])
         if differences:
@@ -197,15 +223,14 @@ class Worker:
 
     def _duties(self) -> list[Duty]:
         parts = self._parts
-        outbox, topics = PostgresOutbox(parts.pool), parts.topics
-        relay = Relay(parts.settings.fleet, topics.events, topics.hints, outbox, parts.sink, self._voice)
-        return [
+        dues = PostgresDues(parts.pool)
+        duties = [
             Duty("voice", lambda: self._voice.renew(now_ms()), 60.0),
             Duty("intake keys", lambda: self._intake_keys.keep(now_ms()), 30.0),
-            Duty("outbox", relay.turn, 0.2),
+            Duty("keystores", self._keystones.turn, 0.5),
+            Duty("link news", LinkNews(self._contacts, parts.store, parts.trust, parts.token.fleet_keys).turn, 5.0),
             Duty("attendance", self._attendance.turn, 1.0),
             Duty("due", self._due_work().turn, 1.0),
-            Duty("audit log", self._sequencer().turn, TURN_S),
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
             Duty("fold", partial(fold, parts.pool), 30.0),
             Duty("workers", self._presence.prune, 600.0),
@@ -213,6 +238,19 @@ class Worker:
                 "pin", PinAlarm(self._name, lambda: parts.token.state is TokenState.PIN_REFUSED, parts.store).turn, 5.0
             ),
         ]
+        if Lane.BULK in self.sources:
+            duties.append(Duty("campaigns", self._campaigning(dues).turn, 0.2))
+        return duties
+
+    def _campaigning(self, dues: PostgresDues) -> Campaigning:
+        parts, slices = self._parts, PostgresSlices(self._parts.pool)
+        fleet, keys = parts.settings.fleet, parts.token.fleet_keys
+        standings = Standings(parts.store, parts.trust, keys)
+        sizes = (parts.settings.slice_items, KEYS)
+        verifying = Verifying(fleet, self._name, slices, standings, keys, dues)
+        return Campaigning(
+            self._name, slices, standings, self._hsm, self._uses, verifying, self._failpoints, sizes=sizes
+        )
 
     def _due_work(self) -> DueWork:
         parts, token = self._parts, self._parts.token
@@ -227,17 +265,6 @@ class Worker:
             fleet_keys=token.fleet_keys,
             hsm=token.hsm,
             failpoints=self._failpoints,
-        )
-
-    def _sequencer(self) -> Sequencer:
-        parts = self._parts
-        return Sequencer(
-            parts.settings.fleet,
-            parts.topics.audit,
-            new_ids(1)[0],
-            PostgresAuditLog(parts.pool),
-            parts.token.fleet_keys,
-            parts.sink,
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from worker.chain.sequences import Sequences
 from worker.edges.bus.access import KafkaAccess, Mechanism, Protocol
 from worker.edges.bus.sink import KafkaSink
 from worker.edges.hsm import CustomerTokens, HsmConfig, Pin, PinRefused, Token, TokenCredential, open_token
@@ -18,6 +19,7 @@ from worker.edges.store.pool import Pool, PostgresSettings, connected
 from worker.edges.store.store import PostgresStore
 from worker.flow.alarms import PinAlarm
 from worker.flow.guarding import GuardedKeystores, Patience
+from worker.flow.sequences import SequencedStore
 from worker.flow.trust import Trust
 from worker.model.keystores import Provider
 from worker.model.topics import Topics, limits
@@ -45,7 +47,8 @@ class Parts:
     access: KafkaAccess
     token: Token
     pool: Pool
-    store: PostgresStore
+    store: SequencedStore
+    sequences: Sequences
     sink: KafkaSink
     trust: Trust
     keystores: GuardedKeystores
@@ -117,9 +120,10 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncIterator[Part
         stack.push_async_callback(token.close)
         await check_fleet(settings, pool, token)
         sink = await stack.enter_async_context(KafkaSink(access, limits(topics).get))
-        trust = Trust(token.fleet_keys)
+        trust, sequences = Trust(token.fleet_keys), Sequences()
+        store = SequencedStore(PostgresStore(pool), sequences)
         keystores = await stack.enter_async_context(guarded_keystores(settings, metrics))
-        yield Parts(settings, topics, access, token, pool, PostgresStore(pool), sink, trust, keystores, metrics)
+        yield Parts(settings, topics, access, token, pool, store, sequences, sink, trust, keystores, metrics)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,17 @@
 """The edges as the flow sees them: Protocols with few methods, one port per flow. No implementation stands here."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from worker.model.audit import AuditLeaf, Checkpoint, Due, Growth, Head, LogRow, Span, Stray
 from worker.model.effects import Announce, Settlement, Settling
 from worker.model.facts import Answer, Question
+from worker.model.fleet import FleetKey, FleetKind
 from worker.model.hsm import Condemned, HsmOp, HsmResult
 from worker.model.keystores import KeystoreAddress, KeystoreKey
 from worker.model.records import Catch, Entry, Outgoing, Partition, Undeliverable
+from worker.seal.lineage import Lineage
 
 
 class Hsm(Protocol):
@@ -53,7 +54,20 @@ class FleetKeys(Protocol):
 
     @property
     def signing_key(self) -> bytes:
-        """The public half of the fleet's ECDSA P-256 signing key: 65 bytes, uncompressed point. Clients pin it."""
+        """The public half of the newest ECDSA P-256 signing key: 65 bytes, uncompressed point. Clients pin one."""
+        ...
+
+    @property
+    def lineage(self) -> Lineage:
+        """All signing keys that the fleet ever had, as far as `follow` was told."""
+        ...
+
+    def follow(self, rows: Iterable[FleetKey]) -> None:
+        """Use the newest versions that these verified rows name, from now on. Raises `BadCertificate`."""
+        ...
+
+    def newest(self, kind: FleetKind) -> int:
+        """The version that makes what is made now."""
         ...
 
     async def mac(self, messages: Sequence[bytes]) -> list[Mac]:
@@ -210,10 +224,11 @@ class Dues(Protocol):
         ...
 
     async def due(self, limit: int, serial: str) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
-        """Key versions that are due, and pending approvals that are over; the longest due first.
+        """Versions or their material, and approvals that are due, longest first; of token objects this token's only."""
+        ...
 
-        Of token objects only those of the token with this serial: another one's are its workers' business.
-        """
+    async def imports_due(self, limit: int, serial: str) -> Sequence[UUID]:
+        """Import parameters that are over, or whose key pair in this token is good for nothing more."""
         ...
 
 
@@ -246,93 +261,6 @@ class Attempts(Protocol):
 
     async def end_alone(self, group: str, partition: Partition, offset: int) -> None:
         """The record was finished: forget its marker."""
-        ...
-
-
-class AuditLog(Protocol):
-    """Every tenant's Merkle log (S16), written by one worker at a time: who holds the lease.
-
-    What changes the log takes the lease's epoch; it does nothing and returns False when another holds it by then.
-    """
-
-    async def hold(self, holder: UUID, seconds: float) -> int | None:
-        """Take the lease or keep it for so long; its epoch, or None while another holds it."""
-        ...
-
-    async def release(self, holder: UUID) -> None:
-        """Give the lease away, if it is ours."""
-        ...
-
-    async def waiting(self, after: int, limit: int) -> list[AuditLeaf]:
-        """Leaves that are in no log yet, by number, after the given one. A lower number may still come."""
-        ...
-
-    async def heads(self, tenants: Sequence[str]) -> dict[str, Head]:
-        """Where these tenants' logs end."""
-        ...
-
-    async def append(self, epoch: int, growths: Sequence[Growth]) -> bool:
-        """Append, one growth per tenant, all in one transaction."""
-        ...
-
-    async def due(self, limit: int) -> list[Due]:
-        """Logs that grew past their last checkpoint."""
-        ...
-
-    async def nodes(self, spans: Sequence[Span]) -> dict[tuple[str, int, int], bytes]:
-        """Hashes by tenant, level and index; level 0 are the entries' own."""
-        ...
-
-    async def checkpoint(self, epoch: int, signed: Sequence[Checkpoint]) -> bool:
-        """Store signed checkpoints, to be published."""
-        ...
-
-    async def unpublished(self, limit: int) -> list[Checkpoint]:
-        """Checkpoints that nobody acknowledged, each tenant's in order."""
-        ...
-
-    async def acknowledge(self, published: Sequence[Checkpoint]) -> None:
-        """The bus has these."""
-        ...
-
-    async def behind_s(self) -> float:
-        """The age in seconds of the oldest thing that is still to be appended, signed or published; 0 for none."""
-        ...
-
-
-class AuditTrail(Protocol):
-    """The logs as an auditor reads them: nothing is written, and all is as of one moment."""
-
-    async def tenants(self, tenant: str = "") -> list[str]:
-        """All that have a log, or only this one if it has."""
-        ...
-
-    async def head(self, tenant: str) -> Head | None:
-        """Where a log says that it ends."""
-        ...
-
-    def rows(self, tenant: str, first: int = 0) -> AsyncIterator[LogRow]:
-        """A log's entries with their leaves, from an index on."""
-        ...
-
-    async def row(self, tenant: str, index: int) -> LogRow | None:
-        """One of them."""
-        ...
-
-    def checkpoints(self, tenant: str) -> AsyncIterator[Checkpoint]:
-        """A log's stored checkpoints, by size; nothing about them was verified."""
-        ...
-
-    async def checkpoint_of(self, tenant: str, index: int) -> Checkpoint | None:
-        """The newest stored checkpoint that covers this index."""
-        ...
-
-    async def nodes(self, spans: Sequence[Span]) -> dict[tuple[str, int, int], bytes]:
-        """As in `AuditLog`."""
-        ...
-
-    async def strays(self, tenant: str = "") -> list[Stray]:
-        """Leaves that are in no log and wait for none, and those that vanished before their turn."""
         ...
 
 

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from worker.chain.plan import Limits
 from worker.edges.keystores.endpoints import is_endpoint
+from worker.model.imports import SAFE_ALGORITHMS, ImportAlgorithm
 from worker.model.rows import Suite
 from worker.model.topics import DAY_MS, REQUEST_RETENTION_MS
 
@@ -114,6 +115,13 @@ class Settings(Books):
         default=250, ge=10, le=10_000, description="For one exchange with a keystore, TCP and TLS included"
     )
 
+    keystore_probe_s: float = Field(
+        default=5.0, ge=0.1, le=60.0, description="How often each keystore in use is asked whether the customer agrees"
+    )
+    sovereign_limit_s: float = Field(
+        default=60.0, ge=1.0, le=3600.0, description="Without contact for so long a customer's keys are refused"
+    )
+
     intake_suites: tuple[Suite, ...] = (Suite.X25519,)
     ledger_window_days: int = Field(default=14, gt=REQUEST_RETENTION_MS // DAY_MS, le=365)
     """Longer than any request topic remembers: else a request could come again when its outcome is forgotten (D1)."""
@@ -129,10 +137,15 @@ class Settings(Books):
     worker_session_s: float = Field(
         default=30.0, ge=1.0, le=3600.0, description="A destruction waits so long for a worker that is not heard of"
     )
+    import_algorithms: tuple[ImportAlgorithm, ...] = Field(
+        default=tuple(one for one in ImportAlgorithm if one in SAFE_ALGORITHMS),
+        description="How customers may wrap the keys that they bring; SHA-1 only where it stands here by name",
+    )
     request_bytes: int = Field(default=2 * 1024 * 1024, ge=1024, le=8 * 1024 * 1024)
     request_items: int = Field(default=1000, ge=1, le=1000)
     batch_records: int = Field(default=500, ge=1, le=10_000)
     batch_bytes: int = Field(default=1024 * 1024, ge=1024)
+    slice_items: int = Field(default=1000, ge=1, le=10_000, description="DEKs in one slice of a campaign")
     batches_in_flight: int = Field(default=2, ge=1, le=16)
 
     http_host: str = "127.0.0.1"
@@ -172,6 +185,12 @@ class Settings(Books):
         return self
 
     @model_validator(mode="after")
+    def _probes_in_time(self) -> Self:
+        if self.sovereign_limit_s < 2 * self.keystore_probe_s:
+            raise ValueError("sovereign_limit_s: at least twice keystore_probe_s, or one lost probe is a cut")
+        return self
+
+    @model_validator(mode="after")
     def _is_hardened(self) -> Self:
         """Production demands what S17 lists; each message names the setting."""
         if self.is_development:
@@ -206,6 +225,7 @@ class Settings(Books):
         return Limits(
             ledger_window_ms=round(self.ledger_window.total_seconds() * 1000),
             shortest_grace_ms=self.destroy_grace_s * 1000,
+            import_algorithms=frozenset(self.import_algorithms),
             recoverable_ms=None if self.recoverable_days is None else self.recoverable_days * DAY_MS,
         )
 

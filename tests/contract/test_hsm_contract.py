@@ -25,9 +25,12 @@ from tests.contract.hsm_rig import (
     unwrap,
 )
 from worker.edges.hsm.fake import FakeToken
+from worker.model.fleet import FleetKind
 from worker.model.hsm import (
+    CreatedFleetKey,
     CreatedKey,
     CreatedMaster,
+    CreateFleetKey,
     CreateKey,
     CreateLink,
     CreateMaster,
@@ -166,7 +169,7 @@ async def test_a_destroyed_master_opens_nothing_any_more(token: AnyToken) -> Non
     wrapped = await generated(token.hsm, leaf, 1)
     assert faults(await token.hsm.run([DestroyMaster(uuid4(), 1, material, token.serial)], 20)) == {0: Fault.INTEGRITY}
     elsewhere = DestroyMaster(key, 1, material, "another-token")
-    assert faults(await token.hsm.run([elsewhere], 20)) == {0: Fault.UNSUPPORTED}, "not here is not gone"
+    assert faults(await token.hsm.run([elsewhere], 20)) == {0: Fault.ELSEWHERE}, "not here is not gone"
     token.hsm.drop([key])
     gone = await token.hsm.run([DestroyMaster(key, 1, material, token.serial)] * 2, 20)
     assert gone == [DestroyedMaster(1), DestroyedMaster(0)]
@@ -229,7 +232,7 @@ async def test_a_master_of_another_token_is_refused(token: AnyToken, tenant: Cha
     """S19: a region-bound key names the token that may hold its L1."""
     abroad = replace(tenant.l1, serial="elsewhere", revision=9)
     results = await token.hsm.run([CreateKey(abroad, uuid4(), 1, Purpose.WRAPS_DEKS)], 20)
-    assert faults(results) == {0: Fault.UNSUPPORTED}
+    assert faults(results) == {0: Fault.ELSEWHERE}
 
 
 async def test_one_purpose_for_life(token: AnyToken, tenant: Chain) -> None:
@@ -252,6 +255,7 @@ async def test_a_mixed_batch_answers_in_order(token: AnyToken, tenant: Chain) ->
         RewrapDek(tenant.l3, AAD, one.nonce, one.ciphertext, tenant.l3, AAD),
         unwrap(tenant.l3, one),
         DestroyMaster(uuid4(), 1, uuid4(), token.serial),
+        CreateFleetKey(FleetKind.INTAKE_WRAP, 9, 0),
     ]
     results = await token.hsm.run(ops, 20)
     assert [type(result) for result in results] == [
@@ -262,6 +266,7 @@ async def test_a_mixed_batch_answers_in_order(token: AnyToken, tenant: Chain) ->
         WrappedDek,
         UnwrappedDek,
         DestroyedMaster,
+        CreatedFleetKey,
     ]
     with_a_keystore = {OpenKey, CreateOutside, CreateLink}  # in test_hsm_outside
     assert {type(op) for op in ops} == set(get_args(HsmOp)) - with_a_keystore, "every operation stands in this batch"

@@ -37,6 +37,7 @@ from worker.model.hsm import (
     OpenKey,
     Outside,
     Purpose,
+    RewrapKey,
     WrapDek,
     Wrapping,
 )
@@ -135,8 +136,10 @@ async def test_a_wrong_keystores_key_is_made_neither_with_nor_without_the_word(t
         CreateKey(plain, uuid4(), 1, Purpose.WRAPS_KEYS, inner=True),
         CreateOutside(l1, uuid4(), 1, Purpose.WRAPS_KEYS, Outside(l1.key, ADDRESS, b"")),
         CreateLink(ADDRESS, uuid4(), 1, uuid4()),
+        RewrapKey(plain, uuid4(), 1, Purpose.WRAPS_KEYS, Wrapping.AES_KWP, bytes(40), l1),
+        RewrapKey(l1, uuid4(), 1, Purpose.WRAPS_KEYS, Wrapping.AES_KWP, bytes(40), plain),
     ]
-    assert faults(await token.hsm.run(ops, 20)) == dict.fromkeys(range(4), Fault.UNSUPPORTED)
+    assert faults(await token.hsm.run(ops, 20)) == dict.fromkeys(range(6), Fault.UNSUPPORTED)
 
 
 async def test_without_the_inner_key_the_customers_answer_opens_nothing(token: AnyToken, l1: Kek) -> None:

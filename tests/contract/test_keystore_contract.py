@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -34,21 +33,14 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             with rigs.transit(folder / "secrets", authority(folder)) as made_too:
                 yield made_too
         case "openbao":
-            yield from _openbao(request, folder)
+            made_of = authority(folder)
+            with bao_part.running(request.getfixturevalue("openbao"), folder / "bao", made_of) as bao:
+                yield rigs.openbao(folder / "secrets", made_of, bao)
         case name:
             token = request.getfixturevalue(name)
             on_token = rigs.tokens(token, softhsm_part.module())
             yield on_token
             asyncio.run(on_token.opened.close())
-
-
-def _openbao(request: pytest.FixtureRequest, folder: Path) -> Iterator[Rig]:
-    program = bao_part.program()
-    if program is None:
-        pytest.skip(f"LEFT OUT, no OpenBao on this machine; to get it: {bao_part.CURE}")
-    made = authority(folder)
-    with bao_part.running(program, folder / "bao", made) as bao:
-        yield rigs.openbao(folder / "secrets", made, bao)
 
 
 @pytest.fixture

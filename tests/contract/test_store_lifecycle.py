@@ -12,7 +12,7 @@ from worker.edges.store.pool import Pool
 from worker.edges.store.rows import json_of
 from worker.model.effects import Count, Moved, PutRow, Seen, Settled, Settlement
 from worker.model.facts import Needs, Question, RowPage
-from worker.model.rows import Alias, Approval, ApprovalState, Row, State, Table
+from worker.model.rows import Alias, Approval, ApprovalState, Region, Row, State, Table
 from worker.ports import Dues
 
 fake = fixtures.fake
@@ -143,3 +143,22 @@ async def test_an_older_worker_writes_beside_a_newer_one(real: Room, pool: Pool,
     await pool.run(lambda connection: connection.execute("SELECT keyriver.put_rows_v1($1, '{}')", puts))
     answer = await real.store.know(Question(keys=frozenset({acme.kek.id})))
     assert replace(acme.versions[2], state=State.DEACTIVATED, revision=2) in {stored.row for stored in answer.rows}
+
+
+async def test_a_keys_region_comes_with_it_and_locks(room: Room, founded: Chain) -> None:
+    """S19: what a key rests on is known in the same question, and a changed region refuses what was decided before."""
+    name = fresh_name("eu")
+    region = Region(name, "fleet", ("4b1f", "77"), 1)
+    await put(room, region, replace(founded.keys[1], region=name, revision=2))
+    answer = await room.store.know(Question(versions=frozenset({(founded.kek.id, 1)})))
+    assert region in {stored.row for stored in answer.rows}, "of the key above the one that was asked for"
+    page = RowPage(Table.REGIONS, "", name[:-1], 1)
+    assert (await room.store.know(Question(pages=frozenset({page})))).pages[page] == (region.ref,)
+    moved = replace(region, serials=("77",), revision=2)
+    change = command(moved, seen=(Seen(region.ref, 1),), changes=(region.ref,))
+    rests = Settlement(None, None, (Seen(region.ref, 1),), (), ())
+    assert await room.store.settle([rests]) == [Settled()]
+    assert await room.store.settle([change]) == [Settled()]
+    assert await room.store.settle([rests]) == [Moved()]
+    absent = Settlement(None, None, (Seen(replace(region, id=fresh_name("us")).ref, 0),), (), ())
+    assert await room.store.settle([absent]) == [Settled()]

@@ -66,10 +66,10 @@ class Fire:
 
 
 @asynccontextmanager
-async def on_fire(fleet: Fleet) -> AsyncIterator[Fire]:
+async def on_fire(fleet: Fleet, points: tuple[str, ...] = NAMES + DUE_NAMES) -> AsyncIterator[Fire]:
     """Workers die for as long as the block lasts; afterwards none runs."""
     chance = Random(SEED)  # noqa: S311 - must be repeatable
-    fire = Fire(fleet, chance, cycle(chance.sample(NAMES + DUE_NAMES, len(NAMES + DUE_NAMES))))
+    fire = Fire(fleet, chance, cycle(chance.sample(points, len(points))))
     burning = asyncio.create_task(fire.burn())
     try:
         yield fire

@@ -31,15 +31,15 @@ class Authority:
         return context
 
 
-def authority(folder: Path) -> Authority:
-    """A new one, in this folder."""
+def authority(folder: Path, name: str = "localhost", address: str = "127.0.0.1") -> Authority:
+    """A new one, in this folder; its server's certificate is for this name and this address."""
     folder.mkdir(parents=True, exist_ok=True)
     ca_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     root = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test root")])
     ca = _certificate(root, root, ca_key, ca_key, x509.BasicConstraints(ca=True, path_length=0))
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    places = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
-    server = _certificate(name, root, server_key, ca_key, places)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    places = x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ip_address(address))])
+    server = _certificate(subject, root, server_key, ca_key, places)
     made = Authority(folder / "ca.pem", folder / "server.pem", folder / "server-key.pem")
     made.ca_file.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     made.cert_file.write_bytes(server.public_bytes(serialization.Encoding.PEM))
@@ -101,6 +101,9 @@ class HttpsServer:
     def __init__(self, context: ssl.SSLContext, answer: Answering) -> None:
         self.stopping = threading.Event()
         self.asked: list[Asked] = []
+        self.connections = 0
+        self.curt = False
+        """Close each connection after its answer, without a word."""
         outer = self
 
         class Conversation(BaseHTTPRequestHandler):
@@ -128,7 +131,8 @@ class HttpsServer:
                 self.send_header("content-length", str(len(whole.body) + more))
                 self.end_headers()
                 self.wfile.write(whole.body)
-                self.close_connection = self.close_connection or isinstance(told, Cut)
+                # Unless it was told so, the client takes it for open.
+                self.close_connection = self.close_connection or isinstance(told, Cut) or outer.curt
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -139,6 +143,7 @@ class HttpsServer:
 
             def get_request(self) -> tuple[ssl.SSLSocket, tuple[str, int]]:
                 plain, address = self.socket.accept()
+                outer.connections += 1
                 # The handshake happens at the first read, in the connection's own thread.
                 return context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False), address
 

@@ -42,7 +42,7 @@ class OpenBao:
     token: str = field(default="", repr=False)
     """Of the worker: it may use keys and make none."""
 
-    def call(self, method: str, path: str, **body: object) -> dict[str, Any]:
+    def call(self, method: str, path: str, /, **body: object) -> dict[str, Any]:
         """One call as root. Raises `urllib.error.HTTPError`."""
         data = json.dumps(body).encode() if body else None
         request = urllib.request.Request(f"{self.url}/v1/{path}", data, {"X-Vault-Token": self.root}, method=method)  # noqa: S310

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from worker.chain.importing import Importing
 from worker.chain.plan import Case
 from worker.chain.views import approval_view
 from worker.chain.work import Commanding, Step
@@ -23,10 +24,13 @@ from worker.model.control import (
 )
 from worker.model.effects import Seen
 from worker.model.facts import Facts, RowPage
+from worker.model.fleet import FleetRotateBody
 from worker.model.ids import derived_id
 from worker.model.linking import LinkRestoreBody, LinkUnlinkBody, TenantMoveBody
 from worker.model.operations import SECOND_OFFICER, Operation
 from worker.model.outcomes import Commanded
+from worker.model.policies import GrantGiveBody, PolicyAllowBody
+from worker.model.regional import RegionSetBody
 from worker.model.replies import ApprovalListResult, ApprovalResult, PendingResult
 from worker.model.rows import Approval, ApprovalState, Client, Key, Role, Row, RowRef, Table
 from worker.seal.frames import framed
@@ -41,9 +45,13 @@ _ALWAYS = (
     KeyCancelDestroyBody,
     ClientAddBody,
     ClientRotateBody,
+    PolicyAllowBody,
+    GrantGiveBody,
     LinkRestoreBody,
     LinkUnlinkBody,
     TenantMoveBody,
+    FleetRotateBody,
+    RegionSetBody,
 )
 CarryOut = Callable[[Case, AnyBody], Step | Code]
 
@@ -57,7 +65,7 @@ def needs_second(body: AnyBody, step: Commanding) -> bool:
         return any(isinstance(row, Key) and row.parent is None for row in step.rows)
     if isinstance(body, ClientRevokeBody):
         return any(isinstance(row, Client) and row.role is Role.OFFICER for row in step.rows)
-    return isinstance(body, _ALWAYS)
+    return isinstance(body, _ALWAYS) or (isinstance(step, Importing) and step.takes_over)
 
 
 def asked(case: Case, body: AnyBody, step: Commanding) -> Commanding:
@@ -235,8 +243,8 @@ def _stands(facts: Facts, touched: str) -> bool:
         Table.KEYS: next((row for id_, row in facts.keys.items() if str(id_) == key), None),
         Table.VERSIONS: next((row for row in facts.versions.values() if row.ref.key == key), None),
     }
-    row = rows.get(table)
-    return row is not None and str(row.revision) == revision
+    row = rows[table] if table in rows else facts.rows.get(RowRef(Table(table), key))
+    return str(0 if row is None else row.revision) == revision
 
 
 def _both(approved: Commanding, step: Commanding) -> Commanding:

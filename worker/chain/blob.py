@@ -19,7 +19,10 @@ The nonce is not in the AAD: some HSMs make it themselves while they encrypt.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from uuid import UUID
+
+from worker.model.ids import NO_ID
 
 MAGIC = b"KR"
 FORMAT = 1
@@ -27,12 +30,20 @@ AES_256_GCM = 1
 NONCE_BYTES = 12
 TAG_BYTES = 16
 HEADER_BYTES = 41
+WHOSE_BYTES = 24
+"""Of the header: up to key and version, which blobs under one version share."""
 SHORTEST = HEADER_BYTES + 1 + 1 + TAG_BYTES
 LONGEST = HEADER_BYTES + 255 + 1024
 """No DEK payload comes near this; longer input is refused before anything is computed on it."""
 
 _PREFIX = MAGIC + bytes((FORMAT, AES_256_GCM))
 _SUFFIX = bytes((NONCE_BYTES,))
+
+
+@lru_cache(maxsize=1024)
+def _key_id(raw: bytes) -> UUID:
+    """Many blobs name few keys, and making a UUID costs more than the rest of `parse`."""
+    return UUID(bytes=raw)
 
 
 class BadBlob(ValueError):
@@ -73,9 +84,9 @@ def parse(raw: bytes) -> Blob:
         raise BadBlob
     return Blob(
         header=raw[:HEADER_BYTES],
-        key=UUID(bytes=raw[4:20]),
+        key=_key_id(raw[4:20]),
         version=int.from_bytes(raw[20:24], "big"),
-        dek=UUID(bytes=raw[24:40]),
+        dek=NO_ID if raw[24:40] == NO_ID.bytes else UUID(bytes=raw[24:40]),
         nonce=raw[HEADER_BYTES:nonce_end],
         ciphertext=raw[nonce_end:],
     )

@@ -37,7 +37,7 @@ def add(case: Case, body: ClientAddBody) -> Step | Code:
         recipient_key=body.recipient_key,
         not_after_ms=body.not_after_ms,
         revoked=False,
-        enrolled_by=_principals(case),
+        enrolled_by=enrolled_by(case),
         revision=1,
     )
     return _put(client, None, "keyriver.client.added.v1")
@@ -45,7 +45,7 @@ def add(case: Case, body: ClientAddBody) -> Step | Code:
 
 def rotate(case: Case, body: ClientRotateBody) -> Step | Code:
     """Replace the signing key. An officer's only by himself: who could replace another's would be two (S14)."""
-    client = _find(case, body.tenant, body.client)
+    client = find_client(case, body.tenant, body.client)
     if isinstance(client, Code):
         return client
     if client.role is Role.OFFICER and client.id != _asker(case):
@@ -56,7 +56,7 @@ def rotate(case: Case, body: ClientRotateBody) -> Step | Code:
         client,
         algorithm=body.algorithm,
         public_key=body.public_key,
-        enrolled_by=_principals(case),
+        enrolled_by=enrolled_by(case),
         revision=client.revision + 1,
     )
     return _put(changed, client, "keyriver.client.rotated.v1")
@@ -64,7 +64,7 @@ def rotate(case: Case, body: ClientRotateBody) -> Step | Code:
 
 def revoke(case: Case, body: ClientRevokeBody) -> Step | Code:
     """Refuse the client for ever; revoking again changes nothing and is no error."""
-    client = _find(case, body.tenant, body.client)
+    client = find_client(case, body.tenant, body.client)
     if isinstance(client, Code):
         return client
     if client.revoked:
@@ -110,12 +110,13 @@ def _asker(case: Case) -> str:
     return case.client.id if case.approval is None else case.approval.asked_by
 
 
-def _principals(case: Case) -> str:
+def enrolled_by(case: Case) -> str:
     """Who enrols: both officers, for then neither did it alone (S14)."""
     return case.client.id if case.approval is None else f"{case.approval.asked_by}+{case.client.id}"
 
 
-def _find(case: Case, tenant: str, name: str) -> Client | Code:
+def find_client(case: Case, tenant: str, name: str) -> Client | Code:
+    """A tenant's client, for an officer; another tenant's is not found."""
     client = case.facts.clients.get(name)
     if client is None:
         return Code.INTEGRITY if RowRef(Table.CLIENTS, name) in case.facts.tampered else Code.NOT_FOUND

@@ -1,6 +1,21 @@
 """The officers' commands: tenants, keys and clients. Each has one item and one result."""
 
-from worker.chain import approvals, clients, keys, links, moving, rotation, switch, versions
+from worker.chain import (
+    approvals,
+    campaign_commands,
+    clients,
+    fleet,
+    importing,
+    keys,
+    links,
+    moving,
+    quotas,
+    regions,
+    rotation,
+    rules,
+    switch,
+    versions,
+)
 from worker.chain.outcomes import recall
 from worker.chain.plan import Case, Decision, Plan
 from worker.chain.work import Commanding, Step
@@ -16,6 +31,7 @@ from worker.model.bodies import (
     KeyShowBody,
     TenantCreateBody,
 )
+from worker.model.campaign_bodies import AnyCampaignBody
 from worker.model.codes import Code
 from worker.model.control import (
     ApprovalApproveBody,
@@ -29,8 +45,22 @@ from worker.model.control import (
     VersionBody,
 )
 from worker.model.effects import Seen
+from worker.model.fleet import FleetRotateBody, FleetShowBody
+from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
 from worker.model.outcomes import Commanded, Failed
+from worker.model.policies import (
+    GrantGiveBody,
+    GrantListBody,
+    GrantRevokeBody,
+    PolicyAllowBody,
+    PolicyCheckBody,
+    PolicyListBody,
+    PolicyRevokeBody,
+    TenantQuotaBody,
+    TenantQuotasBody,
+)
+from worker.model.regional import RegionListBody, RegionSetBody
 
 
 def plan(case: Case) -> Decision:
@@ -67,6 +97,10 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return versions.cancel_destroy(case, body)
         case VersionBody():
             return versions.change(case, body)
+        case KeyImportParametersBody():
+            return importing.offer(case, body)
+        case KeyImportBody():
+            return importing.accept(case, body)
         case KeyDisableBody():
             return switch.disable(case, body)
         case KeyEnableBody():
@@ -79,6 +113,10 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return links.change(case, body)
         case TenantMoveBody():
             return moving.move(case, body)
+        case RegionSetBody():
+            return regions.set_region(case, body)
+        case RegionListBody():
+            return regions.list_page(case, body)
         case ApprovalApproveBody():
             return approvals.approve(case, body, _step)
         case ApprovalRejectBody():
@@ -95,6 +133,26 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return clients.revoke(case, body)
         case ClientListBody():
             return clients.list_page(case, body)
+        case FleetRotateBody():
+            return fleet.rotate(case, body)
+        case FleetShowBody():
+            return fleet.show(case, body)
+        case PolicyAllowBody():
+            return rules.allow(case, body)
+        case GrantGiveBody():
+            return rules.give(case, body)
+        case PolicyRevokeBody() | GrantRevokeBody():
+            return rules.revoke(case, body)
+        case PolicyListBody() | GrantListBody():
+            return rules.list_page(case, body)
+        case PolicyCheckBody():
+            return rules.check(case, body)
+        case TenantQuotaBody():
+            return quotas.set_quota(case, body)
+        case TenantQuotasBody():
+            return quotas.list_page(case, body)
+        case _ if isinstance(body, AnyCampaignBody):
+            return campaign_commands.command(case, body)
         case _:
             return Code.MALFORMED
 

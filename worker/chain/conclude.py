@@ -46,7 +46,7 @@ def conclude(plan: Plan, results: Sequence[HsmResult], new_ids: NewIds) -> Concl
         elif isinstance(step, Commanding):
             result = None if step.op is None else next(answers)
             outcomes.append(step.outcome(result))
-            rows = step.written(result) if isinstance(outcomes[-1], Commanded) else ()
+            rows = step.written(result)
         else:
             outcomes.append(step)
     effects = (*_effects(plan, outcomes, rows), *_leaves(plan, outcomes, new_ids))
@@ -139,13 +139,12 @@ def _leaves(plan: Plan, outcomes: Sequence[Outcome], new_ids: NewIds) -> Iterato
             anew[word] = anew.get(word, 0) + 1
     tenant = _tenant(plan.request)
     for place, leaf_id in zip(groups, new_ids(len(groups)), strict=True):
-        yield Leaf(leaf_id, tenant, leaf_body(plan.request, tenant, place, groups[place], _told(plan)))
+        yield Leaf(leaf_id, tenant, leaf_body(plan.request, tenant, place, groups[place], _told(plan, outcomes)))
     for step, outcome in zip(plan.steps, outcomes, strict=True):
-        if isinstance(step, Commanding) and isinstance(outcome, Commanded):
-            facts = ((step.event, step.told or step.result), *step.also)
-            for type_, said in facts:
+        if isinstance(step, Commanding):
+            for type_, said in step.facts(outcome):
                 yield Announce(new_ids(1)[0], type_, tenant, said.model_dump_json(exclude_none=True).encode())
-            if step.drops:
+            if step.drops and isinstance(outcome, Commanded):
                 yield Announce(new_ids(1)[0], HINT, tenant, hint(step.drops))
 
 
@@ -154,9 +153,10 @@ def hint(keys: Iterable[UUID]) -> bytes:
     return Hint(keys=list(keys)).model_dump_json().encode()
 
 
-def _told(plan: Plan) -> Answer | None:
+def _told(plan: Plan, outcomes: Iterable[Outcome]) -> Answer | None:
     """What a command's leaf tells besides the counts: the transition, or the approval."""
-    return next((step.told for step in plan.steps if isinstance(step, Commanding)), None)
+    pairs = zip(plan.steps, outcomes, strict=True)
+    return next((step.tells(outcome) for step, outcome in pairs if isinstance(step, Commanding)), None)
 
 
 def refuse(envelope: Envelope, code: Code, new_ids: NewIds) -> Settlement:

@@ -1,6 +1,6 @@
 """`decide`: request + facts → plan, or a refusal. The steps are numbered in the order in which they must come."""
 
-from worker.chain import commands, deks, policy
+from worker.chain import commands, deks, policy, quotas
 from worker.chain.blob import BadBlob
 from worker.chain.outcomes import BadOutcome
 from worker.chain.plan import Case, Decision, Limits, Plan, Refused, Reopen, Unsealed
@@ -13,13 +13,15 @@ from worker.model.requests import Request
 from worker.model.rows import RowRef, Table
 
 
-def decide(request: Request, facts: Facts, chains: Chains, unsealed: Unsealed, limits: Limits) -> Decision:
-    """Decide one request.
+def decide(
+    request: Request, facts: Facts, chains: Chains, unsealed: Unsealed, limits: Limits, wait_ms: int | None = None
+) -> Decision:
+    """Decide one request; `wait_ms`: its quota is used up for so long.
 
     1. The client's row must be the one that verified the signature.
     2. It is live still, and its kind of signer may send this operation.
     3. The ledger is asked before age and deadline: a request that was answered is answered again.
-    4. What is too old, not fresh or past its deadline is not begun.
+    4. What is too old, not fresh or past its deadline is not begun, nor what there is no quota for (D10).
     5. The operation's own rules decide every item.
     """
     client = facts.clients.get(request.key.client)
@@ -36,6 +38,10 @@ def decide(request: Request, facts: Facts, chains: Chains, unsealed: Unsealed, l
     late = None if is_answered(opened) else too_late(request, facts.now_ms, limits, known=opened is not None)  # 4
     if late is not None:
         return Refused(request, late)
+    if wait_ms is not None:
+        return Refused(request, Code.THROTTLED, wait_ms)
+    if quotas.is_tampered(request, facts):
+        return Refused(request, Code.INTEGRITY)
     case = Case(request, client, facts, chains, unsealed, opened, limits)  # 5
     try:
         decision = deks.plan(case) if request.operation in DATA_OPERATIONS else commands.plan(case)

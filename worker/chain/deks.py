@@ -12,11 +12,13 @@ from worker.chain.work import Refreshing, Replaying, Rewrapping, Step, Unwrappin
 from worker.model.bodies import DekItem, RewrapBody, RewrapItem, UnwrapBody, WrapBody
 from worker.model.codes import Code
 from worker.model.effects import Seen
+from worker.model.fields import Context
 from worker.model.hsm import Purpose, RewrapDek, UnwrapDek, WrapDek
 from worker.model.ids import NO_ID, derived_ids, moment_of
 from worker.model.operations import Permission
 from worker.model.outcomes import Failed, Outcome, Rewrapped, Wrapped
 from worker.model.requests import LedgerKey, Recipient, Request
+from worker.model.rows import Suite
 from worker.seal.errors import BadKey
 from worker.seal.hpke import check_public_key
 
@@ -38,21 +40,43 @@ def plan(case: Case) -> Decision:
         return Refused(case.request, recipient)
     if isinstance(case.unsealed, Code) and case.opened is None:
         return Refused(case.request, case.unsealed)
-    trail = _Trail(case)
+    trail = _Trail(case, _suites(case, recipient))
     steps = steps_of(case, trail)
     return Plan(case.request, tuple(steps), trail.seen(), case.opened, recipient)
+
+
+_Asked = tuple[Permission, UUID, int | None, Use | None, frozenset[str] | None]
 
 
 class _Trail:
     """Collects the rows that the items of one request rest on, each once."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, suites: frozenset[Suite]) -> None:
         self._case = case
+        self._suites = suites
         self._seen: dict[Seen, None] = {}
+        self._known: dict[_Asked, Usable | Failed] = {}
 
-    def usable(self, permission: Permission, key: UUID, version: int | None, use: Use | None = None) -> Usable | Failed:
-        """As `Chains.for_client`, for a key that wraps DEKs; what it rests on is noted."""
-        found = self._case.chains.for_client(self._case.client, permission, key, version, use)
+    def usable(
+        self,
+        permission: Permission,
+        key: UUID,
+        version: int | None,
+        use: Use | None = None,
+        context: Context | None = None,
+    ) -> Usable | Failed:
+        """As `Chains.for_client`, for a key that wraps DEKs; what it rests on is noted. Asked once for many items."""
+        memo = permission, key, version, use, None if context is None else frozenset(context)
+        found = self._known.get(memo)
+        if found is None:
+            found = self._known[memo] = self._usable(*memo)
+        return found
+
+    def _usable(
+        self, permission: Permission, key: UUID, version: int | None, use: Use | None, context: frozenset[str] | None
+    ) -> Usable | Failed:
+        chains, client = self._case.chains, self._case.client
+        found = chains.for_client(client, permission, key, version, use, context=context, suites=self._suites)
         if isinstance(found, Code):
             return Failed(found, self._why(found, key), key)
         if found.key.purpose is not Purpose.WRAPS_DEKS:
@@ -60,10 +84,12 @@ class _Trail:
         self._seen.update(dict.fromkeys(found.seen))
         return found
 
-    def named(self, permission: Permission, name: str) -> Usable | Failed:
+    def named(self, permission: Permission, name: str, context: Context | None = None) -> Usable | Failed:
         """The active version of the key with this alias or id."""
         key = self._case.chains.key_id(self._case.client, name)
-        return Failed(key, self._why(key, name)) if isinstance(key, Code) else self.usable(permission, key, None)
+        if isinstance(key, Code):
+            return Failed(key, self._why(key, name))
+        return self.usable(permission, key, None, context=context)
 
     def _why(self, code: Code, name: str | UUID) -> str:
         return self._case.chains.why_not_found(self._case.client, name) if code is Code.NOT_FOUND else ""
@@ -93,6 +119,16 @@ def _recipient(case: Case) -> Recipient | Code:
     return recipient
 
 
+def _suites(case: Case, recipient: Recipient | None) -> frozenset[Suite]:
+    """The suites of all seals that plaintext travels under in this request: the answer's and its own."""
+    suites = set() if recipient is None else {recipient.suite}
+    body = case.request.body
+    if isinstance(body, WrapBody) and body.sealed is not None:
+        key = case.facts.intake_keys.get(body.sealed.sequence)
+        suites |= set() if key is None else {key.suite}  # without it nothing can be unsealed either
+    return frozenset(suites)
+
+
 def _resumed(
     kept: Sequence[Outcome | None],
     fresh: Callable[[Sequence[int]], Iterable[Step]],
@@ -109,35 +145,43 @@ def _wrap(case: Case, trail: _Trail) -> list[Step]:
     assert isinstance(body, WrapBody)  # noqa: S101 - `plan` chose this function by the body's type
 
     def fresh(todo: Sequence[int]) -> Iterable[Step]:
-        target = trail.named(Permission.WRAP, body.key)
-        if isinstance(target, Failed):
-            return [target for _ in todo]
         if isinstance(case.unsealed, Code):
-            return [Failed(case.unsealed) for _ in todo]
-        return _wrappings(case, body, target, todo)
+            target = trail.named(Permission.WRAP, body.key)
+            return [target if isinstance(target, Failed) else Failed(case.unsealed) for _ in todo]
+        return _wrappings(case, body, _targets(body, trail, todo), todo)
 
     def again(index: int, kept: Outcome) -> Step:
         if not (body.return_dek and isinstance(kept, Wrapped)):
             return kept
-        return _replayed(case.request, trail, index, kept, context.digest(body.items[index].context))
+        return _replayed(case.request, trail, index, kept, body.items[index].context)
 
     return _resumed(recall(case.opened, len(body.items), Wrapped), fresh, again)
 
 
-def _wrappings(case: Case, body: WrapBody, target: Usable, todo: Sequence[int]) -> list[Step]:
+def _targets(body: WrapBody, trail: _Trail, todo: Sequence[int]) -> Sequence[Usable | Failed]:
+    """What each item is wrapped under: one for all, unless a rule is needed that looks at contexts."""
+    target = trail.named(Permission.WRAP, body.key)
+    if isinstance(target, Usable) or target.code is not Code.NOT_FOUND:
+        return [target] * len(todo)
+    return [trail.named(Permission.WRAP, body.key, body.items[index].context) for index in todo]
+
+
+def _wrappings(case: Case, body: WrapBody, targets: Sequence[Usable | Failed], todo: Sequence[int]) -> list[Step]:
     ids = dek_ids(case.request.key, case.request.time_ms, todo) if body.store else [NO_ID] * len(todo)
     brought = case.unsealed
-    kek, key, version, tenant = target.kek, target.key.id, target.version.number, target.key.tenant
     steps: list[Step] = []
-    for index, dek_id in zip(todo, ids, strict=True):
+    for index, dek_id, target in zip(todo, ids, targets, strict=True):
+        if isinstance(target, Failed):
+            steps.append(target)
+            continue
         item = body.items[index]
         dek = brought[index] if isinstance(brought, tuple) else b""
         if isinstance(brought, tuple) and len(dek) not in _DEK_BYTES:
             steps.append(Failed(Code.DEK_LENGTH))
             continue
-        header = blob.header(key, version, dek_id)
+        header = blob.header(target.key.id, target.version.number, dek_id)
         size = len(dek) or item.bits // 8
-        op = WrapDek(kek, blob.aad(header, tenant), context.digest(item.context), size, dek)
+        op = WrapDek(target.kek, blob.aad(header, target.key.tenant), context.digest(item.context), size, dek)
         steps.append(Wrapping(op, header, dek_id))
     return steps
 
@@ -147,13 +191,13 @@ def dek_ids(key: LedgerKey, unix_ms: int, indexes: Iterable[int]) -> list[UUID]:
     return derived_ids(unix_ms, indexes, key.tenant, key.client, key.source, key.id, "dek")
 
 
-def _replayed(request: Request, trail: _Trail, index: int, kept: Wrapped, digest: bytes) -> Step:
+def _replayed(request: Request, trail: _Trail, index: int, kept: Wrapped, shown: Context) -> Step:
     """Plaintext of something wrapped before: what is allowed now decides, the DEK is the same.
 
     The ledger carries no MAC, so its blob must prove to be this request's: by the DEK id that only this item of this
     request has, or, if it was not stored, by the context at least.
     """
-    source = trail.usable(Permission.WRAP, kept.key, kept.version, Use.UNWRAP)
+    source = trail.usable(Permission.WRAP, kept.key, kept.version, Use.UNWRAP, shown)
     if isinstance(source, Failed):
         return source
     parsed = blob.parse(kept.blob)
@@ -161,7 +205,7 @@ def _replayed(request: Request, trail: _Trail, index: int, kept: Wrapped, digest
     if (parsed.key, parsed.version, parsed.dek) != (kept.key, kept.version, kept.id) or kept.id not in ids:
         return Failed(Code.INTEGRITY)
     aad = blob.aad(parsed.header, source.key.tenant)
-    return Replaying(UnwrapDek(source.kek, aad, parsed.nonce, parsed.ciphertext), kept, digest)
+    return Replaying(UnwrapDek(source.kek, aad, parsed.nonce, parsed.ciphertext), kept, context.digest(shown))
 
 
 def _unwrap(case: Case, trail: _Trail) -> list[Step]:
@@ -208,7 +252,8 @@ def _source(
         parsed = blob.parse(raw or b"")
     except blob.BadBlob:
         return Failed(Code.UNWRAP_FAILED, "form") if row is None else Failed(Code.INTEGRITY, "stored blob", row.key)
-    source = trail.usable(permission, parsed.key, parsed.version, use)
+    shown = item.context if isinstance(item, DekItem) else None
+    source = trail.usable(permission, parsed.key, parsed.version, use, shown)
     if isinstance(source, Failed):
         return source
     if row is not None and (parsed.key, parsed.version, parsed.dek) != (row.key, row.version, row.id):

@@ -18,8 +18,13 @@ from worker.chain.work import Commanding
 from worker.model.effects import Announce, Effect, PutRow, Seen, Settlement
 from worker.model.facts import Facts
 from worker.model.fields import Answer
-from worker.model.hsm import DestroyMaster
+from worker.model.hsm import (
+    DestroyMaster,
+)
 from worker.model.ids import derived_id
+from worker.model.import_ops import (
+    DestroyImportPair,
+)
 from worker.model.rows import Approval, ApprovalState, Key, Row, RowRef, State, Version
 
 DESTROYED = "keyriver.key.destroyed.v1"
@@ -34,7 +39,7 @@ _WORDS = {"keyriver.approval.expired.v1": "APPROVAL_EXPIRED"}
 class Due:
     """One thing to carry out: what the token has to do first, and then what to settle."""
 
-    op: DestroyMaster | None
+    op: DestroyMaster | DestroyImportPair | None
     settlement: Settlement
 
 
@@ -89,6 +94,7 @@ def _end(facts: Facts, key: Key, version: Version, recoverable_ms: int) -> Due |
         wrapped=b"",
         prior=None,
         due_ms=version.due_ms if waits_for_token else 0,
+        not_after_ms=0,
         revision=version.revision + 1,
     )
     if waits_for_token:
@@ -106,23 +112,23 @@ def _told_destroyed(facts: Facts, key: Key, version: Version, gone: Version, rec
     report = destruction(replace(gone, due_ms=version.due_ms), needs, recoverable_ms)
     told = _teller(facts, version).transition(key, version, gone, "its time has come", destruction=report)
     rests = (Seen(version.ref, version.revision),)
-    effects = _effects(version.due_ms, key.tenant, version.ref, (gone,), ((DESTROYED, told),), (key.id,))
-    return Settlement(None, None, rests, (version.ref,), effects)
+    done = effects(version.due_ms, key.tenant, version.ref, (gone,), ((DESTROYED, told),), (key.id,))
+    return Settlement(None, None, rests, (version.ref,), done)
 
 
 def _put(version: Version, changed: Version, tenant: str, event: str, told: Answer) -> Settlement:
     """One row, and the fact that tells of it."""
     rests = (Seen(version.ref, version.revision),)
-    effects = _effects(version.due_ms, tenant, version.ref, (changed,), ((event, told),), ())
-    return Settlement(None, None, rests, (version.ref,), effects)
+    done = effects(version.due_ms, tenant, version.ref, (changed,), ((event, told),), ())
+    return Settlement(None, None, rests, (version.ref,), done)
 
 
 def _settlement(at_ms: int, tenant: str, ref: RowRef, step: Commanding) -> Settlement:
     facts = ((step.event, step.told or step.result), *step.also)
-    return Settlement(None, None, step.rests, step.changes, _effects(at_ms, tenant, ref, step.rows, facts, step.drops))
+    return Settlement(None, None, step.rests, step.changes, effects(at_ms, tenant, ref, step.rows, facts, step.drops))
 
 
-def _effects(
+def effects(
     at_ms: int,
     tenant: str,
     ref: RowRef,
@@ -131,18 +137,23 @@ def _effects(
     drops: tuple[UUID, ...],
 ) -> tuple[Effect, ...]:
     """Rows, events, hints and a leaf. Whoever does it again does it with the same ids."""
-    effects: list[Effect] = [PutRow(row) for row in rows]
+    made: list[Effect] = [PutRow(row) for row in rows]
     place = next(((row.key, row.number) for row in rows if isinstance(row, Version)), None)
     for type_, told in facts:
         body = told.model_dump_json(exclude_none=True).encode()
-        effects.append(Announce(derived_id(at_ms, ref.table, ref.key, type_), type_, tenant, body))
+        made.append(Announce(derived_id(at_ms, ref.table, ref.key, type_), type_, tenant, body))
         leaf_id, name = derived_id(at_ms, ref.table, ref.key, type_, "leaf"), f"{ref.table} {ref.key}"
-        effects.append(own_leaf(leaf_id, tenant, at_ms, type_, name, _WORDS.get(type_, OK), place, told))
+        made.append(own_leaf(leaf_id, tenant, at_ms, type_, name, _WORDS.get(type_, OK), place, told))
     if drops:
-        effects.append(Announce(derived_id(at_ms, ref.table, ref.key, HINT), HINT, tenant, hint(drops)))
-    return tuple(effects)
+        made.append(Announce(derived_id(at_ms, ref.table, ref.key, HINT), HINT, tenant, hint(drops)))
+    return tuple(made)
 
 
 def _teller(facts: Facts, version: Version) -> Teller:
-    name = f"due {version.key}/{version.number} at {version.due_ms}"
+    return teller_of(facts, version, version.due_ms)
+
+
+def teller_of(facts: Facts, version: Version, at_ms: int) -> Teller:
+    """Tells of what nobody asked for just now."""
+    name = f"due {version.key}/{version.number} at {at_ms}"
     return Teller(facts, ACTOR, None, name, name)

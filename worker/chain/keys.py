@@ -3,6 +3,7 @@
 from dataclasses import replace
 from uuid import UUID
 
+from worker.chain.bound import bound
 from worker.chain.lifecycle import Use
 from worker.chain.outside import to_make
 from worker.chain.plan import Case
@@ -24,8 +25,10 @@ def create_tenant(case: Case, body: TenantCreateBody) -> Step | Code:
     if body.tenant == FLEET_TENANT or is_taken(case, body.tenant):
         return Code.EXISTS
     tenant = Tenant(body.tenant, body.layers, body.minimum_suite, enabled=True, revision=1)
-    key = new_key(case, tenant, None, "")
+    key = replace(new_key(case, tenant, None, ""), origin=body.origin)
     alias = Alias(body.tenant, tenant.id, key.id, 1)
+    if body.origin is Origin.IMPORTED:
+        return _awaiting(case, tenant, key, alias)
     material = material_of(key.id, 1)
     version = new_version(case, key, 1, 0, material)
     view = key_view(key, (alias.name,), (version,))
@@ -33,6 +36,21 @@ def create_tenant(case: Case, body: TenantCreateBody) -> Step | Code:
         op=CreateMaster(key.id, 1, material),
         version=version,
         rows=(tenant, key, alias),
+        changes=(),
+        rests=(),
+        result=TenantResult(tenant=tenant.id, layers=tenant.layers, key=view),
+        event="keyriver.tenant.created.v1",
+    )
+
+
+def _awaiting(case: Case, tenant: Tenant, key: Key, alias: Alias) -> Commanding:
+    """Its L1 waits for the customer's material: a version that does nothing, and no object in the token (S12)."""
+    version = replace(new_version(case, key, 1, 0, None), state=State.PRE_ACTIVE, wrapping=Wrapping.TOKEN, absent=True)
+    view = key_view(key, (alias.name,), (version,))
+    return Commanding(
+        op=None,
+        version=None,
+        rows=(tenant, key, alias, version),
         changes=(),
         rests=(),
         result=TenantResult(tenant=tenant.id, layers=tenant.layers, key=view),
@@ -57,7 +75,13 @@ def create(case: Case, body: KeyCreateBody) -> Step | Code:
     above = case.chains.usable(parent, parent.active_version, Use.WRAP)
     if isinstance(above, Code):
         return above
-    key = new_key(case, tenant, parent, body.region or parent.region)
+    region = body.region or parent.region
+    if parent.region not in ("", region):
+        return Code.WRONG_REGION
+    within = bound(case.facts, region, above.kek)
+    if isinstance(within, Code):
+        return within
+    key = new_key(case, tenant, parent, region)
     alias = Alias(body.alias, tenant.id, key.id, 1)
     version = new_version(case, key, 1, above.version.number, None)
     if body.pre_active:
@@ -67,7 +91,7 @@ def create(case: Case, body: KeyCreateBody) -> Step | Code:
         version=version,
         rows=(key, alias),
         changes=(),
-        rests=above.seen,
+        rests=tuple(dict.fromkeys((*above.seen, *within))),
         result=KeyResult(key=key_view(key, (alias.name,), (version,))),
         event="keyriver.key.created.v1",
     )
@@ -122,9 +146,17 @@ def is_taken(case: Case, tenant: str) -> bool:
 
 
 def derived(case: Case, what: str) -> UUID:
-    """An id that a redelivery of the request makes again."""
+    """An id that the request makes again however often it comes, also when its sender repeats it with a new time."""
     key = case.request.key
-    return derived_id(case.request.time_ms, key.tenant, key.client, key.source, key.id, what)
+    return derived_id(_moment(key.id), key.tenant, key.client, key.source, key.id, what)
+
+
+def _moment(request: str) -> int:
+    """The time in the request's own id, if that is a UUIDv7 as our clients make them; else none."""
+    try:
+        return moment_of(UUID(request)) if UUID(request).version == 7 else 0  # noqa: PLR2004 - RFC 9562
+    except ValueError:
+        return 0
 
 
 def material_of(key: UUID, number: int) -> UUID:

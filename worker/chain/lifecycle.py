@@ -22,6 +22,8 @@ class Who(Enum):
     """On whose behalf a version is used."""
 
     CALLER = auto()
+    GRANTED = auto()
+    """A caller with an officer's grant for this version."""
     CAMPAIGN = auto()
 
 
@@ -40,15 +42,16 @@ class Change(Enum):
 
 _NOTHING: frozenset[Use] = frozenset()
 _OLD = frozenset({Use.UNWRAP, Use.REWRAP_FROM, Use.OPEN})
+_PAUSED = frozenset({Use.UNWRAP, Use.OPEN})
 _ALLOWED: dict[State, dict[Who, frozenset[Use]]] = {
-    #                         callers                                        campaigns
-    State.PRE_ACTIVE: {Who.CALLER: _NOTHING, Who.CAMPAIGN: _NOTHING},
-    State.ACTIVE: {Who.CALLER: frozenset(Use), Who.CAMPAIGN: frozenset(Use)},
-    State.SUSPENDED: {Who.CALLER: frozenset({Use.UNWRAP, Use.OPEN}), Who.CAMPAIGN: frozenset({Use.UNWRAP, Use.OPEN})},
-    State.DEACTIVATED: {Who.CALLER: _OLD, Who.CAMPAIGN: _OLD},
-    State.COMPROMISED: {Who.CALLER: _NOTHING, Who.CAMPAIGN: _OLD},
-    State.DESTROY_SCHEDULED: {Who.CALLER: _NOTHING, Who.CAMPAIGN: _NOTHING},
-    State.DESTROYED: {Who.CALLER: _NOTHING, Who.CAMPAIGN: _NOTHING},
+    #                         callers                  callers with a grant      campaigns
+    State.PRE_ACTIVE: {Who.CALLER: _NOTHING, Who.GRANTED: _NOTHING, Who.CAMPAIGN: _NOTHING},
+    State.ACTIVE: {Who.CALLER: frozenset(Use), Who.GRANTED: frozenset(Use), Who.CAMPAIGN: frozenset(Use)},
+    State.SUSPENDED: {Who.CALLER: _PAUSED, Who.GRANTED: _PAUSED, Who.CAMPAIGN: _PAUSED},
+    State.DEACTIVATED: {Who.CALLER: _OLD, Who.GRANTED: _OLD, Who.CAMPAIGN: _OLD},
+    State.COMPROMISED: {Who.CALLER: _NOTHING, Who.GRANTED: _OLD, Who.CAMPAIGN: _OLD},
+    State.DESTROY_SCHEDULED: {Who.CALLER: _NOTHING, Who.GRANTED: _NOTHING, Who.CAMPAIGN: _NOTHING},
+    State.DESTROYED: {Who.CALLER: _NOTHING, Who.GRANTED: _NOTHING, Who.CAMPAIGN: _NOTHING},
 }
 # Stops may be repeated: a state that leads to itself changes nothing and is no error.
 _LEADS: dict[Change, dict[State, State]] = {

@@ -10,6 +10,7 @@ from worker.model.codes import Code
 from worker.model.effects import LedgerEntry, Seen, Settlement
 from worker.model.facts import Facts
 from worker.model.hsm import HsmOp
+from worker.model.imports import SAFE_ALGORITHMS, ImportAlgorithm
 from worker.model.outcomes import Outcome
 from worker.model.requests import Recipient, Request
 from worker.model.rows import Approval, Client
@@ -26,6 +27,7 @@ class Limits:
     """Bounds that `decide` applies, in milliseconds.
 
     `recoverable_ms`: how long backups and topics could still bring a destroyed key back (S15); None: nobody said.
+    `import_algorithms`: how customers may wrap the keys that they bring (S12).
     """
 
     freshness_ms: int = 5 * 60_000
@@ -34,6 +36,7 @@ class Limits:
     shortest_grace_ms: int = 7 * 24 * 3_600_000
     longest_grace_ms: int = 30 * 24 * 3_600_000
     recoverable_ms: int | None = None
+    import_algorithms: frozenset[ImportAlgorithm] = SAFE_ALGORITHMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The whole request is refused."""
+    """The whole request is refused. `retry_after_ms`: sooner it would be again."""
 
     request: Request
     code: Code
+    retry_after_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from worker.chain.bound import bound
 from worker.chain.keys import creation, find, material_of, new_version
 from worker.chain.lifecycle import Change, Use
 from worker.chain.outside import is_outside
@@ -16,7 +17,7 @@ from worker.model.effects import Seen
 from worker.model.fields import Reason
 from worker.model.hsm import CreateKey, CreateMaster, CreateOutside
 from worker.model.replies import KeyResult
-from worker.model.rows import Key, State, Version
+from worker.model.rows import Key, Origin, State, Version
 
 
 def rotate(case: Case, body: KeyRotateBody) -> Step | Code:
@@ -27,6 +28,8 @@ def rotate(case: Case, body: KeyRotateBody) -> Step | Code:
     emergency = body.reason is Reason.COMPROMISE
     if emergency and body.pre_active:
         return Code.MALFORMED
+    if key.origin is Origin.IMPORTED:
+        return Code.WRONG_ORIGIN
     if not key.enabled:
         return Code.KEY_DISABLED
     current = case.facts.versions.get((key.id, key.active_version))
@@ -67,7 +70,10 @@ def _above(case: Case, key: Key) -> tuple[Usable | None, tuple[Seen, ...]] | Cod
     if parent is None:
         return Code.INTEGRITY
     usable = case.chains.usable(parent, parent.active_version, Use.WRAP)
-    return usable if isinstance(usable, Code) else (usable, usable.seen)
+    if isinstance(usable, Code):
+        return usable
+    within = bound(case.facts, key.region, usable.kek)
+    return within if isinstance(within, Code) else (usable, usable.seen + within)
 
 
 def _made(

@@ -13,7 +13,8 @@ from worker.model.control import KeyDisableBody, KeyEnableBody
 from worker.model.effects import Seen
 from worker.model.facts import Below
 from worker.model.outcomes import Commanded
-from worker.model.replies import Blast, BlastLayer, BlastService, DisableResult, KeyResult
+from worker.model.replies import DisableResult, KeyResult
+from worker.model.views import Blast, BlastLayer, BlastService
 
 SHOWN = 100
 """So many service keys stand in a report by name, those with the most DEKs first."""

@@ -6,8 +6,9 @@ from worker.chain.plan import Case
 from worker.chain.views import key_view
 from worker.model.facts import Facts
 from worker.model.fields import Reason
-from worker.model.replies import Blast, Destruction, KeyView, Transition
+from worker.model.replies import KeyView, Transition
 from worker.model.rows import Key, State, Version
+from worker.model.views import Blast, Destruction
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +73,7 @@ def teller(case: Case) -> Teller:
 def _state(row: Version | Key) -> str:
     if isinstance(row, Key):
         return "enabled" if row.enabled else "disabled"
+    if row.absent:
+        return f"{row.state.value}, without material"
     waits = row.state is State.PRE_ACTIVE and row.due_ms
     return f"{row.state.value}, due" if waits else row.state.value

@@ -25,8 +25,9 @@ from worker.model.effects import Seen
 from worker.model.facts import Needs
 from worker.model.fields import Answer, Reason
 from worker.model.outcomes import Commanded
-from worker.model.replies import CommandResult, DestroyResult, Destruction, KeyResult, Transition
+from worker.model.replies import CommandResult, DestroyResult, KeyResult, Transition
 from worker.model.rows import Key, RowRef, State, Table, Version
+from worker.model.views import Destruction
 
 _CHANGES: dict[type[VersionBody], tuple[Change, str]] = {
     KeySuspendBody: (Change.SUSPEND, "keyriver.key.suspended.v1"),
@@ -59,7 +60,7 @@ def activate(case: Case, body: KeyActivateBody) -> Step | Code:
     if isinstance(found, Code):
         return found
     key, version = found
-    if lifecycle.after(Change.ACTIVATE, version.state) is None or version.number < key.active_version:
+    if lifecycle.after(Change.ACTIVATE, version.state) is None or version.number < key.active_version or version.absent:
         return Code.KEY_STATE
     if body.at_ms is not None and body.at_ms > case.facts.now_ms:
         due = replace(version, due_ms=body.at_ms, revision=version.revision + 1)

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 
 from worker.model.linked import LinkView
+from worker.model.policies import GrantView, RuleView
 from worker.model.replies import ApprovalView, ClientView, KeyView, VersionView
-from worker.model.rows import Approval, Client, Key, Link, Version
+from worker.model.rows import Approval, Client, Grant, Key, Link, Rule, Version
 
 
 def key_view(key: Key, names: Iterable[str], versions: Iterable[Version] = ()) -> KeyView:
@@ -15,6 +16,8 @@ def key_view(key: Key, names: Iterable[str], versions: Iterable[Version] = ()) -
             state=version.state,
             created_ms=version.created_ms,
             due_ms=version.due_ms or None,
+            not_after_ms=version.not_after_ms or None,
+            absent=version.absent or None,
             parent_version=version.parent_version or None,
             link=version.link,
         )
@@ -65,6 +68,42 @@ def approval_view(approval: Approval, digest: bytes) -> ApprovalView:
         digest=digest,
         state=approval.state,
         decided_by=approval.decided_by or None,
+    )
+
+
+def rule_view(rule: Rule) -> RuleView:
+    """One rule as people see it."""
+    return RuleView(
+        id=rule.id,
+        tenant=rule.tenant,
+        client=rule.client,
+        permissions=list(rule.permissions),
+        pattern=rule.pattern,
+        region=rule.region,
+        not_after_ms=rule.not_after_ms,
+        context_keys=list(rule.context_keys),
+        minimum_suite=rule.minimum_suite,
+        why=rule.why,
+        enrolled_by=rule.enrolled_by,
+        created_ms=rule.created_ms,
+        revoked=rule.revoked,
+    )
+
+
+def grant_view(grant: Grant) -> GrantView:
+    """One grant as people see it."""
+    return GrantView(
+        id=grant.id,
+        tenant=grant.tenant,
+        client=grant.client,
+        key=grant.key,
+        version=grant.version or None,
+        permissions=list(grant.permissions),
+        why=grant.why,
+        given_by=grant.given_by,
+        given_ms=grant.given_ms,
+        not_after_ms=grant.not_after_ms,
+        revoked=grant.revoked,
     )
 
 

@@ -7,9 +7,12 @@ from uuid import UUID
 from worker.model.codes import Code
 from worker.model.effects import Seen
 from worker.model.fields import Answer
+from worker.model.fleet import FleetKey, FleetKeyState
 from worker.model.hsm import (
+    CreatedFleetKey,
     CreatedKey,
     CreatedMaster,
+    CreateFleetKey,
     CreateKey,
     CreateLink,
     CreateMaster,
@@ -23,6 +26,10 @@ from worker.model.hsm import (
     WrapDek,
     WrappedDek,
 )
+from worker.model.import_ops import (
+    CreateImportPair,
+    ImportMaster,
+)
 from worker.model.outcomes import Commanded, Failed, Outcome, Rewrapped, Unwrapped, Wrapped
 from worker.model.replies import CommandResult
 from worker.model.rows import Link, Row, RowRef, Version
@@ -32,6 +39,7 @@ _CODES = {
     Fault.UNSUPPORTED: Code.UNSUPPORTED,
     Fault.INTEGRITY: Code.INTEGRITY,
     Fault.UNAVAILABLE: Code.DEFERRED,
+    Fault.ELSEWHERE: Code.WRONG_TOKEN,
     Fault.COLD: Code.KEK_OPENING,
     Fault.FORBIDDEN: Code.KEYSTORE_FORBIDDEN,
     Fault.UNREACHABLE: Code.KEYSTORE_UNREACHABLE,
@@ -138,7 +146,7 @@ class Commanding:
     `also` are more such facts. `told` stands in the audit leaf, too. `drops` are keys whose handles must go.
     """
 
-    op: CreateKey | CreateMaster | CreateOutside | CreateLink | None
+    op: CreateKey | CreateMaster | CreateOutside | CreateLink | CreateImportPair | ImportMaster | CreateFleetKey | None
     version: Version | None
     rows: tuple[Row, ...]
     changes: tuple[RowRef, ...]
@@ -151,19 +159,46 @@ class Commanding:
 
     def outcome(self, result: HsmResult | None) -> Outcome:
         """The command's result."""
-        if result is None or isinstance(result, CreatedKey | CreatedMaster):
+        if result is None or isinstance(result, CreatedKey | CreatedMaster | CreatedFleetKey):
             return Commanded(self.result)
         return _unexpected(result)
 
     def written(self, result: HsmResult | None) -> tuple[Row, ...]:
-        """All rows to put, the new version with what the token gave."""
+        """All rows to put, the new version with what the token gave; none where it failed."""
         match result, self.version:
+            case HsmFault(), _:
+                return ()
             case CreatedKey() as made, Version() as version:
                 return (*self.rows, replace(version, wrapped=made.wrapped, wrapping=made.wrapping, digest=made.digest))
             case CreatedMaster() as made, Version() as version:
                 return (*[_linked(row, made) for row in self.rows], replace(version, serial=made.serial))
+            case CreatedFleetKey(), _:
+                return tuple(_signed(row, result) if isinstance(row, FleetKey) else row for row in self.rows)
             case _:
                 return self.rows
+
+    def facts(self, outcome: Outcome) -> tuple[tuple[str, Answer], ...]:
+        """What is announced: of what was not done, nothing."""
+        if not isinstance(outcome, Commanded):
+            return ()
+        return ((self.event, self.told or self.result), *self.also)
+
+    def tells(self, outcome: Outcome) -> Answer | None:
+        """What the audit leaf tells besides the counts: the transition, or the approval."""
+        return self.told if isinstance(outcome, Commanded) else None
+
+
+def _signed(row: FleetKey, made: CreatedFleetKey) -> FleetKey:
+    """The new version's row with what the token gave."""
+    if row.state is not FleetKeyState.ACTIVE:
+        return row
+    return replace(
+        row,
+        public_key=made.public_key,
+        predecessor=made.predecessor,
+        by_predecessor=made.by_predecessor,
+        by_itself=made.by_itself,
+    )
 
 
 Work = Wrapping | Unwrapping | Replaying | Rewrapping | Refreshing | Commanding

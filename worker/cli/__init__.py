@@ -8,7 +8,24 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from worker.cli import approval, audit, client, doctor, init, lifecycle, local, run, tenant, topics
+from worker.cli import (
+    approval,
+    audit,
+    campaign,
+    client,
+    doctor,
+    grant,
+    importing,
+    init,
+    link,
+    local,
+    moving,
+    policy,
+    region,
+    rewrap,
+    run,
+    topics,
+)
 from worker.cli.errors import Usage, plain
 from worker.cli.output import complain, say
 from worker.client import Pending
@@ -33,7 +50,8 @@ app = App(
 
     Settings: KEYRIVER_… in the environment, over the TOML file that KEYRIVER_CONFIG names (else
     .keyriver/keyriver.toml).
-    Exit codes: 0 done, 1 refused or failed, 2 the command line was wrong, 3 it waits for a second officer.""",
+    Exit codes: 0 done, 1 refused or failed, 2 the command line was wrong, 3 it waits for a second officer,
+    4 done, but some records were rejected.""",
     help_format="markdown",
     version_flags=["--version"],
 )
@@ -44,15 +62,21 @@ for _place, _noun in enumerate(
         doctor.doctor,
         topics.topics,
         run.run,
-        tenant.tenant,
-        lifecycle.key,
+        moving.tenant,
+        importing.key,
+        region.region,
+        link.link,
         client.client,
+        policy.policy,
+        grant.grant,
         approval.approval,
+        campaign.campaign,
         audit.audit,
     )
 ):
     _noun.sort_key = _place
     app.command(_noun)
+app.command(rewrap.rewrap, sort_key=11)
 app.command("worker.cli.demo:demo", name="demo", help="A file of customer records, and a worker killed on the way.")
 
 FAILED, USAGE, PENDING, INTERRUPTED, CUT_SHORT = 1, 2, 3, 130, 141

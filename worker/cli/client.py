@@ -67,14 +67,14 @@ async def add(
     Args:
         tenant: The tenant whose keys it uses.
         name: Its name, unique in the fleet.
-        allow: Comma-separated: wrap, unwrap, rewrap, rewrap-from, rewrap-to.
+        allow: Comma-separated: wrap, unwrap, rewrap, rewrap-from, rewrap-to; empty where only rules are to allow.
         keys: A shell pattern over aliases; `*` also crosses slashes.
         reply_topic: Topics it may be answered on; else the fleet's reply topic.
         days: For how long.
         algorithm: Of the signing key that is made for it.
         suite: HPKE suite of the recipient key that is made for it.
     """
-    permissions = list(chosen(allow, Permission, "--allow"))
+    permissions = list(chosen(allow, Permission, "--allow")) if allow else []
     async with Officer(signs) as asking:
         topics = reply_topic or [Topics(asking.reach.topic_prefix).replies]
         made = None if public_key else _new(asking.identity, tenant, name, algorithm, suite, topics[0])

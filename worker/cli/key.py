@@ -14,10 +14,11 @@ from worker.cli.body import body
 from worker.cli.errors import Usage
 from worker.cli.officer import As, Json, Officer, ask
 from worker.cli.output import show, show_json, show_table
-from worker.model.bodies import KeyCreateBody, KeyListBody, KeyRotateBody, KeyShowBody
+from worker.cli.retreat import every_key
+from worker.model.bodies import KeyCreateBody, KeyRotateBody, KeyShowBody
 from worker.model.fields import Reason
 from worker.model.operations import Operation
-from worker.model.replies import KeyListResult, KeyResult, KeyView
+from worker.model.replies import KeyResult, KeyView
 
 key = App(
     name="key",
@@ -163,14 +164,8 @@ def _grown(root: KeyView, keys: list[KeyView]) -> Tree:
 
 
 async def _all(tenant: str, signs: Path | None) -> list[KeyView]:
-    keys: list[KeyView] = []
     async with Officer(signs) as asking:
-        while True:
-            asked = body(KeyListBody, tenant=tenant, after=keys[-1].id if keys else None)
-            page = await asking.ask(Operation.KEY_LIST, asked, KeyListResult)
-            keys += page.keys
-            if not page.more or not page.keys:
-                return keys
+        return await every_key(asking, tenant)
 
 
 def _row(view: KeyView) -> tuple[object, ...]:
@@ -201,7 +196,9 @@ def show_view(view: KeyView, *, json: bool) -> None:
     for version in view.versions:
         made = _moment(version.created_ms)
         due = f", due {_moment(version.due_ms)}" if version.due_ms else ""
-        show(f"  v{version.number}  {version.state}{due}  {made}")
+        gone = ", WITHOUT ITS MATERIAL: import it" if version.absent else ""
+        until = f", material until {_moment(version.not_after_ms)}" if version.not_after_ms else ""
+        show(f"  v{version.number}  {version.state}{gone}{due}{until}  {made}")
 
 
 def _moment(at_ms: int) -> str:

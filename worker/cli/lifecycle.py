@@ -9,8 +9,9 @@ from cyclopts import Parameter
 from worker.cli.body import body
 from worker.cli.errors import Usage
 from worker.cli.key import TenantOf, key, show_view, tenant_of
-from worker.cli.officer import As, Json, ask
+from worker.cli.officer import As, Json, Officer, ask
 from worker.cli.output import say, show, show_json, show_table
+from worker.cli.retreat import retreat, together
 from worker.model.bodies import CommandBody
 from worker.model.control import (
     KeyActivateBody,
@@ -25,7 +26,8 @@ from worker.model.control import (
     VersionBody,
 )
 from worker.model.operations import Operation
-from worker.model.replies import Blast, DestroyResult, DisableResult, KeyResult
+from worker.model.replies import DestroyResult, DisableResult, KeyResult
+from worker.model.views import Blast
 
 Version = Annotated[int | None, Parameter(name="--version", help="Which version; else the active one.")]
 Why = Annotated[str, Parameter(name="--why", help="The reason, for the event and the audit trail.")]
@@ -91,9 +93,10 @@ async def activate(
 
 @key.command
 async def disable(
-    name: str,
+    name: str | None = None,
     /,
     *,
+    region: str | None = None,
     dry_run: Annotated[bool, Parameter(name="--dry-run", negative="")] = False,
     why: Why = "",
     tenant: TenantOf = None,
@@ -105,12 +108,19 @@ async def disable(
     ```
     keyriver key disable acme/eu --dry-run     # what would stop?
     keyriver key disable acme/eu --why 'an intruder in eu'
+    keyriver key disable --region us --tenant acme --dry-run     # a country retreats
     ```
 
     Args:
         name: The key's alias or id.
+        region: Instead of a key: every topmost key of the tenant that is bound to this region.
         dry_run: Change nothing; only tell what would stop.
     """
+    if (name is None) is (region is None):
+        raise Usage("name a key, or a --region with its --tenant")
+    if name is None:
+        await _retreat(region or "", tenant, signs, dry_run=dry_run, why=why, json=json)
+        return
     asked = body(KeyDisableBody, tenant=tenant_of(name, tenant), key=name, dry_run=dry_run, why=why)
     done = await ask(signs, Operation.KEY_DISABLE, asked, DisableResult)
     if json:
@@ -123,6 +133,24 @@ async def disable(
     else:
         revision = done.key.disabled_revision
         say(f"To bring it back, two officers:\n  keyriver key enable {name} --revision {revision}")
+
+
+async def _retreat(region: str, tenant: str | None, signs: As, *, dry_run: bool, why: str, json: bool) -> None:
+    if tenant is None:
+        raise Usage("--tenant: whose keys of the region?")
+    async with Officer(signs) as asking:
+        done = await retreat(asking, tenant, region, dry_run=dry_run, why=why)
+    if json:
+        show_json(done)
+        return
+    for one in done:
+        show_view(one.key, json=False)
+    _show_blast(together([one.blast for one in done], tenant))
+    if dry_run:
+        say(f"Nothing has changed. To press all of it:\n  keyriver key disable --region {region} --tenant {tenant}")
+        return
+    back = [f"  keyriver key enable {one.key.alias} --revision {one.key.disabled_revision}" for one in done]
+    say("\n".join(["To bring it back, two officers:", *back]) if back else "All of it is disabled already.")
 
 
 @key.command

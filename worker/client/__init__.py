@@ -18,10 +18,12 @@ from worker.client.identity_file import load_identity
 from worker.client.kafka import KafkaTransport
 from worker.client.options import Options
 from worker.client.results import ItemError, Rewrapped, Unwrapped, WrappedDek
+from worker.client.rewrap import Bulk, Stalled, rewrap_all
 
 __all__ = [
     "BadEnvelope",
     "BadIdentityFile",
+    "Bulk",
     "BusDown",
     "BusRefused",
     "ClientError",
@@ -36,7 +38,9 @@ __all__ = [
     "Pending",
     "RequestRefused",
     "Rewrapped",
+    "Stalled",
     "Unwrapped",
     "WrappedDek",
     "load_identity",
+    "rewrap_all",
 ]

@@ -8,9 +8,27 @@ from typing import Generic, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from worker.model.campaign_replies import (
+    CampaignExposedResult,
+    CampaignFailuresResult,
+    CampaignListResult,
+    CampaignPlanResult,
+    CampaignResult,
+)
 from worker.model.fields import Body
+from worker.model.imported import ImportParametersResult
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import DATA_OPERATIONS, Operation
+from worker.model.policies import (
+    CheckResult,
+    GrantListResult,
+    GrantResult,
+    QuotaListResult,
+    QuotaResult,
+    RuleListResult,
+    RuleResult,
+)
+from worker.model.regional import RegionListResult, RegionResult
 from worker.model.replies import (
     ApprovalListResult,
     ApprovalResult,
@@ -40,6 +58,7 @@ class Refusal(Body):
     message: str
     retry: bool
     pending: ApprovalView | None = None
+    retry_after_ms: int | None = None
 
 
 class Wrap(WrapResult):
@@ -78,13 +97,28 @@ Answer = (
     | _Answer[ClientListResult]
     | _Answer[DisableResult]
     | _Answer[DestroyResult]
+    | _Answer[ImportParametersResult]
     | _Answer[ApprovalResult]
     | _Answer[ApprovalListResult]
+    | _Answer[RegionResult]
+    | _Answer[RegionListResult]
+    | _Answer[CampaignPlanResult]
+    | _Answer[CampaignResult]
+    | _Answer[CampaignListResult]
+    | _Answer[CampaignFailuresResult]
+    | _Answer[CampaignExposedResult]
     | _Answer[LinkResult]
     | _Answer[LinkReport]
     | _Answer[LinkListResult]
     | _Answer[UnlinkResult]
     | _Answer[MoveResult]
+    | _Answer[RuleResult]
+    | _Answer[RuleListResult]
+    | _Answer[CheckResult]
+    | _Answer[GrantResult]
+    | _Answer[GrantListResult]
+    | _Answer[QuotaResult]
+    | _Answer[QuotaListResult]
 )
 
 _ANSWERS: dict[Operation, type[Answer]] = {
@@ -105,6 +139,8 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.KEY_ENABLE: _Answer[KeyResult],
     Operation.KEY_DESTROY: _Answer[DestroyResult],
     Operation.KEY_CANCEL_DESTROY: _Answer[KeyResult],
+    Operation.KEY_IMPORT_PARAMETERS: _Answer[ImportParametersResult],
+    Operation.KEY_IMPORT: _Answer[KeyResult],
     Operation.LINK_CREATE: _Answer[LinkResult],
     Operation.LINK_SHOW: _Answer[LinkReport],
     Operation.LINK_LIST: _Answer[LinkListResult],
@@ -113,6 +149,8 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.LINK_UNLINK: _Answer[UnlinkResult],
     Operation.LINK_DECLARE: _Answer[LinkResult],
     Operation.TENANT_MOVE: _Answer[MoveResult],
+    Operation.REGION_SET: _Answer[RegionResult],
+    Operation.REGION_LIST: _Answer[RegionListResult],
     Operation.APPROVAL_APPROVE: _Answer[ApprovalResult],
     Operation.APPROVAL_REJECT: _Answer[ApprovalResult],
     Operation.APPROVAL_LIST: _Answer[ApprovalListResult],
@@ -120,6 +158,26 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_ROTATE: _Answer[ClientResult],
     Operation.CLIENT_REVOKE: _Answer[ClientResult],
     Operation.CLIENT_LIST: _Answer[ClientListResult],
+    Operation.POLICY_ALLOW: _Answer[RuleResult],
+    Operation.POLICY_REVOKE: _Answer[RuleResult],
+    Operation.POLICY_LIST: _Answer[RuleListResult],
+    Operation.POLICY_CHECK: _Answer[CheckResult],
+    Operation.GRANT_GIVE: _Answer[GrantResult],
+    Operation.GRANT_REVOKE: _Answer[GrantResult],
+    Operation.GRANT_LIST: _Answer[GrantListResult],
+    Operation.TENANT_QUOTA: _Answer[QuotaResult],
+    Operation.TENANT_QUOTAS: _Answer[QuotaListResult],
+    Operation.CAMPAIGN_PLAN: _Answer[CampaignPlanResult],
+    Operation.CAMPAIGN_START: _Answer[CampaignResult],
+    Operation.CAMPAIGN_SHOW: _Answer[CampaignResult],
+    Operation.CAMPAIGN_LIST: _Answer[CampaignListResult],
+    Operation.CAMPAIGN_PAUSE: _Answer[CampaignResult],
+    Operation.CAMPAIGN_RESUME: _Answer[CampaignResult],
+    Operation.CAMPAIGN_CANCEL: _Answer[CampaignResult],
+    Operation.CAMPAIGN_THROTTLE: _Answer[CampaignResult],
+    Operation.CAMPAIGN_REPLAY: _Answer[CampaignResult],
+    Operation.CAMPAIGN_FAILURES: _Answer[CampaignFailuresResult],
+    Operation.CAMPAIGN_EXPOSED: _Answer[CampaignExposedResult],
 }
 
 

@@ -45,9 +45,15 @@ class _Progress:
         if accepted.error is not None:
             self.refusal = accepted.error
             return not accepted.error.retry
+        self.refusal = None
         fresh = list(zip(accepted.results, accepted.deks, strict=True))
         self.outcomes = [old if _is_final(old) else new for old, new in zip(self.outcomes or fresh, fresh, strict=True)]
         return all(map(_is_final, self.outcomes))
+
+    def pause(self, pause_s: float) -> float:
+        """How long to wait before it is sent again: not less than the fleet asks for."""
+        asked_ms = None if self.refusal is None else self.refusal.retry_after_ms
+        return pause_s if asked_ms is None else asked_ms / 1000 + pause_s
 
     def result(self, call: Call) -> list[Outcome]:
         """What the call ends in. Final results are never given up for a later refusal."""
@@ -56,7 +62,8 @@ class _Progress:
         if self.refusal is not None:
             if self.refusal.code == Code.INTAKE_KEY_UNKNOWN and len(call.digests) > 1:
                 raise NoAnswer(call.request.id, call.refused, _KEY_ROTATED)
-            raise RequestRefused(self.refusal.code, self.refusal.message, retry=self.refusal.retry)
+            said = self.refusal
+            raise RequestRefused(said.code, said.message, retry=said.retry, retry_after_ms=said.retry_after_ms)
         raise NoAnswer(call.request.id, call.refused, self.trouble)
 
 
@@ -100,7 +107,7 @@ class Calls:
                 if progress.add(accepted):
                     return
                 self._replies.again(call)
-                await asyncio.sleep(self._pace.pause(tries))
+                await asyncio.sleep(progress.pause(self._pace.pause(tries)))
             tries += 1
 
     async def _attempt(self, call: Call, tries: int, progress: _Progress) -> Accepted | None:

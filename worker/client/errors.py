@@ -10,10 +10,14 @@ class ClientError(Exception):
 
 
 class RequestRefused(ClientError):
-    """The fleet refused the whole request, and signed that it did. `retry`: the same request may succeed later."""
+    """The fleet refused the whole request, and signed that it did. `retry`: the same request may succeed later.
 
-    def __init__(self, code: str, message: str, *, retry: bool = False) -> None:
+    `retry_after_ms`: not before so many milliseconds, as far as the fleet knows.
+    """
+
+    def __init__(self, code: str, message: str, *, retry: bool = False, retry_after_ms: int | None = None) -> None:
         super().__init__(f"{code}: {message}")
+        self.retry_after_ms = retry_after_ms
         self.code = code
         self.meaning = message
         self.retry = retry

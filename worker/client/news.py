@@ -12,6 +12,7 @@ from worker.model.records import Entry
 from worker.model.rows import Suite
 from worker.seal.announcements import IntakeAnnouncement, WorkerCertificate
 from worker.seal.errors import BadCertificate
+from worker.seal.lineage import Succession
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +31,20 @@ class News:
 
     def take(self, entry: Entry) -> None:
         """One record; a tombstone says nothing."""
-        if entry.value is None:
-            return
+        if entry.value is not None:
+            self._accept(entry.key, entry.value)
+
+    def _accept(self, key: bytes | None, value: bytes) -> None:
         try:
-            said = self._trust.accept(entry.key, entry.value, self._now_ms())
+            said = self._trust.accept(key, value, self._now_ms())
         except BadCertificate as error:
             self.refused[str(error)] += 1
             log.info("%s", error)
             return
-        if isinstance(said, WorkerCertificate):
+        if isinstance(said, Succession):
+            for name, unproven in self._trust.unproven().items():
+                self._accept(name, unproven)
+        elif isinstance(said, WorkerCertificate):
             self._replies.learned(said)
         self._changed.set()
 

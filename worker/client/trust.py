@@ -2,13 +2,19 @@
 
 `keyriver.intake.v1` is read from its beginning. A record is accepted or changes nothing; of intake keys no older
 sequence is taken than the highest accepted. Tombstones are ignored: nobody can un-say what the fleet key signed.
+A rotation of that key is followed by its chain (`seal.lineage`); the pin stays.
 """
 
 from worker.model.rows import Suite
-from worker.seal.announcements import SKEW_MS, Announcement, IntakeAnnouncement, WorkerCertificate
+from worker.seal.announcements import SKEW_MS, Announcement, IntakeAnnouncement, UnknownSigner, WorkerCertificate
 from worker.seal.errors import BadCertificate
+from worker.seal.lineage import Lineage, Succession
 
-_CERTIFICATE, _INTAKE = b"certificate/", b"intake/"
+_CERTIFICATE, _INTAKE, _FLEET_KEY = b"certificate/", b"intake/", b"fleet-key/"
+MOST_UNPROVEN = 1000
+"""Announcements that wait for a rotation of the fleet's key to be told; forgeries wait, too: the oldest go first."""
+LONGEST_BYTES = 8192
+"""Of an announcement that is kept; ours have a few hundred."""
 
 
 class Trust:
@@ -16,23 +22,40 @@ class Trust:
 
     def __init__(self, fleet: str, fleet_key: bytes) -> None:
         self._fleet = fleet
-        self._fleet_key = fleet_key
+        self._lineage = Lineage(fleet, fleet_key)
+        self._unproven: dict[bytes, bytes] = {}
         self._certificates: dict[str, WorkerCertificate] = {}
         self._intake: dict[int, IntakeAnnouncement] = {}
         self._highest: dict[Suite, int] = {}
 
-    def accept(self, key: bytes | None, value: bytes, now_ms: int) -> Announcement:
-        """Take one record of the intake topic. Raises `BadCertificate`, and then nothing has changed."""
-        said = self._parse(key or b"", value, now_ms)
+    def accept(self, key: bytes | None, value: bytes, now_ms: int) -> Announcement | Succession:
+        """Take one record of the intake topic. Raises `BadCertificate`, and then nothing that counts has changed."""
+        try:
+            said = self._parse(key or b"", value, now_ms)
+        except UnknownSigner:
+            self._keep(key or b"", value)
+            raise
         if said.record_key != key:
             raise BadCertificate("the announcement is refused: it stands under another's record key")
         self._forget(now_ms)
         if isinstance(said, WorkerCertificate):
             self._certificates[said.kid] = said
-        else:
+        elif isinstance(said, IntakeAnnouncement):
             self._highest[said.suite] = said.sequence
             self._intake[said.sequence] = said
         return said
+
+    def unproven(self) -> dict[bytes, bytes]:
+        """Announcements, by record key, that no known key had signed, to be taken again after a rotation was told."""
+        found, self._unproven = self._unproven, {}
+        return found
+
+    def _keep(self, key: bytes, value: bytes) -> None:
+        if len(value) > LONGEST_BYTES:
+            return
+        self._unproven[key] = value
+        while len(self._unproven) > MOST_UNPROVEN:
+            del self._unproven[next(iter(self._unproven))]
 
     def certificate(self, kid: str, now_ms: int) -> WorkerCertificate | None:
         """This worker key's certificate, or None if it is unknown. Raises `BadCertificate` if it does not hold now."""
@@ -52,11 +75,14 @@ class Trust:
         # A clock that is behind may see no key that has begun; then the next one serves.
         return max(preferred or usable, key=lambda one: (one.not_before_ms <= now_ms, one.sequence), default=None)
 
-    def _parse(self, key: bytes, value: bytes, now_ms: int) -> Announcement:
+    def _parse(self, key: bytes, value: bytes, now_ms: int) -> Announcement | Succession:
         if key.startswith(_CERTIFICATE):
-            return WorkerCertificate.parse(value, self._fleet, self._fleet_key, now_ms)
+            return WorkerCertificate.parse(value, self._fleet, self._lineage, now_ms)
         if key.startswith(_INTAKE):
-            return IntakeAnnouncement.parse(value, self._fleet, self._fleet_key, now_ms, self._lowest(key))
+            return IntakeAnnouncement.parse(value, self._fleet, self._lineage, now_ms, self._lowest(key))
+        if key.startswith(_FLEET_KEY):
+            said = Succession.parse(value, self._fleet)
+            return self._lineage.accept(value) if said.record_key == key else said
         raise BadCertificate("the announcement is refused: it is of no known kind")
 
     def _lowest(self, key: bytes) -> int:

@@ -34,9 +34,12 @@ class Answering:
     fleet: str
     voice: Voice
 
-    def refusal(self, envelope: Envelope, code: Code) -> Outgoing:
-        """The answer to a request that is refused as a whole."""
-        return self._signed(envelope, Reply(error=ERRORS[code]))
+    def refusal(self, envelope: Envelope, code: Code, retry_after_ms: int | None = None) -> Outgoing:
+        """The answer to a request that is refused as a whole. `retry_after_ms`: sooner it would be again."""
+        error = ERRORS[code]
+        if retry_after_ms is not None:
+            error = error.model_copy(update={"retry_after_ms": retry_after_ms})
+        return self._signed(envelope, Reply(error=error))
 
     def answer(self, plan: Plan, outcomes: Sequence[Outcome]) -> Outgoing:
         """The answer to a request that was carried out, item by item."""

@@ -2,17 +2,53 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from worker.chain import tiles
 from worker.chain.audit import Told, hash_of
 from worker.chain.logcheck import LogCheck
 from worker.chain.merkle import BadProof, check_inclusion
-from worker.model.audit import AuditLeaf, Checkpoint, Flaw, LogRow, Node, Span, Stray
-from worker.ports import AuditTrail
+from worker.model.audit import AuditLeaf, Checkpoint, Flaw, Head, LogRow, Node, Span, Stray
 from worker.seal import checkpoints
 from worker.seal.errors import SealError
 
 ROWS = 2000
+
+
+class AuditTrail(Protocol):
+    """The logs as an auditor reads them: nothing is written, and all is as of one moment."""
+
+    async def tenants(self, tenant: str = "") -> list[str]:
+        """All that have a log, or only this one if it has."""
+        ...
+
+    async def head(self, tenant: str) -> Head | None:
+        """Where a log says that it ends."""
+        ...
+
+    def rows(self, tenant: str, first: int = 0) -> AsyncIterator[LogRow]:
+        """A log's entries with their leaves, from an index on."""
+        ...
+
+    async def row(self, tenant: str, index: int) -> LogRow | None:
+        """One of them."""
+        ...
+
+    def checkpoints(self, tenant: str) -> AsyncIterator[Checkpoint]:
+        """A log's stored checkpoints, by size; nothing about them was verified."""
+        ...
+
+    async def checkpoint_of(self, tenant: str, index: int) -> Checkpoint | None:
+        """The newest stored checkpoint that covers this index."""
+        ...
+
+    async def nodes(self, spans: Sequence[Span]) -> dict[tuple[str, int, int], bytes]:
+        """By tenant, level and index; level 0 are the entries' own."""
+        ...
+
+    async def strays(self, tenant: str = "") -> list[Stray]:
+        """Leaves that are in no log and wait for none, and those that vanished before their turn."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,23 @@ confirmed that its handles are gone (S15).
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from uuid import UUID
 
 from worker.chain.approvals import approval_ref
 from worker.chain.due import Due, approval_due, version_due
+from worker.chain.importing import import_ref
+from worker.chain.importing_due import import_due, material_due
 from worker.flow.attendance import Presence
+from worker.flow.authentic import authenticated
 from worker.flow.failpoints import NONE, Failpoints
 from worker.flow.trust import Trust
-from worker.model.effects import PutRow, Settled, Settlement
+from worker.model.effects import Settled
 from worker.model.facts import Facts, Question
-from worker.model.hsm import Condemned, DestroyedMaster
+from worker.model.hsm import Condemned, DestroyedMaster, DestroyMaster
+from worker.model.imports import Import
 from worker.model.rows import State, Version
 from worker.ports import Dues, FleetKeys, Hsm, Store
-from worker.seal.rowmac import mac_input
 
 log = logging.getLogger(__name__)
 
@@ -50,18 +53,22 @@ class DueWork:
         if not await self.dues.lead(f"due/{self.serial}", self.holder, LEAD_S):
             return 0
         versions, approvals = await self.dues.due(AT_ONCE, self.serial)
-        if not (versions or approvals):
+        imports = await self.dues.imports_due(AT_ONCE, self.serial)
+        if not (versions or approvals or imports):
             return 0
         question = Question(
             versions=frozenset(versions),
             trees=frozenset(key for key, _ in versions),
             needs=frozenset(versions),
-            refs=frozenset(map(approval_ref, approvals)),
+            refs=frozenset([*map(approval_ref, approvals), *map(import_ref, imports)]),
         )
         facts = await self.trust.verified(await self.store.know(question))
         self.failpoints.reach("due-known")
         ready = await self._without_handles(facts, versions)
-        return sum([await self._carry_out(due) for due in self._all(facts, ready, approvals)])
+        parameters = (facts.rows.get(import_ref(id_)) for id_ in imports)
+        ended = [import_due(facts, row) for row in parameters if isinstance(row, Import)]
+        dues = [*self._all(facts, ready, approvals), *(due for due in ended if due is not None)]
+        return sum([await self._carry_out(due) for due in dues])
 
     async def _without_handles(self, facts: Facts, places: Sequence[tuple[UUID, int]]) -> list[tuple[UUID, int]]:
         """What waits for no worker: everything but destructions that somebody has not confirmed."""
@@ -80,7 +87,7 @@ class DueWork:
             if version is None or key is None:
                 log.error("what is due of %s/%d can't be believed and is not done", *place)
                 continue
-            due = version_due(facts, key, version, self.recoverable_ms or 0)
+            due = version_due(facts, key, version, self.recoverable_ms or 0) or material_due(facts, key, version)
             if due is not None:
                 yield due
         for id_ in approvals:
@@ -91,23 +98,16 @@ class DueWork:
 
     async def _carry_out(self, due: Due) -> bool:
         if due.op is not None:
-            self.hsm.drop([due.op.key])
+            if isinstance(due.op, DestroyMaster):
+                self.hsm.drop([due.op.key])
             (result,) = await self.hsm.run([due.op], HSM_S)
             if not isinstance(result, DestroyedMaster):
                 log.warning("the token object %s is not destroyed yet: %s", due.op.material, result)
                 return False
             self.failpoints.reach("due-executed")
-        (settled,) = await self.store.settle([await self._authenticated(due.settlement)])
+        (settled,) = await self.store.settle([await authenticated(self.fleet_keys, due.settlement)])
         self.failpoints.reach("due-settled")
         return isinstance(settled, Settled)
-
-    async def _authenticated(self, settlement: Settlement) -> Settlement:
-        """Its rows with their MACs (S7)."""
-        rows = [effect.row for effect in settlement.effects if isinstance(effect, PutRow)]
-        macs = await self.fleet_keys.mac([mac_input(row) for row in rows])
-        puts = [PutRow(row, mac.version, mac.value) for row, mac in zip(rows, macs, strict=True)]
-        others = [effect for effect in settlement.effects if not isinstance(effect, PutRow)]
-        return replace(settlement, effects=(*puts, *others))
 
 
 def _condemned(version: Version) -> Condemned:

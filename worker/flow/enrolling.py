@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from worker.flow.authentic import authentic_rows
 from worker.flow.trust import Trust
-from worker.model.effects import PutRow, Settled, Settlement
+from worker.model.effects import Settled, Settlement
 from worker.model.facts import Paging, Question
 from worker.model.rows import FLEET_TENANT, Algorithm, Client, Role, Suite
 from worker.ports import FleetKeys, Store, StoreUnavailable
 from worker.seal.hpke import generate_keypair
 from worker.seal.identity import Identity, generate_private_key_pem
-from worker.seal.rowmac import mac_input
 
 MANY = 100
 OFFICERS = 2
@@ -58,8 +58,8 @@ class Enrolling:
             reply_topic=self.reply_topic,
         )
         row = _row(identity, self.reply_topic)
-        (mac,) = await self.fleet_keys.mac([mac_input(row)])
-        settlement = Settlement(None, None, (), (), (PutRow(row, mac.version, mac.value),))
+        (effects,) = await authentic_rows(self.fleet_keys, [row])
+        settlement = Settlement(None, None, (), (), effects)
         self.keep(identity)
         (done,) = await self.store.settle([settlement])
         if not isinstance(done, Settled):

@@ -9,6 +9,8 @@ from itertools import islice
 from worker.chain.conclude import conclude
 from worker.chain.plan import Conclusion, NewIds, Plan
 from worker.chain.work import Refreshing, Rewrapping, Step, Wrapping
+from worker.flow.authentic import authentic_rows
+from worker.flow.importing import Statements
 from worker.flow.pacing import paced
 from worker.flow.uses import Uses, VersionId
 from worker.model.codes import Code
@@ -16,7 +18,6 @@ from worker.model.effects import Effect, PutRow
 from worker.model.hsm import HsmOp, HsmResult
 from worker.model.outcomes import Failed
 from worker.ports import FleetKeys, Hsm, TokenUnavailable
-from worker.seal.rowmac import mac_input
 
 HSM_S = 1.0
 """Deferred items end within their deadline or this many seconds, whichever is sooner (D4)."""
@@ -32,6 +33,7 @@ class Executing:
     fleet_keys: FleetKeys
     uses: Uses
     new_ids: NewIds
+    statements: Statements
 
     async def execute(self, plans: Sequence[Plan], now_ms: int) -> list[Conclusion]:
         """Run the plans; one conclusion per plan. A failed operation is an outcome of its item and of no other."""
@@ -51,7 +53,8 @@ class Executing:
         ops: list[HsmOp] = []
         for plan in plans:
             ops.extend(plan.ops)
-        return iter(await self.hsm.run(ops, patience_s) if ops else ())
+        results = await self.hsm.run(ops, patience_s) if ops else []
+        return iter(await self.statements.signed(plans, results))
 
     async def _admit(self, plans: Sequence[Plan]) -> Sequence[Plan]:
         """Lease the encryptions of the batch; items under an exhausted version are refused."""
@@ -64,25 +67,21 @@ class Executing:
         return [replace(plan, steps=tuple(_unless(exhausted, step) for step in plan.steps)) for plan in plans]
 
     async def _authenticate(self, conclusions: list[Conclusion]) -> list[Conclusion]:
-        """Give every row to be written its MAC (S7)."""
+        """Give every row to be written its MAC, and have its change told (S7)."""
         puts = [effect for done in conclusions for effect in done.settlement.effects if isinstance(effect, PutRow)]
         if not puts:
             return conclusions
         try:
-            macs = iter(await self.fleet_keys.mac([mac_input(put.row) for put in puts]))
+            made = iter(await authentic_rows(self.fleet_keys, [put.row for put in puts], self.new_ids))
         except TokenUnavailable:
             return [self._deferred(done) if _puts_rows(done) else done for done in conclusions]
-        authenticated = []
+        given: list[Conclusion] = []
         for done in conclusions:
             effects: list[Effect] = []
             for effect in done.settlement.effects:
-                if isinstance(effect, PutRow):
-                    mac = next(macs)
-                    effects.append(PutRow(effect.row, mac.version, mac.value))
-                else:
-                    effects.append(effect)
-            authenticated.append(replace(done, settlement=replace(done.settlement, effects=tuple(effects))))
-        return authenticated
+                effects += next(made) if isinstance(effect, PutRow) else (effect,)
+            given.append(replace(done, settlement=replace(done.settlement, effects=tuple(effects))))
+        return given
 
     def _deferred(self, done: Conclusion) -> Conclusion:
         """The same request with nothing done: without its MAC a row must not be written."""

@@ -13,9 +13,15 @@ from dataclasses import dataclass
 
 VARIABLE = "KEYRIVER_FAILPOINTS"
 NAMES = ("caught", "opened", "known", "decided", "executed", "settled", "answered", "published", "committed")
+OF_CAMPAIGNS = ("leased", "rewrapped", "sliced")
+"""Between the steps of a slice."""
 
 DUE_NAMES = ("due-known", "due-executed", "due-settled")
 """Of what falls due by itself; `due-executed` only where a token object is destroyed."""
+
+
+OF_KEYSTORES = ("outside-made", "outside-sealed", "outside-brought")
+"""Of what is prepared with a keystore: before it is asked, after it wrapped a key, after it gave one back."""
 
 
 class FailpointError(Exception):
@@ -33,7 +39,7 @@ class Failpoint:
 def parse(text: str) -> dict[str, Failpoint]:
     """Read the variable. Raises `ValueError` naming what is wrong."""
     points: dict[str, Failpoint] = {}
-    known = NAMES + DUE_NAMES
+    known = NAMES + DUE_NAMES + OF_CAMPAIGNS + OF_KEYSTORES
     for part in filter(None, text.split(",")):
         name, _, rest = part.partition("=")
         action, _, hit = rest.partition("@")

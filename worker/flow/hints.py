@@ -16,29 +16,34 @@ from worker.model.records import Entry
 from worker.model.replies import Hint
 from worker.model.rows import Algorithm
 from worker.ports import Hsm, Tail
-from worker.seal.announcements import WorkerCertificate
+from worker.seal.announcements import UnknownSigner, WorkerCertificate
 from worker.seal.claims import EventClaims
 from worker.seal.errors import BadCertificate, SealError
+from worker.seal.lineage import Lineage
 from worker.seal.signatures import jws_kid, verify_jws
 
 log = logging.getLogger(__name__)
 
 WAIT_S = 0.5
 FRESH_MS = 5 * 60_000
+MOST_UNPROVEN = 1000
+"""Certificates that wait for a rotation of the fleet's key to be known here."""
 
 
 class Hints:
     """Follows the broadcast; `certificates` is the intake topic, read when a hint is signed by an unknown worker."""
 
     def __init__(
-        self, fleet: str, fleet_key: bytes, hints: Tail, certificates: Tail, hsm: Hsm, now_ms: Callable[[], int]
+        self, fleet: str, fleet_keys: Lineage, hints: Tail, certificates: Tail, hsm: Hsm, now_ms: Callable[[], int]
     ) -> None:
-        self._fleet, self._fleet_key = fleet, fleet_key
+        self._fleet, self._fleet_keys = fleet, fleet_keys
         self._hints, self._certificates = hints, certificates
         self._hsm = hsm
         self._now_ms = now_ms
         self._known: dict[str, WorkerCertificate] = {}
         self._waiting: deque[Entry] = deque()
+        self._unproven: dict[bytes, Entry] = {}
+        self._trusted = fleet_keys.keys
         self.refused: Counter[str] = Counter()
         """Hints that were not followed, by reason. Forgeries show here."""
 
@@ -83,7 +88,10 @@ class Hints:
     async def _certificate(self, kid: str) -> WorkerCertificate:
         """The worker's certificate; what was announced since the last look is read first."""
         if kid not in self._known:
-            for entry in await self._certificates.catch_up():
+            unproven: list[Entry] = []
+            if self._trusted != self._fleet_keys.keys:  # rotated: what nobody vouched for is looked at again
+                self._trusted, unproven, self._unproven = self._fleet_keys.keys, [*self._unproven.values()], {}
+            for entry in (*unproven, *await self._certificates.catch_up()):
                 self._learn(entry)
         found = self._known.get(kid)
         if found is None or found.not_after_ms < self._now_ms():
@@ -94,8 +102,10 @@ class Hints:
         if entry.value is None or not (entry.key or b"").startswith(b"certificate/"):
             return
         try:
-            said = WorkerCertificate.parse(entry.value, self._fleet, self._fleet_key, self._now_ms())
+            said = WorkerCertificate.parse(entry.value, self._fleet, self._fleet_keys, self._now_ms())
         except BadCertificate as error:
+            if isinstance(error, UnknownSigner) and len(self._unproven) < MOST_UNPROVEN:
+                self._unproven[entry.key or b""] = entry
             log.info("%s", error)
             return
         self._known[said.kid] = said

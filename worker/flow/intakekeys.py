@@ -11,16 +11,16 @@ from typing import Protocol
 
 from cachetools import LRUCache
 
+from worker.flow.authentic import authentic_rows
 from worker.flow.trust import Trust
 from worker.flow.voice import announce
-from worker.model.effects import PutRow, Seen, Settlement
+from worker.model.effects import Seen, Settlement
 from worker.model.facts import Question
 from worker.model.rows import IntakeKey, Suite
 from worker.ports import FleetKeys, Sink, Store, StoreUnavailable
 from worker.seal.announcements import SKEW_MS, IntakeAnnouncement
 from worker.seal.frames import framed
 from worker.seal.hpke import Opener, generate_keypair
-from worker.seal.rowmac import mac_input
 
 DAY_MS = 24 * 3_600_000
 SUITES = (Suite.P256, Suite.X25519, Suite.MLKEM768_X25519)
@@ -51,7 +51,7 @@ class IntakeKeys:
     private_halves: Callable[[int], Awaitable[Sequence[int]]]
     """The sequences below this one whose private half is still stored: a fleet may have slept for any time."""
     _openers: LRUCache[int, Opener] = field(default_factory=lambda: LRUCache(OPEN), repr=False)
-    _announced: set[int] = field(default_factory=set)
+    _announced: set[tuple[int, bytes]] = field(default_factory=set)
 
     async def opener(self, key: IntakeKey) -> Opener | None:
         """See `Openers`. The private half is decrypted in the token once and kept for as long as it is in use."""
@@ -68,7 +68,7 @@ class IntakeKeys:
         days = {now_ms // DAY_MS, (now_ms + SKEW_MS) // DAY_MS}
         due = [sequence_of(day, suite) for day in sorted(days) for suite in self.suites]
         for key in await self._made(due, now_ms):
-            if key.sequence not in self._announced:
+            if (key.sequence, self.fleet_keys.signing_key) not in self._announced:
                 await self._announce(key)
         self._drop(now_ms)
         await self._forget(now_ms)
@@ -78,10 +78,8 @@ class IntakeKeys:
         known = await self._rows(wanted)
         missing = [sequence for sequence in wanted if sequence not in known]
         if missing:
-            made = [PutRow(await self._new(sequence)) for sequence in missing]
-            macs = await self.fleet_keys.mac([mac_input(put.row) for put in made])
-            puts = [PutRow(put.row, mac.version, mac.value) for put, mac in zip(made, macs, strict=True)]
-            await self.store.settle([Settlement(None, None, (), (), (put,)) for put in puts])
+            made = await authentic_rows(self.fleet_keys, [await self._new(sequence) for sequence in missing])
+            await self.store.settle([Settlement(None, None, (), (), effects) for effects in made])
             known = await self._rows(wanted)  # another worker's, where it was quicker
         if len(known) < len(wanted):
             raise StoreUnavailable(f"intake keys are missing at {now_ms}")
@@ -101,9 +99,10 @@ class IntakeKeys:
         said = IntakeAnnouncement(
             self.fleet, key.suite, key.sequence, key.public_key, key.not_before_ms, key.not_after_ms
         )
+        signer = self.fleet_keys.signing_key
         value = said.to_json(await self.fleet_keys.sign(said.payload()))
         await announce(self.sink, self.intake_topic, said.record_key, value)
-        self._announced.add(key.sequence)
+        self._announced.add((key.sequence, signer))
 
     def _drop(self, now_ms: int) -> None:
         """Whoever deletes the row's half, no worker keeps its own: who still needs one asks the token again."""
@@ -119,9 +118,8 @@ class IntakeKeys:
             if not await self.progress.is_read_past(row.not_after_ms + SKEW_MS):
                 return
             bare = replace(row, wrapped_private=b"", revision=row.revision + 1)
-            (mac,) = await self.fleet_keys.mac([mac_input(bare)])
-            put = PutRow(bare, mac.version, mac.value)
-            await self.store.settle([Settlement(None, None, (Seen(row.ref, row.revision),), (row.ref,), (put,))])
+            (effects,) = await authentic_rows(self.fleet_keys, [bare])
+            await self.store.settle([Settlement(None, None, (Seen(row.ref, row.revision),), (row.ref,), effects)])
 
     def _aad(self, sequence: int) -> bytes:
         return framed(b"keyriver-intake-private/1", self.fleet.encode(), str(sequence).encode())

@@ -9,11 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from uuid import UUID
 
-from worker.chain import approvals, blob, outcomes
+from worker.chain import approvals, blob, fleet, outcomes, quotas, rules
 from worker.chain.approvals import approval_paging, approval_ref
 from worker.chain.clients import client_paging
+from worker.chain.importing import import_ref
 from worker.chain.keys import key_paging
 from worker.chain.links import link_paging
+from worker.chain.regions import region_paging, region_ref
+from worker.flow import campaign_knowing
 from worker.flow.trust import Trust
 from worker.model.bodies import (
     AnyBody,
@@ -28,6 +31,7 @@ from worker.model.bodies import (
     UnwrapBody,
     WrapBody,
 )
+from worker.model.campaign_bodies import AnyCampaignBody, CampaignOfKeyBody
 from worker.model.control import (
     ApprovalApproveBody,
     ApprovalListBody,
@@ -39,13 +43,40 @@ from worker.model.control import (
 )
 from worker.model.effects import LedgerEntry
 from worker.model.facts import Answer, Facts, Paging, Question, RowPage
+from worker.model.fleet import FleetKind, FleetRotateBody, FleetShowBody
+from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
+from worker.model.operations import DATA_OPERATIONS
 from worker.model.outcomes import Wrapped
+from worker.model.policies import (
+    GrantGiveBody,
+    GrantListBody,
+    GrantRevokeBody,
+    PolicyAllowBody,
+    PolicyCheckBody,
+    PolicyListBody,
+    PolicyRevokeBody,
+    TenantQuotaBody,
+    TenantQuotasBody,
+)
+from worker.model.regional import RegionListBody
 from worker.model.requests import LedgerKey, Request
 from worker.model.rows import Alias, Approval, Row, RowRef, Version
 from worker.ports import Store
 
-_KEYED = KeyShowBody | KeyRotateBody | VersionBody | KeyDisableBody | KeyEnableBody | LinkBody | TenantMoveBody
+_KEYED = (
+    KeyShowBody
+    | KeyRotateBody
+    | VersionBody
+    | KeyDisableBody
+    | KeyEnableBody
+    | LinkBody
+    | TenantMoveBody
+    | KeyImportParametersBody
+    | KeyImportBody
+    | CampaignOfKeyBody
+    | PolicyCheckBody
+)
 """Commands on one key, by its alias or id, that see all its versions."""
 
 
@@ -66,15 +97,21 @@ class Knowing:
         return await self.trust.verified(answer)
 
 
-def ask(requests: Iterable[Request]) -> Question:
+def ask(requests: Sequence[Request]) -> Question:
     """The question of a batch."""
     wanted = _Wanted()
     for request in requests:
         wanted.ledger.add(request.key)
         wanted.clients.add(request.key.client)
         wanted.tenants.add(request.key.tenant)
+        if request.operation in DATA_OPERATIONS:
+            wanted.licences.add(request.key.client)
+            wanted.quotas.update(quotas.asked_of(request))
         wanted.add(request.body)
-    return wanted.question()
+    question = wanted.question()
+    for body in (request.body for request in requests if isinstance(request.body, AnyCampaignBody)):
+        question = _union(question, campaign_knowing.first(body))
+    return question
 
 
 def _widened(question: Question, requests: Iterable[Request], answer: Answer) -> Question:
@@ -85,9 +122,12 @@ def _widened(question: Question, requests: Iterable[Request], answer: Answer) ->
     bodies: list[AnyBody] = [
         request.body for request in requests if isinstance(request.body, _KEYED | ApprovalApproveBody)
     ]
-    if not bodies:
+    campaigns = [request.body for request in requests if isinstance(request.body, AnyCampaignBody)]
+    if not (bodies or campaigns):
         return question
     rows = [stored.row for stored in answer.rows]
+    for asked in campaigns:
+        question = _union(question, campaign_knowing.wider(asked, rows))
     wanted, waiting = _Wanted(), {row.id: row for row in rows if isinstance(row, Approval)}
     for body in list(bodies):
         if isinstance(body, ApprovalApproveBody) and body.approval in waiting:
@@ -126,11 +166,14 @@ class _Wanted:
     client_pages: set[Paging] = field(default_factory=set)
     refs: set[RowRef] = field(default_factory=set)
     pages: set[RowPage] = field(default_factory=set)
+    licences: set[str] = field(default_factory=set)
+    quotas: set[str] = field(default_factory=set)
     below: set[UUID] = field(default_factory=set)
     needs: set[tuple[UUID, int]] = field(default_factory=set)
+    rests: set[FleetKind] = field(default_factory=set)
 
     def question(self) -> Question:
-        return Question(**{each.name: frozenset(getattr(self, each.name)) for each in fields(Question)})
+        return Question(**{each.name: frozenset(getattr(self, each.name)) for each in fields(self)})
 
     def add(self, body: AnyBody) -> None:
         match body:
@@ -168,15 +211,26 @@ class _Wanted:
         """What still stands under each version of an L1."""
         self.needs |= {(row.key, row.number) for row in rows if isinstance(row, Version) and row.key == key}
 
-    def _command(self, body: AnyBody) -> None:
+    def _command(self, body: AnyBody) -> None:  # noqa: C901 - one table of all commands
         if isinstance(body, ApprovalListBody):
             self.pages.add(approval_paging(body))
+            return
+        if isinstance(body, FleetRotateBody | FleetShowBody):
+            self.pages.add(fleet.ROWS)
+            self.rests |= set(FleetKind) if isinstance(body, FleetShowBody) else set()
             return
         if isinstance(body, LinkListBody):
             self.pages.add(link_paging(body))
             return
+        if isinstance(body, RegionListBody):
+            self.pages.add(region_paging(body))
+            return
         if isinstance(body, ApprovalApproveBody | ApprovalRejectBody):
             self.refs.add(approval_ref(body.approval))
+        region = getattr(body, "region", "")
+        if region:
+            self.refs.add(region_ref(region))
+        self._rows(body)
         self.tenants.add(getattr(body, "tenant", ""))
         client = getattr(body, "client", None)
         if client is not None:
@@ -189,19 +243,38 @@ class _Wanted:
             with suppress(ValueError):
                 self.about(body, UUID(body.key))
 
+    def _rows(self, body: AnyBody) -> None:
+        match body:
+            case KeyImportBody():
+                self.refs.add(import_ref(body.parameters))
+            case PolicyAllowBody() | GrantGiveBody() | PolicyCheckBody():
+                self.licences.add(body.client)
+            case PolicyRevokeBody() | GrantRevokeBody():
+                self.refs.add(rules.licence_ref(body))
+            case PolicyListBody() | GrantListBody():
+                self.pages.add(rules.licence_paging(body))
+            case TenantQuotaBody():
+                self.quotas.add(quotas.quota_id(body))
+            case TenantQuotasBody():
+                self.pages.add(quotas.quota_paging(body))
+            case _:
+                pass
+
     def _name(self, name: str) -> None:
         self.aliases.add(name)
         with suppress(ValueError):
             self.keys.add(UUID(name))
 
     def _items(self, items: Sequence[DekItem | RewrapItem]) -> None:
-        """A blob's key by its current version too, for a rewrap goes there."""
+        """A blob's key by its current version too, for a rewrap goes there. Blobs of one version are read once."""
+        whose: set[bytes] = set()
         for item in items:
             if item.id is not None:
                 self.deks.add(item.id)
-            elif item.blob is not None:
+            elif item.blob is not None and item.blob[: blob.WHOSE_BYTES] not in whose:
                 with suppress(blob.BadBlob):
                     parsed = blob.parse(item.blob)
+                    whose.add(item.blob[: blob.WHOSE_BYTES])
                     self.keys.add(parsed.key)
                     self.versions.add((parsed.key, parsed.version))
 

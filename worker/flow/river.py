@@ -22,6 +22,7 @@ from worker.flow.knowing import Knowing
 from worker.flow.opening import Dead, Opened, Opening, Rejected, Unproven
 from worker.flow.pacing import paced
 from worker.flow.publishing import Letter, Publishing
+from worker.flow.quotas import Quotas
 from worker.flow.registry import Clients
 from worker.flow.unsealing import Unsealing
 from worker.model.codes import Code
@@ -70,6 +71,7 @@ class River:
     opening: Opening
     clients: Clients
     knowing: Knowing
+    quotas: Quotas
     unsealing: Unsealing
     executing: Executing
     store: Store
@@ -110,7 +112,8 @@ class River:
     async def _know(self, opened: Sequence[Opened]) -> tuple[Facts | None, list[Request]]:
         requests = [item for item in opened if isinstance(item, Request)]
         try:
-            facts = await self._timed("know", len(requests), self.knowing.know(requests)) if requests else None
+            knowing = self.quotas.beside(self.knowing.know(requests), requests) if requests else None
+            facts = await self._timed("know", len(requests), knowing) if knowing else None
         except TokenUnavailable:
             facts = None  # rows that nobody could verify decide nothing: the requests are deferred (D4)
         self._reach("known")
@@ -119,11 +122,12 @@ class River:
     async def _decide(self, requests: list[Request], facts: Facts | None) -> list[Decision]:
         if facts is None:
             return _deferred(requests)
+        waits = await self.quotas.admit(requests, facts)
         unsealed = await self.unsealing.unseal(requests, facts)
         chains = Chains(facts)
         begun = perf_counter()
         decided = [
-            decide(request, facts, chains, unsealed.get(index), self.limits)
+            decide(request, facts, chains, unsealed.get(index), self.limits, waits.get(index))
             async for index, request in paced(enumerate(requests))
         ]
         self.watch.stage("decide", len(requests), perf_counter() - begun)
@@ -211,7 +215,8 @@ class River:
         if isinstance(item, Conclusion):
             outgoing = self.answering.answer(item.plan, item.outcomes)
         else:
-            outgoing = self.answering.refusal(_envelope(item), item.code)
+            wait_ms = item.retry_after_ms if isinstance(item, Refused) else None
+            outgoing = self.answering.refusal(_envelope(item), item.code, wait_ms)
         return Letter(_envelope(item).record, outgoing)
 
     def _reopened(self, decided: Sequence[Decision]) -> list[Record]:

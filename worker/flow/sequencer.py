@@ -9,13 +9,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 from uuid import UUID
 
 from worker.chain import audit, tiles
 from worker.chain.merkle import BadProof
-from worker.model.audit import AuditLeaf, Checkpoint, Due, Growth, Span
+from worker.model.audit import AuditLeaf, Checkpoint, Due, Growth, Head, Span
 from worker.model.records import Outgoing
-from worker.ports import AuditLog, BusUnavailable, FleetKeys, Sink, StoreUnavailable
+from worker.ports import BusUnavailable, FleetKeys, Sink, StoreUnavailable
 from worker.seal import checkpoints
 from worker.seal.errors import SealError
 
@@ -34,6 +35,57 @@ LATE = 100_000
 """Numbers that may still be open below the highest one: a settle ends within seconds."""
 ALL_EVERY = 20
 """Turns between looks at the whole queue, whose beginning may be strewn with what was deleted."""
+
+
+class AuditLog(Protocol):
+    """Every tenant's Merkle log (S16), written by one worker at a time: who holds the lease.
+
+    What changes the log takes the lease's epoch; it does nothing and returns False when another holds it by then.
+    """
+
+    async def hold(self, holder: UUID, seconds: float) -> int | None:
+        """Take the lease or keep it for so long; its epoch, or None while another holds it."""
+        ...
+
+    async def release(self, holder: UUID) -> None:
+        """Give the lease away, if it is ours."""
+        ...
+
+    async def waiting(self, after: int, limit: int) -> list[AuditLeaf]:
+        """Leaves that are in no log yet, by number, after the given one. A lower number may still come."""
+        ...
+
+    async def heads(self, tenants: Sequence[str]) -> dict[str, Head]:
+        """Where these tenants' logs end."""
+        ...
+
+    async def append(self, epoch: int, growths: Sequence[Growth]) -> bool:
+        """Append, one growth per tenant, all in one transaction."""
+        ...
+
+    async def due(self, limit: int) -> list[Due]:
+        """Logs that grew past their last checkpoint."""
+        ...
+
+    async def nodes(self, spans: Sequence[Span]) -> dict[tuple[str, int, int], bytes]:
+        """Hashes by tenant, level and index; level 0 are the entries' own."""
+        ...
+
+    async def checkpoint(self, epoch: int, signed: Sequence[Checkpoint]) -> bool:
+        """Store signed checkpoints, to be published."""
+        ...
+
+    async def unpublished(self, limit: int) -> list[Checkpoint]:
+        """Checkpoints that nobody acknowledged, each tenant's in order."""
+        ...
+
+    async def acknowledge(self, published: Sequence[Checkpoint]) -> None:
+        """The bus has these."""
+        ...
+
+    async def behind_s(self) -> float:
+        """The age in seconds of the oldest thing that is still to be appended, signed or published; 0 for none."""
+        ...
 
 
 @dataclass(slots=True)
@@ -135,7 +187,7 @@ class Sequencer:
         mine = {(level, index): found for (owner, level, index), found in nodes.items() if owner == tenant}
         try:
             if due.last is not None:
-                checkpoints.check(due.last, self.fleet, self.fleet_keys.signing_key)
+                checkpoints.check(due.last, self.fleet, self.fleet_keys.lineage)
             made = audit.next_checkpoint(self.fleet, due, tiles.roots(audit.bridge(due), mine))
         except (BadProof, SealError, KeyError) as error:
             self._refuse(tenant, error)

@@ -6,7 +6,7 @@ from uuid import UUID
 from cachetools import LRUCache
 
 from worker.model.facts import Answer, Facts, StoredRow
-from worker.model.rows import Alias, Approval, Client, IntakeKey, Key, Row, RowRef, Tenant, Version
+from worker.model.rows import Alias, Approval, Client, Grant, IntakeKey, Key, Row, RowRef, Rule, Tenant, Version
 from worker.ports import FleetKeys, Mac
 from worker.seal.rowmac import mac_input
 
@@ -34,7 +34,7 @@ class Trust:
             refused = frozenset(stored.row.ref for stored, good in zip(doubted, held, strict=True) if not good)
         else:
             refused = frozenset()
-        return _facts(answer, refused)
+        return _facts(answer, refused | answer.older)
 
 
 def _facts(answer: Answer, tampered: frozenset[RowRef]) -> Facts:
@@ -56,10 +56,20 @@ def _facts(answer: Answer, tampered: frozenset[RowRef]) -> Facts:
         client_pages=answer.client_pages,
         approvals={row.id: row for row in rows if isinstance(row, Approval)},
         rows={row.ref: row for row in rows if type(row) not in _MAPPED},
+        distrusted=_distrusted(answer, tampered) if tampered else frozenset(),
         pages=answer.pages,
         below=answer.below,
         needs=answer.needs,
+        rests=answer.rests,
+        progress=answer.progress,
+        failures=answer.failures,
+        exposed=answer.exposed,
     )
+
+
+def _distrusted(answer: Answer, tampered: frozenset[RowRef]) -> frozenset[str]:
+    rows = [stored.row for stored in answer.rows if stored.row.ref in tampered]
+    return frozenset(row.client for row in rows if isinstance(row, Rule | Grant))
 
 
 def _names(aliases: Iterable[Alias]) -> Mapping[UUID, tuple[str, ...]]:

@@ -32,6 +32,7 @@ class RunVoice:
     """Unix milliseconds."""
     _signer: Signer | None = field(default=None, repr=False)
     _until_ms: int = 0
+    _certified_by: bytes = b""
 
     @property
     def signer(self) -> Signer:
@@ -43,8 +44,12 @@ class RunVoice:
         return self._signer
 
     async def renew(self, at_ms: int) -> None:
-        """Take a new key when the present one has passed half its life. Raises `TokenUnavailable`, `BusUnavailable`."""
-        if self._until_ms - at_ms > LIFE_MS - RENEW_MS:
+        """Take a new key when the present one has passed half its life, or the fleet has a newer key to certify it.
+
+        Raises `TokenUnavailable`, `BusUnavailable`.
+        """
+        fleet_key = self.fleet_keys.signing_key
+        if self._until_ms - at_ms > LIFE_MS - RENEW_MS and self._certified_by == fleet_key:
             return
         private = Ed25519PrivateKey.from_private_bytes(token_bytes(32))
         public = private.public_key().public_bytes_raw()
@@ -54,6 +59,7 @@ class RunVoice:
         await announce(self.sink, self.intake_topic, certificate.record_key, value)
         self._signer = Ed25519Signer(certificate.kid, private)
         self._until_ms = certificate.not_after_ms
+        self._certified_by = fleet_key
 
 
 async def announce(sink: Sink, topic: str, key: bytes, value: bytes) -> None:

@@ -9,6 +9,20 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
+from worker.model.campaign_bodies import (
+    AnyCampaignBody,
+    CampaignCancelBody,
+    CampaignExposedBody,
+    CampaignFailuresBody,
+    CampaignListBody,
+    CampaignPauseBody,
+    CampaignPlanBody,
+    CampaignReplayBody,
+    CampaignResumeBody,
+    CampaignShowBody,
+    CampaignStartBody,
+    CampaignThrottleBody,
+)
 from worker.model.control import (
     ApprovalApproveBody,
     ApprovalListBody,
@@ -36,6 +50,8 @@ from worker.model.fields import (
     TopicName,
     Why,
 )
+from worker.model.fleet import FleetRotateBody, FleetShowBody
+from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import (
     LinkCreateBody,
     LinkCutBody,
@@ -47,7 +63,9 @@ from worker.model.linking import (
     TenantMoveBody,
 )
 from worker.model.operations import Operation, Permission
-from worker.model.rows import Algorithm, Suite
+from worker.model.policies import POLICY_BODIES, AnyPolicyBody
+from worker.model.regional import RegionListBody, RegionSetBody
+from worker.model.rows import Algorithm, Origin, Suite
 
 
 class SealedDeks(Body):
@@ -133,11 +151,15 @@ class RewrapBody(Body):
 
 
 class TenantCreateBody(Body):
-    """Create a tenant and its L1 (alias: the tenant's name)."""
+    """Create a tenant and its L1 (alias: the tenant's name).
+
+    `origin` imported: the L1 does nothing before the customer's key is imported (`key.import-parameters`).
+    """
 
     tenant: TenantName
     layers: int = Field(default=3, ge=2, le=8)
     minimum_suite: Suite = Suite.P256
+    origin: Literal[Origin.GENERATED, Origin.IMPORTED] = Origin.GENERATED
 
 
 class KeyCreateBody(Body):
@@ -182,13 +204,13 @@ class KeyListBody(Body):
 
 
 class ClientAddBody(Body):
-    """Register a service of a tenant."""
+    """Register a service of a tenant. Without permissions of its own it may what rules allow."""
 
     tenant: TenantName
     client: ClientName
     algorithm: Algorithm = Algorithm.ED25519
     public_key: Base64
-    permissions: list[Permission] = Field(min_length=1, max_length=len(Permission))
+    permissions: list[Permission] = Field(max_length=len(Permission))
     pattern: AliasPattern = "*"
     reply_topics: list[TopicName] = Field(min_length=1, max_length=16)
     recipient_suite: Suite | None = None
@@ -236,6 +258,8 @@ CommandBody = (
     | KeyEnableBody
     | KeyDestroyBody
     | KeyCancelDestroyBody
+    | KeyImportParametersBody
+    | KeyImportBody
     | LinkCreateBody
     | LinkShowBody
     | LinkListBody
@@ -244,6 +268,8 @@ CommandBody = (
     | LinkUnlinkBody
     | LinkDeclareBody
     | TenantMoveBody
+    | RegionSetBody
+    | RegionListBody
     | ApprovalApproveBody
     | ApprovalRejectBody
     | ApprovalListBody
@@ -251,6 +277,10 @@ CommandBody = (
     | ClientRotateBody
     | ClientRevokeBody
     | ClientListBody
+    | FleetRotateBody
+    | FleetShowBody
+    | AnyPolicyBody
+    | AnyCampaignBody
 )
 AnyBody = DataBody | CommandBody
 
@@ -272,6 +302,8 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.KEY_ENABLE: KeyEnableBody,
     Operation.KEY_DESTROY: KeyDestroyBody,
     Operation.KEY_CANCEL_DESTROY: KeyCancelDestroyBody,
+    Operation.KEY_IMPORT_PARAMETERS: KeyImportParametersBody,
+    Operation.KEY_IMPORT: KeyImportBody,
     Operation.LINK_CREATE: LinkCreateBody,
     Operation.LINK_SHOW: LinkShowBody,
     Operation.LINK_LIST: LinkListBody,
@@ -280,6 +312,8 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.LINK_UNLINK: LinkUnlinkBody,
     Operation.LINK_DECLARE: LinkDeclareBody,
     Operation.TENANT_MOVE: TenantMoveBody,
+    Operation.REGION_SET: RegionSetBody,
+    Operation.REGION_LIST: RegionListBody,
     Operation.APPROVAL_APPROVE: ApprovalApproveBody,
     Operation.APPROVAL_REJECT: ApprovalRejectBody,
     Operation.APPROVAL_LIST: ApprovalListBody,
@@ -287,4 +321,18 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.CLIENT_ROTATE: ClientRotateBody,
     Operation.CLIENT_REVOKE: ClientRevokeBody,
     Operation.CLIENT_LIST: ClientListBody,
+    Operation.FLEET_ROTATE: FleetRotateBody,
+    Operation.FLEET_SHOW: FleetShowBody,
+    **POLICY_BODIES,
+    Operation.CAMPAIGN_PLAN: CampaignPlanBody,
+    Operation.CAMPAIGN_START: CampaignStartBody,
+    Operation.CAMPAIGN_SHOW: CampaignShowBody,
+    Operation.CAMPAIGN_LIST: CampaignListBody,
+    Operation.CAMPAIGN_PAUSE: CampaignPauseBody,
+    Operation.CAMPAIGN_RESUME: CampaignResumeBody,
+    Operation.CAMPAIGN_CANCEL: CampaignCancelBody,
+    Operation.CAMPAIGN_THROTTLE: CampaignThrottleBody,
+    Operation.CAMPAIGN_REPLAY: CampaignReplayBody,
+    Operation.CAMPAIGN_FAILURES: CampaignFailuresBody,
+    Operation.CAMPAIGN_EXPOSED: CampaignExposedBody,
 }

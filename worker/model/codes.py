@@ -40,17 +40,27 @@ class Code(StrEnum):
     DEK_LENGTH = "DEK_LENGTH"
     WRONG_PURPOSE = "WRONG_PURPOSE"
     WRONG_LAYER = "WRONG_LAYER"
+    WRONG_REGION = "WRONG_REGION"
     KEY_DISABLED = "KEY_DISABLED"
     KEY_STATE = "KEY_STATE"
     KEY_EXHAUSTED = "KEY_EXHAUSTED"
+    CAMPAIGN_STATE = "CAMPAIGN_STATE"
     EXISTS = "EXISTS"
     CONFLICT = "CONFLICT"
     PENDING = "PENDING"
     STILL_NEEDED = "STILL_NEEDED"
     GRACE_REFUSED = "GRACE_REFUSED"
+    TOO_MANY = "TOO_MANY"
     RECOVERY_UNKNOWN = "RECOVERY_UNKNOWN"
     SECOND_OFFICER = "SECOND_OFFICER"
     DIGEST_DIFFERS = "DIGEST_DIFFERS"
+    WRONG_ORIGIN = "WRONG_ORIGIN"
+    IMPORT_EXPIRED = "IMPORT_EXPIRED"
+    IMPORT_USED = "IMPORT_USED"
+    IMPORT_BURNED = "IMPORT_BURNED"
+    IMPORT_ALGORITHM = "IMPORT_ALGORITHM"
+    IMPORT_LENGTH = "IMPORT_LENGTH"
+    IMPORT_REFUSED = "IMPORT_REFUSED"
     LINKED = "LINKED"
     LINK_CUT = "LINK_CUT"
     KEYSTORE_FORBIDDEN = "KEYSTORE_FORBIDDEN"
@@ -59,6 +69,7 @@ class Code(StrEnum):
     INTEGRITY = "INTEGRITY"
     # Ours, passing.
     DEFERRED = "DEFERRED"
+    WRONG_TOKEN = "WRONG_TOKEN"  # noqa: S105 - a code, not a secret
     KEK_OPENING = "KEK_OPENING"
     THROTTLED = "THROTTLED"
     KEYSTORE_UNREACHABLE = "KEYSTORE_UNREACHABLE"
@@ -106,21 +117,31 @@ MEANINGS: dict[Code, Meaning] = {
     Code.DEK_LENGTH: _caller("A DEK must have 16 to 64 bytes."),
     Code.WRONG_PURPOSE: _caller("This key's purpose is another one: a key wraps keys or wraps DEKs, never both."),
     Code.WRONG_LAYER: _caller("The tenant's chain has no such layer below this parent."),
+    Code.WRONG_REGION: _caller("The key's region is not registered, or its L1 is in no token of the region."),
     Code.KEY_DISABLED: _caller("The key, or a key above it, is disabled."),
     Code.KEY_STATE: _caller("The key version's state does not allow this operation."),
     Code.KEY_EXHAUSTED: _caller("The key version reached its limit of encryptions; rotate the key."),
+    Code.CAMPAIGN_STATE: _caller("The campaign's state does not allow this."),
     Code.EXISTS: _caller("It exists already."),
     Code.CONFLICT: _caller("It changed in the meantime; read it again."),
     Code.PENDING: _caller("Nothing is done yet: another officer has to approve this command."),
     Code.STILL_NEEDED: _caller(
         "Rows or blobs outside still need this version; move them, or force it by the key's name."
     ),
+    Code.TOO_MANY: _caller("There are as many of these as there may be; take some away first."),
     Code.GRACE_REFUSED: _caller("The grace is shorter or longer than the fleet's settings allow."),
     Code.RECOVERY_UNKNOWN: _caller(
         "Nothing is destroyed before the setting recoverable_days says how long backups live."
     ),
     Code.SECOND_OFFICER: _caller("Another officer must approve it, one who was not enrolled by the first alone."),
     Code.DIGEST_DIFFERS: _caller("The digest is not that of this approval; look at it again."),
+    Code.WRONG_ORIGIN: _caller("The key's material comes from elsewhere: a new version comes from there, too."),
+    Code.IMPORT_EXPIRED: _caller("These import parameters have expired; ask for new ones."),
+    Code.IMPORT_USED: _caller("These import parameters were used; ask for new ones."),
+    Code.IMPORT_BURNED: _caller("Too many imports with these parameters were refused; ask for new ones."),
+    Code.IMPORT_ALGORITHM: _caller("The algorithm is not that of the parameters, or the fleet does not allow it."),
+    Code.IMPORT_LENGTH: _caller("A wrapped AES-256 key has another length under these parameters."),
+    Code.IMPORT_REFUSED: _caller("The blob is not the key that these parameters and its check value call for."),
     Code.LINKED: _caller(
         "This version stays in a customer's keystore: it ends by `link unlink`, and moves by `tenant move`."
     ),
@@ -132,6 +153,7 @@ MEANINGS: dict[Code, Meaning] = {
     Code.UNSUPPORTED: _caller("The token does not offer what this needs."),
     Code.INTEGRITY: _caller("A stored row failed its integrity check; an operator was told."),
     Code.DEFERRED: Meaning(Family.TRANSIENT, "The HSM did not answer in time; send the same request again."),
+    Code.WRONG_TOKEN: Meaning(Family.TRANSIENT, "The key's L1 is in another token than this worker's; send it again."),
     Code.KEK_OPENING: Meaning(Family.TRANSIENT, "The key is being opened; send the same request again."),
     Code.THROTTLED: Meaning(Family.TRANSIENT, "The quota is used up for now; send the same request later."),
     Code.KEYSTORE_UNREACHABLE: Meaning(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from worker.model.campaigns import Failure, Slice
 from worker.model.operations import Operation
 from worker.model.requests import LedgerKey
 from worker.model.rows import Dek, Row, RowRef
@@ -64,7 +65,50 @@ class Announce:
     body: bytes
 
 
-Effect = StoreDeks | MoveDek | PutRow | Count | Leaf | Announce
+@dataclass(frozen=True, slots=True)
+class MoveDeks:
+    """Replace stored blobs by those of another version of their key, column by column (D8).
+
+    Every row must still be the one that was read; else nothing of the settlement is written. Settled alone.
+    """
+
+    version: int
+    ids: tuple[UUID, ...]
+    old_blobs: tuple[bytes, ...]
+    blobs: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishSlice:
+    """The slice is done, if its lease is still ours; else nothing of the settlement is written. Settled alone.
+
+    `items` were moved, and `digest` is over what they became; `failures` could not be; `exposed` are ids that are kept,
+    for after a compromise whoever had the key has these DEKs.
+    """
+
+    slice: Slice
+    items: int
+    digest: bytes
+    failures: tuple[Failure, ...] = ()
+    exposed: tuple[UUID, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vacant:
+    """Nothing may be left under this key version: no stored DEK by the census, no version of another key.
+
+    Counted after its row was locked, in the settlement's own transaction; else nothing is written. Settled alone.
+    With `retired_only` versions below may be left that are retired themselves.
+    """
+
+    key: UUID
+    version: int
+    retired_only: bool = False
+
+
+Effect = StoreDeks | MoveDek | PutRow | Count | Leaf | Announce | MoveDeks | FinishSlice | Vacant
+ALONE = (MoveDeks, FinishSlice, Vacant)
+"""Effects whose settlement is a transaction of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from worker.model.campaigns import ExposedSlice, Failure, Progress
 from worker.model.effects import LedgerEntry
+from worker.model.fleet import FleetKind
 from worker.model.requests import LedgerKey
 from worker.model.rows import Alias, Approval, Client, Dek, IntakeKey, Key, Row, RowRef, Table, Tenant, Version
 
@@ -36,7 +38,10 @@ class Question:
     versions that wrapped it, and their keys with their active versions); of every DEK id its row, its key and the
     version it stands under. Of every key all aliases are told, for patterns match names. `trees` are keys whose
     versions are all wanted, `below` keys whose whole tree is counted, `needs` versions of which is asked what needs
-    them. `refs` are rows of any other table, by name; so are the rows of `pages`.
+    them. `refs` are rows of any other table, by name; so are the rows of `pages`. `licences` are clients of which the
+    rules and grants in force are wanted, `quotas` the ids of quotas. `progress` are campaigns; pages of their
+    `failures` and `exposed` DEKs name the campaign where others name a tenant. `rests`
+    are kinds of fleet keys of which is counted what rests on each version: rows, or private halves of intake keys.
     """
 
     ledger: frozenset[LedgerKey] = frozenset()
@@ -52,8 +57,14 @@ class Question:
     client_pages: frozenset[Paging] = frozenset()
     refs: frozenset[RowRef] = frozenset()
     pages: frozenset[RowPage] = frozenset()
+    licences: frozenset[str] = frozenset()
+    quotas: frozenset[str] = frozenset()
     below: frozenset[UUID] = frozenset()
     needs: frozenset[tuple[UUID, int]] = frozenset()
+    rests: frozenset[FleetKind] = frozenset()
+    progress: frozenset[UUID] = frozenset()
+    failures: frozenset[Paging] = frozenset()
+    exposed: frozenset[Paging] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,12 @@ class Answer:
     pages: Mapping[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: Mapping[UUID, tuple[Below, ...]] = field(default_factory=dict)
     needs: Mapping[tuple[UUID, int], Needs] = field(default_factory=dict)
+    rests: Mapping[tuple[FleetKind, int], int] = field(default_factory=dict)
+    older: frozenset[RowRef] = frozenset()
+    """Rows that are left out: they are gone, or older than the fleet told of them (S7)."""
+    progress: Mapping[UUID, Progress] = field(default_factory=dict)
+    failures: Mapping[Paging, tuple[Failure, ...]] = field(default_factory=dict)
+    exposed: Mapping[Paging, tuple[ExposedSlice, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +145,12 @@ class Facts:
     approvals: Mapping[UUID, Approval] = field(default_factory=dict)
     rows: Mapping[RowRef, Row] = field(default_factory=dict)
     """Those of the tables that have no mapping of their own here."""
+    distrusted: frozenset[str] = frozenset()
+    """Clients that a rule or a grant names whose MAC does not hold."""
     pages: Mapping[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: Mapping[UUID, tuple[Below, ...]] = field(default_factory=dict)
     needs: Mapping[tuple[UUID, int], Needs] = field(default_factory=dict)
+    rests: Mapping[tuple[FleetKind, int], int] = field(default_factory=dict)
+    progress: Mapping[UUID, Progress] = field(default_factory=dict)
+    failures: Mapping[Paging, tuple[Failure, ...]] = field(default_factory=dict)
+    exposed: Mapping[Paging, tuple[ExposedSlice, ...]] = field(default_factory=dict)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
+from worker.model.fleet import FleetKind
+from worker.model.import_ops import CreateImportPair, DestroyImportPair, ImportedMaster, ImportMaster, ImportPair
 from worker.model.keystores import KeystoreAddress
 
 
@@ -144,6 +146,22 @@ class CreateLink:
 
 
 @dataclass(frozen=True, slots=True)
+class RewrapKey:
+    """Take a wrapped key from under its parent `source` and wrap it under `target`, both inside the token (S6).
+
+    Then unwrap what was made, wrap it under the old parent and compare: AES-KW and AES-KWP give the same bytes again.
+    """
+
+    source: Kek
+    key: UUID
+    version: int
+    purpose: Purpose
+    wrapping: Wrapping
+    wrapped: bytes
+    target: Kek
+
+
+@dataclass(frozen=True, slots=True)
 class CreateMaster:
     """Make an L1 as a token object labelled `material`; if one with that label is there already, that one is it."""
 
@@ -162,8 +180,35 @@ class DestroyMaster:
     serial: str
 
 
+@dataclass(frozen=True, slots=True)
+class CreateFleetKey:
+    """Make the next version of a fleet key as a token object; one that a lost try left under its label is it.
+
+    Of a signing key: `predecessor` is the public half of the version before, empty for the one that `init` made, and
+    both keys sign the rotation, which begins at `not_before_ms`.
+    """
+
+    kind: FleetKind
+    number: int
+    not_before_ms: int
+    predecessor: bytes = b""
+
+
 HsmOp = (
-    WrapDek | UnwrapDek | RewrapDek | CreateKey | CreateMaster | DestroyMaster | OpenKey | CreateOutside | CreateLink
+    WrapDek
+    | UnwrapDek
+    | RewrapDek
+    | CreateKey
+    | CreateMaster
+    | DestroyMaster
+    | CreateImportPair
+    | ImportMaster
+    | DestroyImportPair
+    | RewrapKey
+    | OpenKey
+    | CreateOutside
+    | CreateLink
+    | CreateFleetKey
 )
 
 
@@ -187,7 +232,7 @@ class UnwrappedDek:
 
 @dataclass(frozen=True, slots=True)
 class CreatedKey:
-    """Of `CreateKey` and `CreateOutside`: the wrapped bytes and the mechanism that made them.
+    """Of `CreateKey`, `RewrapKey` and `CreateOutside`: the wrapped bytes and the mechanism that made them.
 
     `digest` is the SHA-256 of the inner blob where `wrapped` is a keystore's.
     """
@@ -210,9 +255,19 @@ class CreatedMaster:
 
 @dataclass(frozen=True, slots=True)
 class DestroyedMaster:
-    """Of `DestroyMaster`: how many objects were deleted."""
+    """Of `DestroyMaster` and `DestroyImportPair`: how many objects were deleted."""
 
     objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedFleetKey:
+    """Of `CreateFleetKey`. All fields are a signing key's: its public half, the one before it, and both signatures."""
+
+    public_key: bytes = b""
+    predecessor: bytes = b""
+    by_predecessor: bytes = b""
+    by_itself: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +293,8 @@ class Fault(StrEnum):
     """A handle's CKA_ID, a KEK's wrapped bytes or an unwrap-and-compare did not match."""
     UNAVAILABLE = "unavailable"
     """The device, a session or the login: confirmed by a canary, healed in the background, worth a retry."""
+    ELSEWHERE = "elsewhere"
+    """The L1 is in another token than this worker's (S19)."""
     COLD = "cold"
     """The way up leads to a customer's keystore, and nothing is open: it opens in the background."""
     FORBIDDEN = "forbidden"
@@ -258,4 +315,15 @@ class HsmFault:
     detail: str = ""
 
 
-HsmResult = WrappedDek | UnwrappedDek | CreatedKey | CreatedMaster | DestroyedMaster | OpenedKey | HsmFault
+HsmResult = (
+    WrappedDek
+    | UnwrappedDek
+    | CreatedKey
+    | CreatedMaster
+    | DestroyedMaster
+    | OpenedKey
+    | ImportPair
+    | ImportedMaster
+    | CreatedFleetKey
+    | HsmFault
+)

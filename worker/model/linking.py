@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import Field, StringConstraints
 
 from worker.model.fields import MAX_INT, AliasName, Body, TenantName, Why
-from worker.model.keystores import KeystoreAddress, Provider
+from worker.model.keystores import Provider
 from worker.model.rows import Suite
 
 
@@ -20,11 +20,6 @@ class KeystoreTarget(Body):
     endpoint: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,256}$")]
     key: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/-]{1,256}$")]
     credential: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-
-    @property
-    def address(self) -> KeystoreAddress:
-        """As the keystore's edge takes it."""
-        return KeystoreAddress(self.provider, self.endpoint, self.key, self.credential)
 
 
 class LinkCreateBody(Body):

@@ -23,6 +23,8 @@ class Operation(StrEnum):
     KEY_ENABLE = "key.enable"
     KEY_DESTROY = "key.destroy"
     KEY_CANCEL_DESTROY = "key.cancel-destroy"
+    KEY_IMPORT_PARAMETERS = "key.import-parameters"
+    KEY_IMPORT = "key.import"
     LINK_CREATE = "link.create"
     LINK_SHOW = "link.show"
     LINK_LIST = "link.list"
@@ -31,6 +33,8 @@ class Operation(StrEnum):
     LINK_UNLINK = "link.unlink"
     LINK_DECLARE = "link.declare"
     TENANT_MOVE = "tenant.move"
+    REGION_SET = "region.set"
+    REGION_LIST = "region.list"
     APPROVAL_APPROVE = "approval.approve"
     APPROVAL_REJECT = "approval.reject"
     APPROVAL_LIST = "approval.list"
@@ -38,6 +42,29 @@ class Operation(StrEnum):
     CLIENT_ROTATE = "client.rotate"
     CLIENT_REVOKE = "client.revoke"
     CLIENT_LIST = "client.list"
+    FLEET_ROTATE = "fleet.rotate"
+    FLEET_SHOW = "fleet.show"
+    POLICY_ALLOW = "policy.allow"
+    POLICY_REVOKE = "policy.revoke"
+    POLICY_LIST = "policy.list"
+    POLICY_CHECK = "policy.check"
+    GRANT_GIVE = "grant.give"
+    GRANT_REVOKE = "grant.revoke"
+    GRANT_LIST = "grant.list"
+    TENANT_QUOTA = "tenant.quota"
+    TENANT_QUOTAS = "tenant.quotas"
+
+    CAMPAIGN_PLAN = "campaign.plan"
+    CAMPAIGN_START = "campaign.start"
+    CAMPAIGN_SHOW = "campaign.show"
+    CAMPAIGN_LIST = "campaign.list"
+    CAMPAIGN_PAUSE = "campaign.pause"
+    CAMPAIGN_RESUME = "campaign.resume"
+    CAMPAIGN_CANCEL = "campaign.cancel"
+    CAMPAIGN_THROTTLE = "campaign.throttle"
+    CAMPAIGN_REPLAY = "campaign.replay"
+    CAMPAIGN_FAILURES = "campaign.failures"
+    CAMPAIGN_EXPOSED = "campaign.exposed"
 
     @property
     def request_type(self) -> str:
@@ -71,6 +98,10 @@ _TOPICS = {
     Operation.LINK_CUT: "control.v1",
     Operation.APPROVAL_APPROVE: "control.v1",
     Operation.APPROVAL_REJECT: "control.v1",
+    Operation.POLICY_REVOKE: "control.v1",
+    Operation.GRANT_REVOKE: "control.v1",
+    Operation.CAMPAIGN_PAUSE: "control.v1",
+    Operation.CAMPAIGN_CANCEL: "control.v1",
 }
 _READS = frozenset(
     {
@@ -79,6 +110,17 @@ _READS = frozenset(
         Operation.KEY_LIST,
         Operation.CLIENT_LIST,
         Operation.APPROVAL_LIST,
+        Operation.FLEET_SHOW,
+        Operation.REGION_LIST,
+        Operation.POLICY_LIST,
+        Operation.POLICY_CHECK,
+        Operation.GRANT_LIST,
+        Operation.TENANT_QUOTAS,
+        Operation.CAMPAIGN_PLAN,
+        Operation.CAMPAIGN_SHOW,
+        Operation.CAMPAIGN_LIST,
+        Operation.CAMPAIGN_FAILURES,
+        Operation.CAMPAIGN_EXPOSED,
         Operation.LINK_SHOW,
         Operation.LINK_LIST,
     }
@@ -95,17 +137,22 @@ SECOND_OFFICER = frozenset(
         Operation.KEY_ENABLE,
         Operation.KEY_DESTROY,
         Operation.KEY_CANCEL_DESTROY,
+        Operation.KEY_IMPORT,
         Operation.LINK_RESTORE,
         Operation.LINK_UNLINK,
         Operation.TENANT_MOVE,
+        Operation.REGION_SET,
         Operation.CLIENT_ADD,
         Operation.CLIENT_ROTATE,
         Operation.CLIENT_REVOKE,
+        Operation.FLEET_ROTATE,
+        Operation.POLICY_ALLOW,
+        Operation.GRANT_GIVE,
     }
 )
 """What may be answered "pending" until a second officer agrees (S14).
 
-A disable only of a layer 1 key, a revocation only of an officer.
+A disable only of a layer 1 key, a revocation only of an officer, an import only where the fleet held the key so far.
 """
 
 

@@ -8,40 +8,74 @@ from uuid import UUID
 
 from pydantic import Field, create_model
 
+from worker.model.campaign_replies import CAMPAIGN_RESULTS, CampaignCommandResult
 from worker.model.codes import MEANINGS, Code
-from worker.model.fields import Answer, Base64, Reason
-from worker.model.hsm import Purpose
+from worker.model.fields import Answer, Base64
+from worker.model.fleet import FleetKeyResult, FleetShowResult
+from worker.model.imported import ImportParametersResult
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import Operation
-from worker.model.rows import Algorithm, ApprovalState, Origin, Role, State, Suite
+from worker.model.policies import POLICY_RESULTS, GrantResult, PolicyCommandResult, RuleResult
+from worker.model.regional import RegionListResult, RegionResult
+from worker.model.rows import Suite
+from worker.model.views import (
+    ApprovalView,
+    Blast,
+    BlastLayer,
+    BlastService,
+    ClientView,
+    Destruction,
+    KeyView,
+    Transition,
+    VersionView,
+)
 
-
-class ApprovalView(Answer):
-    """A command that needs, or needed, a second officer. `body` is its JSON as text; `digest` is what he signs."""
-
-    id: UUID
-    tenant: str
-    operation: str
-    body: str
-    asked_by: str
-    asked_ms: int
-    expires_ms: int
-    touched: list[str]
-    digest: Base64
-    state: ApprovalState
-    decided_by: str | None = None
+__all__ = [
+    "ERRORS",
+    "REPLIES",
+    "RESULTS",
+    "ApprovalListResult",
+    "ApprovalResult",
+    "ApprovalView",
+    "Blast",
+    "BlastLayer",
+    "BlastService",
+    "ClientListResult",
+    "ClientResult",
+    "ClientView",
+    "CommandResult",
+    "DestroyResult",
+    "Destruction",
+    "DisableResult",
+    "ErrorResult",
+    "Hint",
+    "KeyListResult",
+    "KeyResult",
+    "KeyView",
+    "PendingResult",
+    "Reply",
+    "Result",
+    "RewrapResult",
+    "SealedReply",
+    "TenantResult",
+    "Transition",
+    "UnwrapResult",
+    "VersionView",
+    "WrapResult",
+]
 
 
 class ErrorResult(Answer):
     """A refusal. `retry`: the identical request may succeed later. Readers take codes that came after them as text.
 
-    `pending` is there with the code PENDING: what a second officer has to approve.
+    `pending` is there with the code PENDING: what a second officer has to approve. `retry_after_ms`: sooner is in vain.
     """
 
     code: Code | str = Field(union_mode="left_to_right")
     message: str
     retry: bool
     pending: ApprovalView | None = None
+    retry_after_ms: int | None = None
 
 
 ERRORS: dict[Code, ErrorResult] = {
@@ -80,34 +114,6 @@ class RewrapResult(Answer):
     unchanged: bool = False
 
 
-class VersionView(Answer):
-    """One version of a key, for people."""
-
-    number: int
-    state: State
-    created_ms: int
-    due_ms: int | None = None
-    parent_version: int | None = None
-    link: UUID | None = None
-
-
-class KeyView(Answer):
-    """One key, for people. `alias` may be empty when none names it."""
-
-    id: UUID
-    tenant: str
-    alias: str
-    parent: UUID | None = None
-    layer: int
-    purpose: Purpose
-    origin: Origin
-    region: str
-    enabled: bool
-    disabled_revision: int | None = None
-    active_version: int
-    versions: list[VersionView] = Field(default=[])
-
-
 class TenantResult(Answer):
     """A tenant and its L1."""
 
@@ -129,36 +135,6 @@ class KeyListResult(Answer):
     more: bool
 
 
-class BlastLayer(Answer):
-    """What a switch stops in one layer and region: keys, their versions, DEKs stored under them, blobs outside."""
-
-    layer: int
-    region: str
-    keys: int
-    versions: int
-    deks: int
-    issued_outside: int
-
-
-class BlastService(Answer):
-    """One key that wraps DEKs, and how many."""
-
-    key: UUID
-    alias: str
-    region: str
-    deks: int
-    issued_outside: int
-
-
-class Blast(Answer):
-    """The blast radius of a key's switch. `services` are the largest ones, `more` how many are not shown."""
-
-    tenant: str
-    layers: list[BlastLayer]
-    services: list[BlastService]
-    more: int
-
-
 class DisableResult(Answer):
     """The key's switch and what hangs on it. After a dry run `press` is the command that does it."""
 
@@ -167,43 +143,11 @@ class DisableResult(Answer):
     press: str | None = None
 
 
-class Destruction(Answer):
-    """What a destruction takes, and until when backups and topics could still bring it back (S15)."""
-
-    version: int
-    due_ms: int
-    recoverable_until_ms: int
-    deks: int
-    issued_outside: int
-    children: int
-    forced: bool
-
-
 class DestroyResult(Answer):
     """The key after a destruction was scheduled."""
 
     key: KeyView
     destruction: Destruction
-
-
-class Transition(Answer):
-    """A fact about one key or version: what it became, who wanted it and why, at which revision of the row."""
-
-    tenant: str
-    key: UUID
-    alias: str
-    version: int | None = None
-    was: str
-    now: str
-    who: str
-    approved_by: str | None = None
-    reason: Reason | None = None
-    why: str
-    request: str
-    correlation: str
-    revision: int
-    blast: Blast | None = None
-    destruction: Destruction | None = None
 
 
 class Hint(Answer):
@@ -219,20 +163,6 @@ class PendingResult(ErrorResult):
     message: str = MEANINGS[Code.PENDING].message
     retry: bool = False
     pending: ApprovalView
-
-
-class ClientView(Answer):
-    """One registered client, for people."""
-
-    id: str
-    tenant: str
-    role: Role
-    algorithm: Algorithm
-    permissions: list[str]
-    pattern: str
-    reply_topics: list[str]
-    not_after_ms: int
-    revoked: bool
 
 
 class ClientResult(Answer):
@@ -255,13 +185,27 @@ class ApprovalListResult(Answer):
     more: bool
 
 
+Approved = (
+    DisableResult
+    | DestroyResult
+    | KeyResult
+    | ClientResult
+    | UnlinkResult
+    | MoveResult
+    | LinkResult
+    | RuleResult
+    | GrantResult
+    | FleetKeyResult
+    | RegionResult
+)
+"""What commands answer that may need a second officer."""
+
+
 class ApprovalResult(Answer):
     """The approval after the command; once it is approved, with what the approved command answers."""
 
     approval: ApprovalView
-    result: DisableResult | DestroyResult | KeyResult | ClientResult | UnlinkResult | MoveResult | LinkResult | None = (
-        None
-    )
+    result: Approved | None = None
 
 
 CommandResult = (
@@ -275,6 +219,13 @@ CommandResult = (
     | PendingResult
     | ApprovalResult
     | ApprovalListResult
+    | FleetKeyResult
+    | FleetShowResult
+    | ImportParametersResult
+    | RegionResult
+    | RegionListResult
+    | PolicyCommandResult
+    | CampaignCommandResult
     | LinkReport
     | LinkListResult
     | UnlinkResult
@@ -317,6 +268,8 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.KEY_ENABLE: KeyResult,
     Operation.KEY_DESTROY: DestroyResult,
     Operation.KEY_CANCEL_DESTROY: KeyResult,
+    Operation.KEY_IMPORT_PARAMETERS: ImportParametersResult,
+    Operation.KEY_IMPORT: KeyResult,
     Operation.LINK_CREATE: LinkResult,
     Operation.LINK_SHOW: LinkReport,
     Operation.LINK_LIST: LinkListResult,
@@ -325,6 +278,8 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.LINK_UNLINK: UnlinkResult,
     Operation.LINK_DECLARE: LinkResult,
     Operation.TENANT_MOVE: MoveResult,
+    Operation.REGION_SET: RegionResult,
+    Operation.REGION_LIST: RegionListResult,
     Operation.APPROVAL_APPROVE: ApprovalResult,
     Operation.APPROVAL_REJECT: ApprovalResult,
     Operation.APPROVAL_LIST: ApprovalListResult,
@@ -332,6 +287,10 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_ROTATE: ClientResult,
     Operation.CLIENT_REVOKE: ClientResult,
     Operation.CLIENT_LIST: ClientListResult,
+    Operation.FLEET_ROTATE: FleetKeyResult,
+    Operation.FLEET_SHOW: FleetShowResult,
+    **POLICY_RESULTS,
+    **CAMPAIGN_RESULTS,
 }
 """What an item of each operation's answer is, if it is no `ErrorResult`."""
 

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
 
+from worker.model.campaigns import Campaign
+from worker.model.fleet import FleetKey
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.imports import Import
+from worker.model.licences import Grant, Rule
 from worker.model.links import Link
+from worker.model.quotas import Quota
+from worker.model.regions import Region
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
 __all__ = [
@@ -18,15 +24,22 @@ __all__ = [
     "Alias",
     "Approval",
     "ApprovalState",
+    "Campaign",
     "Client",
     "Dek",
+    "FleetKey",
+    "Grant",
+    "Import",
     "IntakeKey",
     "Key",
     "Link",
     "Origin",
+    "Quota",
+    "Region",
     "Role",
     "Row",
     "RowRef",
+    "Rule",
     "State",
     "Suite",
     "Table",
@@ -85,6 +98,9 @@ class Version:
 
     `due_ms` is when it is to be activated (pre-active) or destroyed (destroy-scheduled), Unix milliseconds, or 0;
     `prior` the state that a cancelled destruction restores; `forced`: destroyed though something still needs it.
+    Of imported material: `not_after_ms` is when it is deleted, or 0; `absent`: it is not there, and nothing works
+    until the same is imported again; `canary` proves that it is the same (S12), empty before the first import.
+    `retired_ms`: when a campaign saw, under this row's lock, that nothing stored is left under it, or 0.
     `link` names the link of an L1 that stays outside; `digest` is the SHA-256 of the inner blob of what it wraps (S13).
     """
 
@@ -102,6 +118,10 @@ class Version:
     due_ms: int = 0
     prior: State | None = None
     forced: bool = False
+    not_after_ms: int = 0
+    absent: bool = False
+    canary: bytes = b""
+    retired_ms: int = 0
     link: UUID | None = None
     digest: bytes = b""
 
@@ -203,7 +223,23 @@ class Approval:
         return RowRef(Table.APPROVALS, str(self.id))
 
 
-Row = Tenant | Key | Version | Alias | Client | IntakeKey | Approval | Link
+Row = (
+    Tenant
+    | Key
+    | Version
+    | Alias
+    | Client
+    | IntakeKey
+    | Approval
+    | Link
+    | Campaign
+    | Rule
+    | Grant
+    | Quota
+    | Import
+    | Region
+    | FleetKey
+)
 
 
 @dataclass(frozen=True, slots=True)

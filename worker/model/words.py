@@ -84,6 +84,13 @@ class Table(StrEnum):
     CLIENTS = "clients"
     INTAKE_KEYS = "intake_keys"
     APPROVALS = "approvals"
+    FLEET_KEYS = "fleet_keys"
+    IMPORTS = "imports"
+    REGIONS = "regions"
+    RULES = "rules"
+    GRANTS = "grants"
+    QUOTAS = "quotas"
+    CAMPAIGNS = "campaigns"
     LINKS = "links"
 
 

@@ -1,7 +1,8 @@
 """What the fleet says of itself on `keyriver.intake.v1`: workers' certificates and intake keys, signed (S1).
 
 To accept one: 1. it is readable (nothing unknown, nothing missing), 2. its names fit its key, 3. it is our fleet's,
-4. its life is not too long, 5. it holds now, 6. the pinned P-256 fleet key signed it. Times are Unix milliseconds.
+4. its life is not too long, 5. it holds now, 6. the pinned P-256 fleet key signed it, or one that belongs to it by its
+`lineage`. Times are Unix milliseconds.
 """
 
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from pydantic import Field, ValidationError
 
 from worker.model.fields import Base64, Body
 from worker.model.rows import Algorithm, Suite
-from worker.seal import hpke, signatures
+from worker.seal import hpke, lineage, signatures
 from worker.seal.errors import BadCertificate, BadKey, BadSignature
 from worker.seal.frames import framed
+from worker.seal.lineage import FleetKey
 
 CERTIFICATE = b"keyriver-certificate/1"
 INTAKE = b"keyriver-intake/1"
@@ -95,7 +97,7 @@ class WorkerCertificate:
         return body.model_dump_json().encode()
 
     @classmethod
-    def parse(cls, value: bytes, fleet: str, fleet_key: bytes, now_ms: int) -> Self:
+    def parse(cls, value: bytes, fleet: str, fleet_key: FleetKey, now_ms: int) -> Self:
         """The certificate, or BadCertificate."""
         body = _read(CertificateBody, value)
         said = cls(body.fleet, body.kid, body.public_key, body.not_before_ms, body.not_after_ms)
@@ -151,7 +153,7 @@ class IntakeAnnouncement:
         return body.model_dump_json().encode()
 
     @classmethod
-    def parse(cls, value: bytes, fleet: str, fleet_key: bytes, now_ms: int, lowest: int = 1) -> Self:
+    def parse(cls, value: bytes, fleet: str, fleet_key: FleetKey, now_ms: int, lowest: int = 1) -> Self:
         """Or BadCertificate. `lowest` is the highest sequence accepted before; older ones are refused."""
         body = _read(IntakeBody, value)
         said = cls(body.fleet, body.suite, body.sequence, body.public_key, body.not_before_ms, body.not_after_ms)
@@ -168,6 +170,10 @@ class IntakeAnnouncement:
 Announcement = WorkerCertificate | IntakeAnnouncement
 
 
+class UnknownSigner(BadCertificate):
+    """No key that is known to be the fleet's signed it; a rotation that was not heard of yet may explain that."""
+
+
 def _refused(why: str) -> BadCertificate:
     return BadCertificate(f"the announcement is refused: {why}")
 
@@ -179,7 +185,7 @@ def _read(kind: type[_B], value: bytes) -> _B:
         raise _refused("it is not readable") from None
 
 
-def _check(said: Announcement, signature: bytes, fleet: str, fleet_key: bytes, now_ms: int) -> None:
+def _check(said: Announcement, signature: bytes, fleet: str, fleet_key: FleetKey, now_ms: int) -> None:
     if said.fleet != fleet:
         raise _refused("it is another fleet's")
     if not 0 < said.not_after_ms - said.not_before_ms <= MAX_LIFE_MS:
@@ -189,6 +195,6 @@ def _check(said: Announcement, signature: bytes, fleet: str, fleet_key: bytes, n
     if now_ms > said.not_after_ms:
         raise _refused("it has expired")
     try:
-        signatures.verify_raw(Algorithm.ES256, fleet_key, signature, said.payload())
+        lineage.verify(fleet_key, signature, said.payload(), said.not_before_ms)
     except BadSignature:
-        raise _refused("the fleet's key did not sign it") from None
+        raise UnknownSigner("the announcement is refused: the fleet's key did not sign it") from None

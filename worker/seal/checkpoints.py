@@ -1,7 +1,8 @@
 """Checkpoints of the audit logs as bytes: what the fleet's P-256 key signs, and the JSON on `keyriver.audit.v1` (S16).
 
 To accept one: 1. it is readable, 2. it is our fleet's, 3. its numbers are in order and its hashes have 32 bytes,
-4. the pinned fleet key signed it. Whether the log behind it is the one seen before is `chain.audit`'s to check.
+4. the pinned fleet key signed it, or one of its `lineage`. Whether the log is the one seen before is `chain.audit`'s to
+check.
 """
 
 from dataclasses import replace
@@ -9,10 +10,10 @@ from dataclasses import replace
 from pydantic import ValidationError
 
 from worker.model.audit import HASH_BYTES, Checkpoint, CheckpointBody
-from worker.model.rows import Algorithm
-from worker.seal import signatures
+from worker.seal import lineage
 from worker.seal.errors import BadSignature, SealError
 from worker.seal.frames import framed
+from worker.seal.lineage import FleetKey
 
 CHECKPOINT = b"keyriver-checkpoint/1"
 
@@ -49,7 +50,7 @@ def to_json(said: Checkpoint) -> bytes:
     return body.model_dump_json().encode()
 
 
-def check(said: Checkpoint, fleet: str, fleet_key: bytes) -> None:
+def check(said: Checkpoint, fleet: str, fleet_key: FleetKey) -> None:
     """Raise BadCheckpoint unless this fleet signed it."""
     if said.fleet != fleet:
         raise BadCheckpoint("the checkpoint is another fleet's")
@@ -58,12 +59,12 @@ def check(said: Checkpoint, fleet: str, fleet_key: bytes) -> None:
     if any(len(each) != HASH_BYTES for each in (said.root, *said.consistency)):
         raise BadCheckpoint(f"the checkpoint's hashes must have {HASH_BYTES} bytes")
     try:
-        signatures.verify_raw(Algorithm.ES256, fleet_key, said.signature, payload(said))
+        lineage.verify(fleet_key, said.signature, payload(said), said.time_ms)
     except BadSignature:
         raise BadCheckpoint("the fleet's key did not sign the checkpoint") from None
 
 
-def parse(value: bytes, fleet: str, fleet_key: bytes) -> Checkpoint:
+def parse(value: bytes, fleet: str, fleet_key: FleetKey) -> Checkpoint:
     """Or BadCheckpoint."""
     try:
         body = CheckpointBody.model_validate_json(value)

@@ -6,12 +6,15 @@ known already, 7. the old one has no other successor and the new one no other pr
 put a second branch beside what was accepted. Times are Unix milliseconds.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError
 
 from worker.model.fields import MAX_INT, Base64, Body
+from worker.model.fleet import FleetKey as FleetKeyRow
+from worker.model.fleet import FleetKind
 from worker.model.rows import Algorithm
 from worker.seal import signatures
 from worker.seal.errors import BadCertificate, BadKey, BadSignature
@@ -39,7 +42,7 @@ class SuccessionBody(Body):
 
 @dataclass(frozen=True, slots=True)
 class Succession:
-    """From `not_before_ms` on the fleet signs with `public_key`, its key of this number, not with `predecessor`."""
+    """From `not_before_ms` on the fleet's key is `public_key`, of this number, and no more `predecessor`."""
 
     fleet: str
     number: int
@@ -168,6 +171,22 @@ class Lineage:
                     self._join(one)
                 except BadCertificate:
                     continue
+
+
+def follow(rows: Iterable[FleetKeyRow], lineage: Lineage) -> dict[FleetKind, int]:
+    """The newest version of each kind as the rows have it, version 1 where there is none; signing keys are joined."""
+    newest = dict.fromkeys(FleetKind, 1)
+    for row in sorted(rows, key=lambda row: row.number):
+        if row.number > 1 and row.kind is FleetKind.SIGNING:
+            lineage.accept(announcement(lineage.fleet, row))
+        newest[row.kind] = max(newest[row.kind], row.number)
+    return newest
+
+
+def announcement(fleet: str, row: FleetKeyRow) -> bytes:
+    """What the fleet says of a signing key's rotation; its row has both signatures."""
+    said = Succession(fleet, row.number, row.predecessor, row.public_key, row.since_ms)
+    return said.to_json(row.by_predecessor, row.by_itself)
 
 
 FleetKey = bytes | Lineage

@@ -10,7 +10,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from worker.watch.healing import calm
 from worker.watch.redaction import clean_text, redact
 
-_LOUD = ("aiokafka", "asyncio", "asyncpg", "httpcore", "httpx")
+_LOUD = ("aiokafka", "asyncio", "asyncpg")
 """Libraries that speak much at info; their warnings are heard."""
 
 

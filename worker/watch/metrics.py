@@ -113,6 +113,13 @@ class Metrics:
         say = "answers again" if closed else "does not answer; nothing is sent to it for a while"
         log.warning("the keystore of credential %s (%s) %s", where.credential, where.provider.value, say)
 
+    # flow.keystones.LinkWatch
+
+    def barred(self, links: Mapping[Fault, int]) -> None:
+        """See `flow.keystones.LinkWatch`."""
+        for why in (Fault.FORBIDDEN, Fault.UNREACHABLE):
+            self._table.links_barred.labels(why.value).set(links.get(why, 0))
+
     # edges.hsm.Observer
 
     def done(self, operation: str, count: int, seconds: float, fault: Fault | None) -> None:

@@ -89,4 +89,5 @@ class Table:
         # Near keystore_timeout_ms they become UNREACHABLE.
         self.keystore_seconds = make.histogram("keystore_seconds", "Seconds of an exchange", SECONDS, "provider")
         # Above 0: a customer's keystore does not answer, and his keys close when the time limit has passed (S13).
+        self.links_barred = make.gauge("keystore_links_barred", "Links whose keys this process refuses", "why")
         self.keystores_silent = make.gauge("keystores_silent", "Keystores whose breaker is open", "credential")

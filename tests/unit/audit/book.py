@@ -1,6 +1,6 @@
 """What tests of the audit log share: leaves, a fleet key in memory, a bus that keeps what it got."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from uuid import UUID
@@ -9,9 +9,11 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, derive_priva
 
 from worker.chain import audit, tiles
 from worker.model.audit import AuditLeaf, Checkpoint, Due, Growth, Head
+from worker.model.fleet import FleetKey, FleetKind
 from worker.model.records import Outgoing, Undeliverable
 from worker.ports import Mac
 from worker.seal import checkpoints
+from worker.seal.lineage import Lineage
 from worker.seal.signatures import ES256Signer
 
 FLEET = "dev-books"
@@ -67,6 +69,16 @@ class MemoryKeys:
     @property
     def signing_key(self) -> bytes:
         return signer().public_key
+
+    @property
+    def lineage(self) -> Lineage:
+        return Lineage(FLEET, self.signing_key)
+
+    def follow(self, rows: Iterable[FleetKey]) -> None:
+        raise NotImplementedError
+
+    def newest(self, kind: FleetKind) -> int:
+        raise NotImplementedError
 
     async def sign(self, message: bytes) -> bytes:
         if self.away is not None:

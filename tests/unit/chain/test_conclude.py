@@ -7,17 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.unit.chain.world import (
-    BOLT_LEDGER,
-    CARDS,
-    EU,
-    NOW,
-    PAYMENTS,
-    World,
-    answer,
-    blob_of,
-    uid,
-)
+from tests.unit.chain.token import answer
+from tests.unit.chain.world import BOLT_LEDGER, CARDS, EU, NOW, PAYMENTS, World, blob_of, uid
 from worker.chain.conclude import conclude, leaf_body, refuse
 from worker.chain.plan import Conclusion
 from worker.model.bodies import (

@@ -25,7 +25,7 @@ from worker.model.effects import Announce, LedgerEntry
 from worker.model.hsm import CreateKey, CreateMaster, Fault, HsmFault, Purpose, WrappedDek, Wrapping
 from worker.model.outcomes import Failed
 from worker.model.replies import TenantResult
-from worker.model.rows import Alias, Key, Origin, RowRef, State, Suite, Table, Tenant, Version
+from worker.model.rows import FLEET_TENANT, Alias, Key, Origin, Region, RowRef, State, Suite, Table, Tenant, Version
 
 # Tenants.
 
@@ -120,7 +120,7 @@ def test_a_new_key_stands_under_its_parents_active_version() -> None:
 @pytest.mark.parametrize(("parents", "asked", "region"), [("", "eu-1", "eu-1"), ("eu-1", "", "eu-1"), ("", "", "")])
 def test_a_region_is_the_parents_unless_it_is_named(parents: str, asked: str, region: str) -> None:
     world = World()
-    world.put(replace(world.key(EU), region=parents))
+    world.put(replace(world.key(EU), region=parents), Region("eu-1", FLEET_TENANT, ("token-1",), 1))
     (key, *_) = puts(done(world, replace_body(CREATE, region=asked)))
     assert isinstance(key, Key)
     assert key.region == region

@@ -4,19 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.chain.world import (
-    BOLT_LEDGER,
-    CARDS,
-    EU,
-    PAYMENTS,
-    ROOT,
-    World,
-    answer,
-    blob_of,
-    chain_refs,
-    seen_of,
-    uid,
-)
+from tests.unit.chain.token import answer
+from tests.unit.chain.world import BOLT_LEDGER, CARDS, EU, PAYMENTS, ROOT, World, blob_of, chain_refs, seen_of, uid
 from worker.chain import blob
 from worker.chain.conclude import conclude, is_ledgered
 from worker.chain.plan import Conclusion

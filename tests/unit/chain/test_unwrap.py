@@ -5,6 +5,7 @@ from hashlib import sha256
 
 import pytest
 
+from tests.unit.chain.token import answer
 from tests.unit.chain.world import (
     BOLT_LEDGER,
     CARDS,
@@ -13,7 +14,6 @@ from tests.unit.chain.world import (
     RECIPIENT,
     ROOT,
     World,
-    answer,
     blob_of,
     chain_refs,
     seen_of,

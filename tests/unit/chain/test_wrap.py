@@ -4,13 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.chain.world import (
-    NONCE,
-    PAYMENTS,
-    RECIPIENT,
-    World,
-    seen_of,
-)
+from tests.unit.chain.token import NONCE
+from tests.unit.chain.world import PAYMENTS, RECIPIENT, World, seen_of
 from tests.unit.chain.wraps import KEY, SEALED, WRAP_CHAIN, ask, counts, finished, stored, wrapped
 from worker.chain import blob, context
 from worker.chain.lifecycle import Use

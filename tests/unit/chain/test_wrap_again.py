@@ -4,13 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.chain.world import (
-    CARDS,
-    PAYMENTS,
-    World,
-    answer,
-    seen_of,
-)
+from tests.unit.chain.token import answer
+from tests.unit.chain.world import CARDS, PAYMENTS, World, seen_of
 from tests.unit.chain.wraps import AWAY, SEALED, WRAP_CHAIN, ask, counts, finished, stored, wrapped, wrapped_of
 from worker.chain import blob, context
 from worker.chain.conclude import conclude

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from uuid import UUID
 
+from tests.unit.chain.token import NONCE, SEALED_BYTES, answer
 from worker.chain import blob
 from worker.chain.approvals import digest
 from worker.chain.conclude import conclude
@@ -20,25 +21,9 @@ from worker.model.codes import Code
 from worker.model.control import ApprovalApproveBody
 from worker.model.effects import LedgerEntry, PutRow, Seen
 from worker.model.facts import Below, Facts, Needs, Paging, RowPage
+from worker.model.fleet import FleetKind
 from worker.model.hsm import (
-    CreatedKey,
-    CreatedMaster,
-    CreateKey,
-    CreateLink,
-    CreateMaster,
-    CreateOutside,
-    DestroyedMaster,
-    DestroyMaster,
-    HsmOp,
-    HsmResult,
-    OpenedKey,
-    OpenKey,
     Purpose,
-    RewrapDek,
-    UnwrapDek,
-    UnwrappedDek,
-    WrapDek,
-    WrappedDek,
     Wrapping,
 )
 from worker.model.ids import uuid7
@@ -52,6 +37,7 @@ from worker.model.rows import (
     Approval,
     Client,
     Dek,
+    IntakeKey,
     Key,
     Origin,
     Role,
@@ -68,9 +54,6 @@ NOW = 1_750_000_000_000
 LIMITS = Limits()
 PAIR = load_keypair(Suite.X25519, b"\x07" * 32)
 RECIPIENT = Recipient(Suite.X25519, PAIR.public)
-NONCE = b"n" * 12
-SEALED_BYTES = 32 + 16
-"""What the fake answers below add to a ciphertext; its content means nothing here."""
 
 
 def uid(number: int) -> UUID:
@@ -135,12 +118,14 @@ class World:
     deks: dict[UUID, Dek] = field(default_factory=dict)
     ledger: dict[LedgerKey, LedgerEntry] = field(default_factory=dict)
     tampered: set[RowRef] = field(default_factory=set)
+    distrusted: set[str] = field(default_factory=set)
     key_pages: dict[Paging, tuple[UUID, ...]] = field(default_factory=dict)
     client_pages: dict[Paging, tuple[str, ...]] = field(default_factory=dict)
     pages: dict[RowPage, tuple[RowRef, ...]] = field(default_factory=dict)
     below: dict[UUID, tuple[Below, ...]] = field(default_factory=dict)
     needs: dict[tuple[UUID, int], Needs] | None = field(default_factory=dict)
     """Of other versions than these nothing is needed; None: nobody asked."""
+    rests: dict[tuple[FleetKind, int], int] = field(default_factory=dict)
     limits: Limits = LIMITS
     new_ids: Ids = field(default_factory=Ids)
     now_ms: int = NOW
@@ -230,15 +215,17 @@ class World:
             aliases={row.name: row for row in rows if isinstance(row, Alias)},
             names=names,
             clients={row.id: row for row in rows if isinstance(row, Client)},
-            intake_keys={},
+            intake_keys={row.sequence: row for row in rows if isinstance(row, IntakeKey)},
             tampered=frozenset(self.tampered),
             key_pages=self.key_pages,
             client_pages=self.client_pages,
             approvals={row.id: row for row in rows if isinstance(row, Approval)},
             rows={row.ref: row for row in rows},
+            distrusted=frozenset(self.distrusted),
             pages=self.pages,
             below=self.below,
             needs={} if self.needs is None else nothing | self.needs,
+            rests=self.rests,
         )
 
     def chains(self) -> Chains:
@@ -299,29 +286,6 @@ class World:
         self.ledger[entry.key] = entry
 
 
-def answer(op: HsmOp) -> HsmResult:
-    """What a healthy token says; the context digest it unwraps is that of an empty context."""
-    match op:
-        case WrapDek():
-            return WrappedDek(NONCE, b"c" * (op.size + SEALED_BYTES), op.dek or b"d" * op.size)
-        case RewrapDek():
-            return WrappedDek(NONCE, b"r" * len(op.ciphertext))
-        case UnwrapDek():
-            return UnwrappedDek(b"d" * 32, sha256(b"").digest())
-        case CreateKey():
-            return CreatedKey(b"wrapped" * 6, Wrapping.AES_KW)
-        case CreateMaster():
-            return CreatedMaster("token-9")
-        case CreateOutside():
-            return CreatedKey(b"outer" * 8, Wrapping.AES_KWP, b"i" * 32)
-        case CreateLink():
-            return CreatedMaster("token-9", "7")
-        case OpenKey():
-            return OpenedKey()
-        case DestroyMaster():
-            return DestroyedMaster(1)
-
-
 def blob_of(key: UUID, version: int, dek: UUID, fill: bytes = b"c") -> bytes:
     """A blob that parses."""
     return blob.header(key, version, dek) + NONCE + fill * (33 + SEALED_BYTES)
@@ -342,9 +306,5 @@ def seen_of(world: World, *refs: RowRef) -> set[Seen]:
 
 def chain_refs(*keys: UUID, tenant: str = "acme", version: Mapping[UUID, int] | None = None) -> Sequence[RowRef]:
     """The rows that a use of the last of these keys rests on."""
-    numbers = version or {}
-    return [
-        RowRef(Tenant.TABLE, tenant),
-        *[key_ref(key) for key in keys],
-        *[version_ref(key, numbers.get(key, 1)) for key in keys],
-    ]
+    versions = [version_ref(key, (version or {}).get(key, 1)) for key in keys]
+    return [RowRef(Tenant.TABLE, tenant), *[key_ref(key) for key in keys], *versions]

@@ -2,14 +2,8 @@
 
 from collections.abc import Sequence
 
-from tests.unit.chain.world import (
-    EU,
-    PAYMENTS,
-    ROOT,
-    World,
-    answer,
-    chain_refs,
-)
+from tests.unit.chain.token import answer
+from tests.unit.chain.world import EU, PAYMENTS, ROOT, World, chain_refs
 from worker.chain.conclude import conclude
 from worker.chain.plan import Conclusion
 from worker.model.bodies import SealedDeks, WrapBody, WrapItem

@@ -15,6 +15,7 @@ from worker.model.ids import moment_of
 from worker.model.records import Entry, Outgoing, Partition, Undeliverable
 from worker.ports import BusUnavailable
 from worker.seal.announcements import WorkerCertificate, kid_of
+from worker.seal.lineage import Lineage
 from worker.seal.signatures import Ed25519Signer, Signer
 
 KEY = UUID("01936120-0000-7000-8000-000000000001")
@@ -72,13 +73,13 @@ class Worker:
         return [None] * len(records)
 
     async def said(self) -> Outgoing:
-        await Relay(FLEET, "events", "hints", self, self, self).turn()
+        await Relay(FLEET, "events", "hints", "sequences", self, self, self).turn()
         return self.sent[-1]
 
 
 async def test_a_signed_hint_drops_the_handles() -> None:
     token, worker, said, certificates = FakeToken(), Worker(), Read(), Read()
-    hints = Hints(FLEET, token.fleet_keys.signing_key, said, certificates, token.hsm, lambda: NOW)
+    hints = Hints(FLEET, Lineage(FLEET, token.fleet_keys.signing_key), said, certificates, token.hsm, lambda: NOW)
     certificates.add(*await worker.certificate(token))
     record = await worker.said()
     assert record.topic == "hints"
@@ -91,7 +92,7 @@ async def test_a_signed_hint_drops_the_handles() -> None:
 
 async def test_a_hint_that_is_said_again_much_later_is_not_followed() -> None:
     token, worker, said, certificates = FakeToken(), Worker(), Read(), Read()
-    hints = Hints(FLEET, token.fleet_keys.signing_key, said, certificates, token.hsm, lambda: NOW)
+    hints = Hints(FLEET, Lineage(FLEET, token.fleet_keys.signing_key), said, certificates, token.hsm, lambda: NOW)
     certificates.add(*await worker.certificate(token))
     record = await worker.said()
     said.add(record.key, record.value, record.headers, NOW + FRESH_MS)
@@ -102,7 +103,7 @@ async def test_a_hint_that_is_said_again_much_later_is_not_followed() -> None:
 
 async def test_hints_wait_while_the_broker_is_silent() -> None:
     token, worker, said, certificates = FakeToken(), Worker(), Read(), Read()
-    hints = Hints(FLEET, token.fleet_keys.signing_key, said, certificates, token.hsm, lambda: NOW)
+    hints = Hints(FLEET, Lineage(FLEET, token.fleet_keys.signing_key), said, certificates, token.hsm, lambda: NOW)
     certificates.add(*await worker.certificate(token))
     record = await worker.said()
     said.add(record.key, record.value, record.headers)
@@ -116,7 +117,7 @@ async def test_hints_wait_while_the_broker_is_silent() -> None:
 
 async def test_whoever_else_says_it_is_not_heard() -> None:
     token, worker, stranger, said, certificates = FakeToken(), Worker(), Worker(), Read(), Read()
-    hints = Hints(FLEET, token.fleet_keys.signing_key, said, certificates, token.hsm, lambda: NOW)
+    hints = Hints(FLEET, Lineage(FLEET, token.fleet_keys.signing_key), said, certificates, token.hsm, lambda: NOW)
     certificates.add(*await worker.certificate(token))
     certificates.add(*await stranger.certificate(FakeToken()))
     certificates.add(b"certificate/gone", None)

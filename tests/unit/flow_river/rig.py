@@ -23,10 +23,12 @@ from worker.flow.enrolling import Enrolling
 from worker.flow.executing import Executing
 from worker.flow.failpoints import Failpoint, Failpoints
 from worker.flow.fresh import new_ids
+from worker.flow.importing import Statements
 from worker.flow.intakekeys import IntakeKeys
 from worker.flow.knowing import Knowing
 from worker.flow.opening import Opening
 from worker.flow.publishing import Publishing
+from worker.flow.quotas import Quotas
 from worker.flow.registry import Clients
 from worker.flow.river import River
 from worker.flow.trust import Trust
@@ -45,7 +47,7 @@ from worker.model.bodies import (
 from worker.model.control import ApprovalApproveBody
 from worker.model.operations import Operation, Permission
 from worker.model.records import Entry, Outgoing, Partition, Record, Verdict
-from worker.model.replies import ApprovalResult, ClientResult, CommandResult, KeyResult, TenantResult
+from worker.model.replies import ApprovalResult, CommandResult, RewrapResult, UnwrapResult, WrapResult
 from worker.model.requests import Recipient
 from worker.model.rows import Algorithm, IntakeKey, Suite
 from worker.model.topics import Topics, dead_letter_topic
@@ -109,8 +111,11 @@ class Rig:
             opening=Opening(FLEET, TOPICS.prefix, BodyLimits(), clients),
             clients=clients,
             knowing=Knowing(self.store, trust),
+            quotas=Quotas(self.memory, lambda: self.clock.ms / 1000),
             unsealing=Unsealing(FLEET, self.intake),
-            executing=Executing(self.hiccups, self.token.fleet_keys, self.uses, new_ids),
+            executing=Executing(
+                self.hiccups, self.token.fleet_keys, self.uses, new_ids, Statements(FLEET, self.token.fleet_keys)
+            ),
             store=self.store,
             answering=Answering(FLEET, self.voice),
             publishing=Publishing(self.sink, DeadLetters(TOPICS.undelivered, "rig", self.watch)),
@@ -145,7 +150,7 @@ class Rig:
         """Register a service of the tenant's."""
         identity = Identity(
             client=name,
-            tenant="acme",
+            tenant=str(changes.get("tenant", "acme")),
             fleet=FLEET,
             fleet_key=self.token.fleet_keys.signing_key,
             algorithm=Algorithm.ED25519,
@@ -170,7 +175,7 @@ class Rig:
         (result,) = told.results
         if isinstance(result, Refusal) and result.pending is not None:
             return await self.approve(told)
-        assert isinstance(result, TenantResult | KeyResult | ClientResult), result
+        assert not isinstance(result, Refusal | WrapResult | UnwrapResult | RewrapResult), result
         return result
 
     async def approve(self, told: Told) -> CommandResult:

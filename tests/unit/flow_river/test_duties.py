@@ -257,7 +257,7 @@ def test_the_voice_prints_no_key() -> None:
 
 
 def relay(rig: Rig) -> Relay:
-    return Relay(FLEET, TOPICS.events, TOPICS.hints, rig.memory, rig.sink, rig.voice)
+    return Relay(FLEET, TOPICS.events, TOPICS.hints, TOPICS.sequences, rig.memory, rig.sink, rig.voice)
 
 
 async def test_events_go_out_signed_with_their_id_until_they_are_acknowledged() -> None:
@@ -306,7 +306,7 @@ async def test_an_event_that_was_not_acknowledged_goes_again_in_the_same_words(m
 
 async def test_an_event_that_is_refused_waits_and_the_others_go() -> None:
     rig = await Rig.made()
-    first = next(iter(rig.memory.outbox))
+    first = (await rig.memory.waiting(1))[0].id
     rig.memory.outbox[first] = replace(rig.memory.outbox[first], body=b"x" * 10_000_000)
     assert await relay(rig).turn() == 6
     assert [event.id for event in await rig.memory.waiting(10)] == [first]

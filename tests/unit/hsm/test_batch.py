@@ -9,7 +9,9 @@ import pytest
 from worker.edges.hsm.batch import OPERATIONS, grouped, keks_of
 from worker.edges.hsm.ck import BLAME, CODE_NAMES, Blame, CkError
 from worker.edges.hsm.locks import module_lock
+from worker.model.fleet import FleetKind
 from worker.model.hsm import (
+    CreateFleetKey,
     CreateKey,
     CreateLink,
     CreateMaster,
@@ -21,15 +23,24 @@ from worker.model.hsm import (
     Outside,
     Purpose,
     RewrapDek,
+    RewrapKey,
     UnwrapDek,
     WrapDek,
     Wrapping,
 )
+from worker.model.import_ops import (
+    CreateImportPair,
+    DestroyImportPair,
+    ImportMaster,
+)
+from worker.model.imports import ImportAlgorithm
 from worker.model.keystores import KeystoreAddress, Provider
 
 A = Kek(uuid4(), 1, 1, Purpose.WRAPS_DEKS, Wrapping.AES_KWP)
 B = replace(A, version=2)
 OUTSIDE = Outside(uuid4(), KeystoreAddress(Provider.XKS, "https://keys.example", "k1", "acme"), b"")
+
+WAY = ImportAlgorithm.RSAES_OAEP_SHA_256
 
 
 def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
@@ -43,6 +54,7 @@ def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
         RewrapDek(B, b"", b"", b"", A, b""),
         WrapDek(A, b"", b"", 16),
         CreateKey(A, uuid4(), 1, Purpose.WRAPS_DEKS),
+        CreateFleetKey(FleetKind.ROW_MAC, 2, 1),
         CreateMaster(uuid4(), 1, uuid4()),
         CreateMaster(uuid4(), 1, uuid4()),
         DestroyMaster(uuid4(), 1, uuid4(), "t"),
@@ -50,8 +62,30 @@ def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
         OpenKey(B, b""),
         CreateOutside(A, uuid4(), 1, Purpose.WRAPS_KEYS, OUTSIDE),
         CreateLink(OUTSIDE.address, uuid4(), 1, uuid4()),
+        CreateImportPair(uuid4(), WAY, 3072),
+        CreateImportPair(uuid4(), WAY, 4096),
+        ImportMaster(uuid4(), 1, uuid4(), uuid4(), b"", WAY, b"", b""),
+        DestroyImportPair(uuid4()),
+        RewrapKey(A, uuid4(), 1, Purpose.WRAPS_DEKS, Wrapping.AES_KW, b"", B),
     ]
-    grouping = [[0, 2, 7], [1], [3], [4, 5], [6], [8], [9, 10], [11], [12, 13], [14], [15]]
+    grouping = [
+        [0, 2, 7],
+        [1],
+        [3],
+        [4, 5],
+        [6],
+        [8],
+        [9],
+        [10, 11],
+        [12],
+        [13, 14],
+        [15],
+        [16],
+        [17, 18],
+        [19],
+        [20],
+        [21],
+    ]
     assert grouped(ops, range(len(ops))) == grouping
     assert grouped(ops, [2, 3]) == [[2], [3]]
     assert keks_of(ops[4]) == (A, B)

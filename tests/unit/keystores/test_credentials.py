@@ -1,5 +1,6 @@
 """Credential files: strict, mode 0400, and never shown."""
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +80,12 @@ def test_a_ca_file_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.pem").write_text("")
     with pytest.raises(KeystoreMisconfigured):
         trusted(tmp_path / "empty.pem")
+
+
+def test_certificate_and_name_are_verified_and_tls_is_not_old() -> None:
+    context = trusted(None)
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
 
 
 @pytest.fixture

@@ -133,6 +133,13 @@ def test_a_damaged_wrap_is_noticed(more: dict[str, bytes]) -> None:
         Sealed.of(encrypted(**more), TEXT, AAD)
 
 
+def test_a_ciphertext_of_another_length_is_noticed_even_if_it_is_vouched_for() -> None:
+    longer = Sealed(SEALED.iv, SEALED.tag, SEALED.metadata, b"longer than it was")
+    made = encrypted(ciphertext=longer.ciphertext, ciphertextDataIntegrityValue=longer.integrity(AAD))
+    with pytest.raises(KeystoreUnreachable, match="lengths"):
+        Sealed.of(made, TEXT, AAD)
+
+
 def test_a_missing_integrity_value_is_malformed() -> None:
     text = b64encode(b"i" * 16).decode()
     told = dict.fromkeys(("ciphertext", "initializationVector", "authenticationTag"), text)

@@ -9,20 +9,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from worker.model.campaigns import CampaignKind, CampaignState
+from worker.model.fleet import FleetKey, FleetKeyState, FleetKind
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.imports import Import, ImportAlgorithm, ImportState
 from worker.model.keystores import Provider
 from worker.model.rows import (
     Algorithm,
     Alias,
     Approval,
     ApprovalState,
+    Campaign,
     Client,
+    Grant,
     IntakeKey,
     Key,
     Link,
     Origin,
+    Quota,
+    Region,
     Role,
     Row,
+    Rule,
     State,
     Suite,
     Table,
@@ -55,8 +63,38 @@ ROWS: list[Row] = [
         1,
     ),
     IntakeKey(1, Suite.P256, b"public", b"wrapped", 1, 2, 1),
+    FleetKey("signing/2", FleetKind.SIGNING, 2, FleetKeyState.ACTIVE, 1, 1),
     Approval(ID, "acme", "key.enable", b"{}", "ann", "r1", 1, 2, ("keys x 1",), ApprovalState.PENDING, "", 1),
+    Region("eu", "fleet", ("4b1f", "77"), 1),
+    Campaign(
+        id=ID,
+        tenant="acme",
+        key=ID,
+        from_version=1,
+        to_version=2,
+        kind=CampaignKind.SHALLOW,
+        state=CampaignState.RUNNING,
+        parent=None,
+        compromised=False,
+        items=10,
+        items_s=0,
+        hsm_share=100,
+        round=1,
+        after=ID,
+        upto=ID,
+        asked_by="ann",
+        why="",
+        created_ms=1,
+        started_ms=1,
+        ended_ms=0,
+        certificate=b"",
+        revision=1,
+    ),
     Link(ID, "acme", ID, 1, Provider.XKS, "https://k.example", "k1", "c", LinkState.LINKED, ID, "s", "v", True, 1, 1),
+    Import(ID, "acme", ID, ImportAlgorithm.RSAES_OAEP_SHA_256, 3072, b"p", ID, "s", 9, 1, ImportState.OPEN, 2),
+    Rule(ID, "acme", "billing", ("wrap",), "acme/*", "eu", 9, ("table",), None, "why", "ann+ben", 1, False, 1),
+    Grant(ID, "acme", "billing", ID, 1, ("unwrap",), "why", "ann+ben", 1, 2, False, 1),
+    Quota("acme/billing", "acme", "billing", 10, 20, "why", "ann", 1),
 ]
 
 

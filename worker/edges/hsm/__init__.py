@@ -6,7 +6,7 @@
 from worker.edges.hsm.config import HsmConfig, Observer, Pin, TokenState, Unobserved
 from worker.edges.hsm.customers import CustomerTokens, TokenCredential
 from worker.edges.hsm.device import PinRefused
-from worker.edges.hsm.fleet import FleetKeyMissing
+from worker.edges.hsm.fleet_objects import FleetKeyMissing
 from worker.edges.hsm.probe import TokenLacks
 from worker.edges.hsm.token import Token, open_token
 

@@ -16,10 +16,14 @@ from worker.edges.hsm.ck import CkError
 from worker.edges.hsm.config import Observer
 from worker.edges.hsm.crew import Crew
 from worker.edges.hsm.deks import Results, rewrap_group, unwrap_group, wrap_group
+from worker.edges.hsm.fleet_objects import create_fleet_key
+from worker.edges.hsm.imports import import_master
 from worker.edges.hsm.keeper import Entry, Keeper, Refused
-from worker.edges.hsm.keys import create_key
+from worker.edges.hsm.keys import create_key, rewrap_key
 from worker.edges.hsm.masters import create_master, destroy_master
+from worker.edges.hsm.pairs import destroy_pair, have_pair
 from worker.model.hsm import (
+    CreateFleetKey,
     CreateKey,
     CreateLink,
     CreateMaster,
@@ -33,8 +37,14 @@ from worker.model.hsm import (
     OpenedKey,
     OpenKey,
     RewrapDek,
+    RewrapKey,
     UnwrapDek,
     WrapDek,
+)
+from worker.model.import_ops import (
+    CreateImportPair,
+    DestroyImportPair,
+    ImportMaster,
 )
 
 OPERATIONS: dict[type, str] = {
@@ -42,8 +52,13 @@ OPERATIONS: dict[type, str] = {
     UnwrapDek: "unwrap",
     RewrapDek: "rewrap",
     CreateKey: "create_key",
+    RewrapKey: "rewrap_key",
     CreateMaster: "create_master",
     DestroyMaster: "destroy_master",
+    CreateFleetKey: "create_fleet_key",
+    CreateImportPair: "create_import_pair",
+    ImportMaster: "import_master",
+    DestroyImportPair: "destroy_import_pair",
     OpenKey: "open_key",
     CreateOutside: "create_outside",
     CreateLink: "create_link",
@@ -57,11 +72,11 @@ def keks_of(op: HsmOp) -> tuple[Kek, ...]:
     match op:
         case WrapDek() | UnwrapDek():
             return (op.kek,)
-        case RewrapDek():
+        case RewrapDek() | RewrapKey():
             return (op.source, op.target)
         case CreateKey():
             return (op.parent,)
-        case CreateMaster() | DestroyMaster() | OpenKey() | CreateOutside() | CreateLink():
+        case _:
             return ()
 
 
@@ -141,7 +156,7 @@ class Chunk:
                 call = partial(self._open, at, crew, keeper)
             case CreateOutside() | CreateLink():
                 call = partial(self._refuse, at)
-            case CreateKey() | CreateMaster() | DestroyMaster():
+            case _:
                 call = partial(self._keys, at, handles, crew)
         try:
             call()
@@ -167,16 +182,29 @@ class Chunk:
         for i in at:
             op = self.ops[i]
             make: Callable[[], HsmResult]
-            if isinstance(op, CreateMaster):
-                make = partial(create_master, op, crew, self.deadline)
-            elif isinstance(op, DestroyMaster):
-                make = partial(destroy_master, op, crew)
-            else:
-                make = partial(create_key, cast("CreateKey", op), handles[0], crew)
+            match op:
+                case CreateMaster():
+                    make = partial(create_master, op, crew, self.deadline)
+                case DestroyMaster():
+                    make = partial(destroy_master, op, crew)
+                case CreateFleetKey():
+                    make = partial(create_fleet_key, op, crew, self.deadline)
+                case CreateImportPair():
+                    make = partial(have_pair, op, crew)
+                case ImportMaster():
+                    make = partial(import_master, op, crew)
+                case RewrapKey():
+                    make = partial(rewrap_key, op, handles[0], handles[1], crew)
+                case DestroyImportPair():
+                    make = partial(destroy_pair, op, crew)
+                case _:
+                    make = partial(create_key, cast("CreateKey", op), handles[0], crew)
             try:
                 self.results[i] = make()
             except CkError as error:
-                self.results[i] = crew.again(error, Fault.UNAVAILABLE, make)
+                # A key that does not unwrap twice on a well token is not what was wrapped.
+                blamed = Fault.INTEGRITY if isinstance(op, RewrapKey) else Fault.UNAVAILABLE
+                self.results[i] = crew.again(error, blamed, make)
 
 
 def _pieces(group: list[int]) -> Iterator[list[int]]:

@@ -22,6 +22,7 @@ from worker.edges.hsm.ck import (
     CKF_OS_LOCKING_OK,
     CKR_CRYPTOKI_ALREADY_INITIALIZED,
     CKR_OK,
+    CKZ_DATA_SPECIFIED,
     CkError,
 )
 
@@ -34,6 +35,8 @@ typedef struct { CK_ULONG min, max, flags; } CK_MECHANISM_INFO;
 typedef struct { CK_ULONG slot, state, flags, device_error; } CK_SESSION_INFO;
 typedef struct { unsigned char *iv; CK_ULONG iv_length, iv_bits; unsigned char *aad; CK_ULONG aad_length, tag_bits; }
     CK_GCM_PARAMS;
+typedef struct { CK_ULONG hash, mgf, source; void *data; CK_ULONG length; } CK_RSA_OAEP_PARAMS;
+typedef struct { CK_ULONG aes_bits; CK_RSA_OAEP_PARAMS *oaep; } CK_RSA_AES_PARAMS;
 typedef struct { unsigned char label[32], manufacturer[32], model[16], serial[16]; CK_ULONG flags, numbers[10];
     unsigned char hardware[2], firmware[2], utc[16]; } CK_TOKEN_INFO;
 """
@@ -115,6 +118,22 @@ def pack(attributes: Iterable[Attribute]) -> tuple[Any, int, list[Any]]:
         kept.append(cell)
         rows.append((number, ffi.cast("void *", cell), size))
     return new("CK_ATTRIBUTE[]", rows), len(rows), kept
+
+
+Parameter = tuple[Any, int, Any]
+"""Of a mechanism: the struct, its size, and what must stay referenced until the call is over."""
+
+
+def oaep_parameters(digest: int, mask: int) -> Parameter:
+    """CK_RSA_PKCS_OAEP_PARAMS without a label."""
+    made = new("CK_RSA_OAEP_PARAMS *", {"hash": digest, "mgf": mask, "source": CKZ_DATA_SPECIFIED})
+    return made, ffi.sizeof("CK_RSA_OAEP_PARAMS"), None
+
+
+def rsa_aes_parameters(digest: int, mask: int) -> Parameter:
+    """CK_RSA_AES_KEY_WRAP_PARAMS with a 256-bit transport key."""
+    oaep = oaep_parameters(digest, mask)[0]
+    return new("CK_RSA_AES_PARAMS *", (256, oaep)), ffi.sizeof("CK_RSA_AES_PARAMS"), oaep
 
 
 @dataclass(frozen=True, slots=True)

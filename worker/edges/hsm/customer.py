@@ -14,6 +14,7 @@ versions, told apart by CKA_ID; the one that has CKA_ENCRYPT is the present one.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -143,7 +144,7 @@ def _present(session: Session, label: str) -> tuple[int, bytes] | None:
     [handle] = found
     if session.attribute(handle, CKA_EXTRACTABLE) == _TRUE or session.attribute(handle, CKA_SENSITIVE) != _TRUE:
         raise KeystoreRefused("the key can leave the token: it must be sensitive and not extractable")
-    if int.from_bytes(session.attribute(handle, CKA_VALUE_LEN), "little") != _KEY_BYTES:
+    if int.from_bytes(session.attribute(handle, CKA_VALUE_LEN), sys.byteorder) != _KEY_BYTES:
         raise KeystoreRefused("the key has not 256 bits")
     if session.attribute(handle, CKA_DECRYPT) != _TRUE:
         return None

@@ -1,17 +1,19 @@
-"""One thread at one customer's token, with one session; and the customer's module, loaded once for all its tokens.
+"""One thread at one customer's token; and the customer's module, loaded once for all its tokens.
 
-The thread is a daemon: a call that never returns takes nothing with it but this desk.
+Nobody waits for the thread for long: a call that never returns takes nothing with it but this desk. One session holds
+the login, as in `device`; another works, and is replaced whenever it may be spoilt.
 """
 
 from __future__ import annotations
 
 import asyncio
+from _thread import start_new_thread
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any, Final, TypeVar
 
 from worker.edges.hsm.binding import Library, TokenInfo
@@ -76,9 +78,9 @@ class Desk:
     def __init__(self, module: CustomerModule, label: str, pin: Pin) -> None:
         self._module, self._label, self._pin = module, label, pin
         self._jobs: SimpleQueue[tuple[Callable[[Session], Any], Future[Any]] | None] = SimpleQueue()
-        self._thread = Thread(target=self._serve, name=f"keystore-{label}", daemon=True)
-        self._started = False
+        self._left: Future[None] | None = None
         self._library: Library | None = None
+        self._anchor: Session | None = None
         self._session: Session | None = None
         self._refused = ""
 
@@ -86,18 +88,19 @@ class Desk:
         """Run it at the desk, after what was asked before. Raises `KeystoreFault`, `CkError`, or its own error."""
         future: Future[T] = Future()
         self._jobs.put((call, future))
-        if not self._started:
-            self._started = True
-            await asyncio.to_thread(self._thread.start)
+        if self._left is None:
+            self._left = Future()
+            start_new_thread(self._serve, (self._left,))
         return await asyncio.wrap_future(future)
 
     def stop(self) -> None:
         """Log out and leave, after what is under way. A thread that hangs is left alone. Blocks."""
-        if self._started:
+        if self._left is not None:
             self._jobs.put(None)
-            self._thread.join(_PATIENCE_S)
+            with suppress(TimeoutError):
+                self._left.result(_PATIENCE_S)
 
-    def _serve(self) -> None:
+    def _serve(self, left: Future[None]) -> None:
         while (job := self._jobs.get()) is not None:
             call, future = job
             if not future.set_running_or_notify_cancel():
@@ -106,9 +109,10 @@ class Desk:
                 future.set_result(self._do(call))
             except Exception as error:  # noqa: BLE001 - carried to whoever asked
                 future.set_exception(error)
-        self._rise()
+        self._rise(logged_in=False)
         if self._library is not None:
             self._module.leave()
+        left.set_result(None)
 
     def _do(self, call: Callable[[Session], T]) -> T:
         if self._refused:
@@ -119,13 +123,23 @@ class Desk:
             return call(self._session)
         except CkError as error:
             if error.blame not in _SOUND:
-                self._rise()  # the session may be lost, or in the middle of an operation
+                # The session may be lost, or in the middle of an operation; the login may be lost, too.
+                self._rise(logged_in=self._is_logged_in())
             raise
 
-    def _rise(self) -> None:
+    def _is_logged_in(self) -> bool:
+        try:
+            return self._anchor is not None and self._anchor.logged_in()
+        except CkError:
+            return False
+
+    def _rise(self, *, logged_in: bool) -> None:
         if self._session is not None:
             self._session.close()
             self._session = None
+        if self._anchor is not None and not logged_in:
+            self._anchor.close()
+            self._anchor = None
 
     def _sit(self) -> Session:
         if self._library is None:
@@ -133,29 +147,31 @@ class Desk:
                 self._library = self._module.enter()
             except OSError as error:
                 raise KeystoreUnreachable(f"the module can't be loaded: {error}") from None
-        with module_lock(self._module.path):
-            try:
-                return self._logged_in(self._library)
-            except CkError:
-                self._module.renew()
-                return self._logged_in(self._library)
+        if self._anchor is None:
+            with module_lock(self._module.path):
+                try:
+                    self._anchor = self._logged_in(self._library)
+                except CkError:
+                    self._module.renew()
+                    self._anchor = self._logged_in(self._library)
+        return Session(self._library, self._anchor.slot)
 
     def _logged_in(self, library: Library) -> Session:
         info = self._find(library)
         if info.flags & _PIN_FLAGS:
             raise KeystoreForbidden("a wrong PIN was given to this token: log in once by hand")
-        session = Session(library, info.slot)
+        anchor = Session(library, info.slot)
         try:
-            session.login(self._pin.reveal())
+            anchor.login(self._pin.reveal())
         except CkError as error:
             if error.code == CKR_USER_ALREADY_LOGGED_IN:
-                return session
-            session.close()
+                return anchor
+            anchor.close()
             if error.blame is Blame.PIN:
                 self._refused = f"{error}; it is not given again before a restart"
                 raise KeystoreForbidden(self._refused) from None
             raise
-        return session
+        return anchor
 
     def _find(self, library: Library) -> TokenInfo:
         for token in library.tokens():

@@ -16,6 +16,7 @@ from threading import Condition, Thread
 from time import monotonic, sleep
 
 from worker.edges.hsm import templates
+from worker.edges.hsm.aside import Aside
 from worker.edges.hsm.binding import Library, TokenInfo
 from worker.edges.hsm.ck import (
     CKF_USER_PIN_COUNT_LOW,
@@ -55,12 +56,15 @@ class Device:
 
     def __init__(self, config: HsmConfig, library: Library, observer: Observer) -> None:
         self._config, self._library, self._observer = config, library, observer
+        self.fleet = config.fleet
         self._gate = Condition()
         self._inside = 0
         self._state = TokenState.HEALING
         self._healer = Thread(target=self._heal_for_ever, name="hsm-healer", daemon=True)
         self.epoch = 0
         """Grows with every login; handles of another epoch are never used, nor destroyed."""
+        self.aside = Aside()
+        """For what takes the token seconds."""
         self.info: TokenInfo
         self.keeper: Session
         self.abilities: Abilities

@@ -12,17 +12,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes, keywrap, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives import keywrap
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from worker.chain import payload
 from worker.edges.hsm.config import TokenState
+from worker.edges.hsm.fake_imports import FakeImports
 from worker.edges.hsm.session import NONCE_BYTES, TAG_BYTES
+from worker.model.fleet import FleetKey, FleetKind
 from worker.model.hsm import (
     Condemned,
+    CreatedFleetKey,
     CreatedKey,
     CreatedMaster,
+    CreateFleetKey,
     CreateKey,
     CreateLink,
     CreateMaster,
@@ -38,6 +42,7 @@ from worker.model.hsm import (
     OpenKey,
     Purpose,
     RewrapDek,
+    RewrapKey,
     UnwrapDek,
     UnwrappedDek,
     WrapDek,
@@ -45,6 +50,8 @@ from worker.model.hsm import (
     Wrapping,
 )
 from worker.ports import Mac, TokenUnavailable
+from worker.seal.lineage import Lineage, Succession, follow
+from worker.seal.signatures import ES256Signer
 
 _AWAY = HsmFault(Fault.UNAVAILABLE, "the fake token is away")
 _HEADER = 4 + NONCE_BYTES
@@ -57,12 +64,13 @@ _UNWRAP: dict[Wrapping, Callable[[bytes, bytes], bytes]] = {
 class FakeToken:
     """Looks like `Token`. Set `away` and it answers as a lost token does."""
 
-    def __init__(self, serial: str = "fake-token") -> None:
+    def __init__(self, serial: str = "fake-token", fleet: str = "dev-test") -> None:
         self.serial = serial
         self.away = False
         self.masters: dict[UUID, tuple[bytes, UUID, int]] = {}
+        self.imports = FakeImports(serial, self.masters)
         self.hsm = FakeHsm(self)
-        self.fleet_keys = FakeFleetKeys(self)
+        self.fleet_keys = FakeFleetKeys(self, fleet)
 
     @property
     def state(self) -> TokenState:
@@ -108,10 +116,10 @@ class FakeHsm:
             return self._answer(op)
         except _Refused as refused:
             return refused.fault
-        except (InvalidTag, ValueError):
+        except (InvalidTag, keywrap.InvalidUnwrap, ValueError):
             return HsmFault(Fault.BAD_CIPHERTEXT)
 
-    def _answer(self, op: HsmOp) -> HsmResult:
+    def _answer(self, op: HsmOp) -> HsmResult:  # noqa: C901, PLR0911 - one table of all operations
         match op:
             case WrapDek():
                 return self._wrap(op)
@@ -128,14 +136,27 @@ class FakeHsm:
                     return HsmFault(Fault.UNSUPPORTED)
                 parent = self._open(op.parent, Purpose.WRAPS_KEYS)
                 return CreatedKey(keywrap.aes_key_wrap_with_padding(parent, os.urandom(32)), Wrapping.AES_KWP)
+            case RewrapKey():
+                return self._rewrap_key(op)
             case CreateMaster():
                 return self._master(op)
             case DestroyMaster():
                 return self._destroy(op)
+            case CreateFleetKey():
+                return self._token.fleet_keys.create(op)
             case OpenKey():
                 return self._admit(op)
             case CreateOutside() | CreateLink():
                 return HsmFault(Fault.UNSUPPORTED)
+            case _:
+                return self._token.imports.answer(op)
+
+    def _rewrap_key(self, op: RewrapKey) -> HsmResult:
+        if Wrapping.EXTERNAL in (op.source.wrapping, op.target.wrapping):
+            return HsmFault(Fault.UNSUPPORTED)
+        raw = _UNWRAP[op.wrapping](self._open(op.source, Purpose.WRAPS_KEYS), op.wrapped)
+        target = self._open(op.target, Purpose.WRAPS_KEYS)
+        return CreatedKey(keywrap.aes_key_wrap_with_padding(target, raw), Wrapping.AES_KWP)
 
     def _master(self, op: CreateMaster) -> HsmResult:
         _, *owner = self._token.masters.setdefault(op.material, (os.urandom(32), op.key, op.version))
@@ -145,11 +166,13 @@ class FakeHsm:
 
     def _destroy(self, op: DestroyMaster) -> HsmResult:
         if op.serial != self._token.serial:
-            return HsmFault(Fault.UNSUPPORTED, "bound to another token")
+            return HsmFault(Fault.ELSEWHERE, "bound to another token")
         there = self._token.masters.get(op.material)
         if there is not None and there[1:] != (op.key, op.version):
             return HsmFault(Fault.INTEGRITY, "the label is another key's")
-        return DestroyedMaster(0 if self._token.masters.pop(op.material, None) is None else 1)
+        masters = self._token.masters
+        gone = [label for label, (_, *owner) in masters.items() if owner == [op.key, op.version]]
+        return DestroyedMaster(len([masters.pop(label) for label in gone]))
 
     def _admit(self, op: OpenKey) -> HsmResult:
         outside = op.kek.outside
@@ -180,7 +203,7 @@ class FakeHsm:
             raise _Refused(Fault.UNAVAILABLE)
         if kek.wrapping in (Wrapping.TOKEN, Wrapping.EXTERNAL):
             if kek.serial != self._token.serial:
-                raise _Refused(Fault.UNSUPPORTED)
+                raise _Refused(Fault.ELSEWHERE)
             material = self._token.masters.get(kek.material or UUID(int=0))
             if material is None or material[1:] != (kek.key, kek.version):
                 raise _Refused(Fault.INTEGRITY)
@@ -217,50 +240,81 @@ class _Refused(Exception):
 class FakeFleetKeys:
     """Implements `worker.ports.FleetKeys`."""
 
-    def __init__(self, token: FakeToken) -> None:
-        self._token = token
-        self._mac, self._wrap = os.urandom(32), os.urandom(32)
-        self._signing = ec.generate_private_key(ec.SECP256R1())
+    def __init__(self, token: FakeToken, fleet: str) -> None:
+        self._token, self._fleet = token, fleet
+        self._secrets = {(kind, 1): os.urandom(32) for kind in (FleetKind.ROW_MAC, FleetKind.INTAKE_WRAP)}
+        self._signers = {1: _signer()}
+        self._newest = dict.fromkeys(FleetKind, 1)
+        self.lineage = Lineage(fleet, self._signers[1].public_key)
 
     def _here(self) -> None:
         if self._token.away:
             raise TokenUnavailable("the fake token is away")
 
+    def create(self, op: CreateFleetKey) -> CreatedFleetKey:
+        """See `worker.model.hsm.CreateFleetKey`."""
+        if op.kind is not FleetKind.SIGNING:
+            self._secrets.setdefault((op.kind, op.number), os.urandom(32))
+            return CreatedFleetKey()
+        old, new = self._signers[op.number - 1], self._signers.setdefault(op.number, _signer())
+        said = Succession(self._fleet, op.number, old.public_key, new.public_key, op.not_before_ms).payload()
+        return CreatedFleetKey(new.public_key, old.public_key, old.sign(said), new.sign(said))
+
     @property
     def signing_key(self) -> bytes:
         """See `worker.ports.FleetKeys`."""
-        form = serialization.PublicFormat.UncompressedPoint
-        return self._signing.public_key().public_bytes(serialization.Encoding.X962, form)
+        return self.lineage.newest
+
+    def follow(self, rows: Iterable[FleetKey]) -> None:
+        """See `worker.ports.FleetKeys`."""
+        self._newest = follow(rows, self.lineage)
+
+    def newest(self, kind: FleetKind) -> int:
+        """See `worker.ports.FleetKeys`."""
+        return self._newest[kind]
 
     async def mac(self, messages: Sequence[bytes]) -> list[Mac]:
         """See `worker.ports.FleetKeys`."""
         self._here()
-        return [Mac(1, hmac.digest(self._mac, message, "sha256")) for message in messages]
+        version = self._newest[FleetKind.ROW_MAC]
+        return [Mac(version, self._mac(version, message)) for message in messages]
 
     async def verify(self, messages: Sequence[bytes], macs: Sequence[Mac]) -> list[bool]:
         """See `worker.ports.FleetKeys`."""
-        made = await self.mac(messages)
-        pairs = zip(made, macs, strict=True)
-        return [mine.version == its.version and hmac.compare_digest(mine.value, its.value) for mine, its in pairs]
+        self._here()
+        pairs = zip(messages, macs, strict=True)
+        return [
+            (FleetKind.ROW_MAC, its.version) in self._secrets
+            and hmac.compare_digest(self._mac(its.version, message), its.value)
+            for message, its in pairs
+        ]
 
     async def sign(self, message: bytes) -> bytes:
         """See `worker.ports.FleetKeys`."""
         self._here()
-        der = self._signing.sign(hashlib.sha256(message).digest(), ec.ECDSA(utils.Prehashed(hashes.SHA256())))
-        return b"".join(number.to_bytes(32, "big") for number in utils.decode_dss_signature(der))
+        return self._signers[self._newest[FleetKind.SIGNING]].sign(message)
 
     async def wrap_secret(self, secret: bytes, aad: bytes) -> bytes:
         """See `worker.ports.FleetKeys`."""
         self._here()
-        nonce = os.urandom(NONCE_BYTES)
-        return (1).to_bytes(4, "big") + nonce + AESGCM(self._wrap).encrypt(nonce, secret, aad)
+        version, nonce = self._newest[FleetKind.INTAKE_WRAP], os.urandom(NONCE_BYTES)
+        key = AESGCM(self._secrets[FleetKind.INTAKE_WRAP, version])
+        return version.to_bytes(4, "big") + nonce + key.encrypt(nonce, secret, aad)
 
     async def unwrap_secret(self, wrapped: bytes, aad: bytes) -> bytes:
         """See `worker.ports.FleetKeys`."""
         self._here()
-        if len(wrapped) < _HEADER + TAG_BYTES or wrapped[:4] != (1).to_bytes(4, "big"):
+        key = self._secrets.get((FleetKind.INTAKE_WRAP, int.from_bytes(wrapped[:4], "big")))
+        if len(wrapped) < _HEADER + TAG_BYTES or key is None:
             raise ValueError("not a wrapped secret")
         try:
-            return AESGCM(self._wrap).decrypt(wrapped[4:_HEADER], wrapped[_HEADER:], aad)
+            return AESGCM(key).decrypt(wrapped[4:_HEADER], wrapped[_HEADER:], aad)
         except InvalidTag:
             raise ValueError("the secret does not unwrap under this AAD") from None
+
+    def _mac(self, version: int, message: bytes) -> bytes:
+        return hmac.digest(self._secrets[FleetKind.ROW_MAC, version], message, "sha256")
+
+
+def _signer() -> ES256Signer:
+    return ES256Signer("fleet", ec.generate_private_key(ec.SECP256R1()))

@@ -294,7 +294,7 @@ class Keeper:
 
     def _find(self, kek: Kek, crew: Crew) -> Entry:
         if kek.serial != crew.device.info.serial:
-            raise Refused(Fault.UNSUPPORTED, f"{kek.key} is bound to the token {kek.serial}")
+            raise Refused(Fault.ELSEWHERE, f"{kek.key} is bound to the token {kek.serial}")
         identity = templates.key_id(kek.key, kek.version)
         try:
             handles = crew.find(templates.by_label(CKO_SECRET_KEY, kek.material.hex if kek.material else ""))

@@ -56,13 +56,15 @@ def create_master(op: CreateMaster, crew: Crew, deadline: float) -> CreatedMaste
 def destroy_master(op: DestroyMaster, crew: Crew) -> DestroyedMaster | HsmFault:
     """Delete every object with this label, twins included, once all of them are known to be this key's.
 
+    With them go objects of this key and version under other labels: what an import left that lost a race.
     Raises `CkError`; doing it again after a failure finds what is left. Another token's objects are not here, and that
     must not pass for "none is there any more".
     """
     if op.serial != crew.device.info.serial:
-        return HsmFault(Fault.UNSUPPORTED, f"{op.key} is bound to the token {op.serial}")
+        return HsmFault(Fault.ELSEWHERE, f"{op.key} is bound to the token {op.serial}")
     handles = crew.find(templates.by_label(CKO_SECRET_KEY, op.material.hex))
     identity = templates.key_id(op.key, op.version)
+    handles += [one for one in crew.session.find(templates.by_id(identity)) if one not in handles]
     for handle in handles:
         if flaw := check_master(crew.session, handle, identity):
             return HsmFault(Fault.INTEGRITY, f"token object {op.material}: {flaw}")

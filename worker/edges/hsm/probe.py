@@ -9,6 +9,7 @@ from worker.edges.hsm import templates
 from worker.edges.hsm.binding import Library
 from worker.edges.hsm.ck import (
     CKA_ALLOWED_MECHANISMS,
+    CKM_AES_ECB,
     CKM_AES_GCM,
     CKM_AES_KEY_GEN,
     CKM_AES_KEY_WRAP,
@@ -17,11 +18,15 @@ from worker.edges.hsm.ck import (
     CKM_EC_KEY_PAIR_GEN,
     CKM_ECDSA,
     CKM_GENERIC_SECRET_KEY_GEN,
+    CKM_RSA_AES_KEY_WRAP,
+    CKM_RSA_PKCS_KEY_PAIR_GEN,
+    CKM_RSA_PKCS_OAEP,
     CKM_SHA256_HMAC,
     CkError,
 )
 from worker.edges.hsm.session import NONCE_BYTES, TAG_BYTES, Session
 from worker.model.hsm import Purpose, Wrapping
+from worker.model.imports import ImportAlgorithm
 
 _NEEDED = {
     CKM_AES_KEY_GEN: "CKM_AES_KEY_GEN",
@@ -63,6 +68,10 @@ class Abilities:
     restricts: bool
     """Whether CKA_ALLOWED_MECHANISMS is kept."""
     remote: bool
+    imports: bool = False
+    """Whether it has what an import needs besides AES key wrap: RSA-OAEP, and AES-ECB for check values."""
+    combined: bool = False
+    """Whether RSA_AES_KEY_WRAP is one mechanism; else its two steps are taken, inside the token as well."""
 
     @property
     def preferred(self) -> Wrapping:
@@ -75,6 +84,17 @@ class Abilities:
             return ()
         return (CKM_AES_GCM,) if purpose is Purpose.WRAPS_DEKS else tuple(self.wrapping.values())
 
+    def can_import(self, algorithm: ImportAlgorithm) -> bool:
+        """Whether it is worth a try; which hash it takes for OAEP only a try shows."""
+        return self.imports and (not algorithm.has_transport_key or self.combined or Wrapping.AES_KWP in self.wrapping)
+
+    @property
+    def import_mechanisms(self) -> tuple[int, ...]:
+        """What an import key may be used with; empty where the token can't be told."""
+        if not self.restricts:
+            return ()
+        return (CKM_RSA_PKCS_OAEP, CKM_RSA_AES_KEY_WRAP) if self.combined else (CKM_RSA_PKCS_OAEP,)
+
 
 def probe(library: Library, slot: int, session: Session) -> Abilities:
     """Try everything once. Raises `TokenLacks`; leaves no object behind."""
@@ -84,7 +104,10 @@ def probe(library: Library, slot: int, session: Session) -> Abilities:
     restricts = _restricts(session)
     wrapping = _wrapping(library, slot, session)
     nonces, seconds = _nonces(session)
-    return Abilities(wrapping, nonces, restricts, seconds > REMOTE_FROM_S)
+    needed = (CKM_RSA_PKCS_KEY_PAIR_GEN, CKM_RSA_PKCS_OAEP, CKM_AES_ECB)
+    imports = all(library.has_mechanism(slot, mechanism) for mechanism in needed)
+    combined = library.has_mechanism(slot, CKM_RSA_AES_KEY_WRAP)
+    return Abilities(wrapping, nonces, restricts, seconds > REMOTE_FROM_S, imports, combined)
 
 
 def _restricts(session: Session) -> bool:

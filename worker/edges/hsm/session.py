@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from worker.edges.hsm.binding import Attribute, Library, ffi, new, pack
+from worker.edges.hsm.binding import Attribute, Library, Parameter, ffi, new, pack
 from worker.edges.hsm.ck import (
     CK_UNAVAILABLE_INFORMATION,
     CKA_VALUE_LEN,
     CKF_RW_SESSION,
     CKF_SERIAL_SESSION,
+    CKM_AES_ECB,
     CKM_AES_GCM,
     CKR_OK,
     CKS_RW_USER_FUNCTIONS,
@@ -33,7 +34,7 @@ class Session:
         """C_OpenSession, read-write, without a login of its own (the anchor session logs the application in)."""
         handle = new("CK_ULONG *")
         library.call("C_OpenSession", slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, ffi.NULL, ffi.NULL, handle)
-        self._library = library
+        self._library, self.slot = library, slot
         self.handle: int = handle[0]
         self._nonce = new("unsigned char[]", NONCE_BYTES)
         self._gcm = new("CK_GCM_PARAMS *", {"iv": self._nonce, "iv_length": 12, "iv_bits": 96, "tag_bits": 128})
@@ -124,9 +125,17 @@ class Session:
         self._library.call("C_WrapKey", self.handle, by, wrapper, key, self._out, self._length)
         return bytes(self._view[0 : self._length[0]])
 
-    def unwrap(self, mechanism: int, wrapper: int, wrapped: bytes, attributes: Iterable[Attribute]) -> int:
-        """C_UnwrapKey without parameters (KW, KWP): the new object's handle, bound to this session."""
-        by = new("CK_MECHANISM *", (mechanism, ffi.NULL, 0))
+    def unwrap(
+        self,
+        mechanism: int,
+        wrapper: int,
+        wrapped: bytes,
+        attributes: Iterable[Attribute],
+        parameter: Parameter | None = None,
+    ) -> int:
+        """C_UnwrapKey (KW and KWP have no parameter): the new handle; a session object is bound to this session."""
+        struct, size, _kept = (ffi.NULL, 0, None) if parameter is None else parameter
+        by = new("CK_MECHANISM *", (mechanism, ffi.cast("void *", struct), size))
         template, count, kept = pack(attributes)
         handle = new("CK_ULONG *")
         self._library.call("C_UnwrapKey", self.handle, by, wrapper, wrapped, len(wrapped), template, count, handle)
@@ -141,6 +150,13 @@ class Session:
         self._library.call("C_GenerateKey", self.handle, by, template, count, handle)
         del kept
         return int(handle[0])
+
+    def ecb(self, key: int, block: bytes) -> bytes:
+        """AES-ECB of whole blocks: for check values, never for data."""
+        self._library.call("C_EncryptInit", self.handle, new("CK_MECHANISM *", (CKM_AES_ECB, ffi.NULL, 0)), key)
+        self._length[0] = self._room
+        self._library.call("C_Encrypt", self.handle, block, len(block), self._out, self._length)
+        return bytes(self._view[0 : self._length[0]])
 
     def generate_pair(self, mechanism: int, public: Iterable[Attribute], private: Iterable[Attribute]) -> None:
         """C_GenerateKeyPair; the objects are found by their labels afterwards."""

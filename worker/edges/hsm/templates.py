@@ -19,7 +19,9 @@ from worker.edges.hsm.ck import (
     CKA_KEY_TYPE,
     CKA_LABEL,
     CKA_MODIFIABLE,
+    CKA_MODULUS_BITS,
     CKA_PRIVATE,
+    CKA_PUBLIC_EXPONENT,
     CKA_SENSITIVE,
     CKA_SIGN,
     CKA_TOKEN,
@@ -29,6 +31,7 @@ from worker.edges.hsm.ck import (
     CKK_AES,
     CKK_EC,
     CKK_GENERIC_SECRET,
+    CKK_RSA,
     CKM_AES_GCM,
     CKM_ECDSA,
     CKM_SHA256_HMAC,
@@ -41,6 +44,7 @@ from worker.model.hsm import Purpose
 Template = list[Attribute]
 
 KEY_ID_BYTES: Final = 20
+_F4: Final = b"\1\0\1"
 _P256: Final = bytes.fromhex("06082a8648ce3d030107")
 _USES: Final = (CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN, CKA_VERIFY, CKA_WRAP, CKA_UNWRAP, CKA_DERIVE)
 _OF_PURPOSE: Final = {
@@ -111,15 +115,15 @@ def intake_wrap(label: str, *, restrict: bool) -> Template:
     return _kept_secret(CKK_AES, label, label.encode(), _OF_PURPOSE[Purpose.WRAPS_DEKS], mechanisms)
 
 
-def signing_pair(label: str, *, restrict: bool) -> tuple[Template, Template]:
-    """The fleet's P-256 pair, public half first."""
+def signing_pair(label: str, identity: bytes, *, restrict: bool) -> tuple[Template, Template]:
+    """The fleet's P-256 pair, public half first. `identity` is the CKA_ID of both."""
     public: Template = [
         (CKA_CLASS, CKO_PUBLIC_KEY),
         (CKA_KEY_TYPE, CKK_EC),
         (CKA_TOKEN, True),
         (CKA_PRIVATE, False),
         (CKA_LABEL, label.encode()),
-        (CKA_ID, label.encode()),
+        (CKA_ID, identity),
         (CKA_EC_PARAMS, _P256),
         (CKA_VERIFY, True),
         (CKA_ENCRYPT, False),
@@ -132,7 +136,7 @@ def signing_pair(label: str, *, restrict: bool) -> tuple[Template, Template]:
         (CKA_TOKEN, True),
         (CKA_PRIVATE, True),
         (CKA_LABEL, label.encode()),
-        (CKA_ID, label.encode()),
+        (CKA_ID, identity),
         (CKA_SENSITIVE, True),
         (CKA_EXTRACTABLE, False),
         (CKA_SIGN, True),
@@ -143,6 +147,69 @@ def signing_pair(label: str, *, restrict: bool) -> tuple[Template, Template]:
         (CKA_MODIFIABLE, False),
     ]
     return public, private
+
+
+def _passing(uses: frozenset[int], mechanisms: tuple[int, ...], *, extractable: bool) -> Template:
+    """A session object without a name, for the time of one import."""
+    return [
+        (CKA_CLASS, CKO_SECRET_KEY),
+        (CKA_KEY_TYPE, CKK_AES),
+        (CKA_TOKEN, False),
+        (CKA_PRIVATE, True),
+        (CKA_SENSITIVE, True),
+        (CKA_EXTRACTABLE, extractable),
+        *_uses(uses),
+        *_restricted(mechanisms),
+        (CKA_MODIFIABLE, False),
+    ]
+
+
+def transport(mechanism: int, *, restrict: bool) -> Template:
+    """The AES key between an import key and the customer's: it unwraps, once."""
+    return _passing(frozenset({CKA_UNWRAP}), (mechanism,) if restrict else (), extractable=False)
+
+
+def checker(mechanism: int, *, restrict: bool) -> Template:
+    """What a check value is taken of: it encrypts, and is wrapped once to weigh it (S6)."""
+    return _passing(frozenset({CKA_ENCRYPT}), (mechanism,) if restrict else (), extractable=True)
+
+
+def import_pair(material: UUID, bits: int, mechanisms: tuple[int, ...]) -> tuple[Template, Template]:
+    """An RSA pair, public half first. The private half unwraps and does nothing else; the other is not kept."""
+    public: Template = [
+        (CKA_CLASS, CKO_PUBLIC_KEY),
+        (CKA_KEY_TYPE, CKK_RSA),
+        (CKA_TOKEN, False),
+        (CKA_PRIVATE, False),
+        (CKA_MODULUS_BITS, bits),
+        (CKA_PUBLIC_EXPONENT, _F4),
+        (CKA_ENCRYPT, False),
+        (CKA_VERIFY, False),
+        (CKA_WRAP, False),
+        (CKA_MODIFIABLE, False),
+    ]
+    private: Template = [
+        (CKA_CLASS, CKO_PRIVATE_KEY),
+        (CKA_KEY_TYPE, CKK_RSA),
+        (CKA_TOKEN, True),
+        (CKA_PRIVATE, True),
+        (CKA_LABEL, material.hex.encode()),
+        (CKA_ID, material.bytes),
+        (CKA_SENSITIVE, True),
+        (CKA_EXTRACTABLE, False),
+        (CKA_UNWRAP, True),
+        (CKA_DECRYPT, False),
+        (CKA_SIGN, False),
+        (CKA_DERIVE, False),
+        *_restricted(mechanisms),
+        (CKA_MODIFIABLE, False),
+    ]
+    return public, private
+
+
+def by_id(identity: bytes) -> Template:
+    """A search for token objects that are one key version, whatever their labels."""
+    return [(CKA_CLASS, CKO_SECRET_KEY), (CKA_TOKEN, True), (CKA_ID, identity)]
 
 
 def by_label(kind: int, label: str) -> Template:

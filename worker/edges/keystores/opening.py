@@ -32,20 +32,17 @@ class HttpsKeystores:
 
         Raises `KeystoreMisconfigured`.
         """
-        self._credentials, self._allowed = credentials, tuple(allowed)
-        self._fleet, self._budget_s, self._now = fleet, budget_s, now
-        self._trust = {
-            name: trusted(each.ca_file)
-            for name, each in credentials.items()
-            if isinstance(each, (XksCredential, TransitCredential))
+        self._credentials = {
+            name: each for name, each in credentials.items() if isinstance(each, (XksCredential, TransitCredential))
         }
+        self._trust = {name: trusted(each.ca_file) for name, each in self._credentials.items()}
+        self._allowed, self._fleet, self._budget_s, self._now = tuple(allowed), fleet, budget_s, now
 
     def places(self) -> list[KeystoreAddress]:
         """Every endpoint of every credential, without a key: for `look`."""
         return [
             KeystoreAddress(Provider(each.provider), endpoint, NO_KEY, name)
             for name, each in self._credentials.items()
-            if name in self._trust
             for endpoint in each.endpoints
         ]
 
@@ -60,9 +57,7 @@ class HttpsKeystores:
             raise KeystoreMisconfigured("keystore_endpoints: this endpoint is not allowed")
         if not is_key(where.key):
             raise KeystoreMisconfigured("key: 1 to 128 of A-Z a-z 0-9 . _ -")
-        https = Https(self._trust[where.credential], self._budget_s)
+        https = Https(where.endpoint, self._trust[where.credential], self._budget_s)
         if isinstance(credential, XksCredential):
             return XksKeystore(where, credential, self._fleet, https, self._now)
-        if isinstance(credential, TransitCredential):
-            return TransitKeystore(where, credential, https)
-        raise KeystoreMisconfigured("keystore_credentials: this one is for a token")
+        return TransitKeystore(where, credential, https)

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -68,7 +69,8 @@ class TransitKeystore:
 
     def __init__(self, where: KeystoreAddress, credential: TransitCredential, https: Https) -> None:
         self._where, self._https = where, https
-        self._base = f"{where.endpoint}/v1/{credential.mount.strip('/')}"
+        self._root = f"{urlsplit(where.endpoint).path}/v1"
+        self._base = f"{self._root}/{credential.mount.strip('/')}"
         self._headers = {"x-vault-token": credential.token.get_secret_value(), "x-vault-request": "true"}
         if credential.namespace:
             self._headers["x-vault-namespace"] = credential.namespace
@@ -96,7 +98,7 @@ class TransitKeystore:
 
     async def look(self) -> str:
         """Whether the server knows our token, for `doctor`; it names no key. Raises `KeystoreFault`."""
-        answer = await self._https.exchange("GET", f"{self._where.endpoint}/v1/auth/token/lookup-self", self._headers)
+        answer = await self._https.exchange("GET", f"{self._root}/auth/token/lookup-self", self._headers)
         told = _read(_Self, answer)
         return f"token {told.display_name}, " + (f"{told.ttl} s left" if told.ttl else "without an end")
 

@@ -17,7 +17,6 @@ from worker.edges.keystores.xks_wire import PLAINTEXT_BYTES, Decrypted, Encrypte
 from worker.model.keystores import KeystoreAddress, KeystoreKey, KeystoreRefused
 
 T = TypeVar("T", bound=BaseModel)
-_BASE: Final = "/kms/xks/v1"
 _ALGORITHM: Final = "AES_GCM"
 _UNAUTHENTIC: Final = 401
 
@@ -30,6 +29,7 @@ class XksKeystore:
     ) -> None:
         """`fleet` tells the customer who asks; `now` is UTC."""
         self._where, self._https, self._now = where, https, now
+        self._base = urlsplit(where.endpoint).path + "/kms/xks/v1"
         self._region = credential.region
         self._keys: list[AccessKey] = [credential.current, *([credential.next] if credential.next else [])]
         self._who = f"arn:keyriver:kms:{credential.region}:{fleet}"
@@ -70,7 +70,7 @@ class XksKeystore:
     async def look(self) -> str:
         """The proxy's health in a few words, for `doctor`; it names no key. Raises `KeystoreFault`."""
         asked = {"requestMetadata": {"kmsOperation": "KmsHealthCheck", "kmsRequestId": str(uuid4())}}
-        answer = await self._post(f"{_BASE}/health", asked)
+        answer = await self._post("/health", asked)
         told = read(Fleet, answer, "health")
         states = ", ".join(sorted({manager.healthStatus for manager in told.ekmFleetDetails}))
         return f"{told.xksProxyVendor} {told.xksProxyModel}: {states}"
@@ -86,7 +86,7 @@ class XksKeystore:
     async def _ask(self, form: type[T], path: str, asked: Mapping[str, str], **who: str) -> T:
         call = str(uuid4())
         metadata = {"awsPrincipalArn": f"{self._who}:worker", "kmsRequestId": call, **who}
-        answer = await self._post(f"{_BASE}/keys/{self._where.key}/{path}", {"requestMetadata": metadata, **asked})
+        answer = await self._post(f"/keys/{self._where.key}/{path}", {"requestMetadata": metadata, **asked})
         return read(form, answer, f"{path} {call}")
 
     async def _post(self, path: str, asked: Mapping[str, object]) -> Answer:
@@ -101,19 +101,17 @@ class XksKeystore:
         return answer
 
     async def _once(self, key: AccessKey, path: str, asked: Mapping[str, object]) -> Answer:
-        place = urlsplit(self._where.endpoint)
         body = json.dumps(asked, separators=(",", ":")).encode()
-        target = (place.netloc.removesuffix(":443"), place.path + path)
         headers = signed_headers(
             key.access_key_id,
             key.secret_access_key.get_secret_value(),
             (self._region, XKS_SERVICE),
-            target,
+            (self._https.authority, self._base + path),
             body,
             self._now(),
         )
-        url = f"{self._where.endpoint}{path}"
-        return await self._https.exchange("POST", url, headers | {"content-type": "application/json"}, body)
+        headers["content-type"] = "application/json"
+        return await self._https.exchange("POST", self._base + path, headers, body)
 
 
 def _bytes(**fields: bytes) -> dict[str, str]:

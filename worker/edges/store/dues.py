@@ -20,5 +20,12 @@ class PostgresDues:
     async def due(self, limit: int, serial: str) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
         """The longest due first."""
         versions = await self._pool.run(lambda connection: connection.fetch(SQL["versions_due"], limit, serial))
+        materials = await self._pool.run(lambda connection: connection.fetch(SQL["materials_due"], limit, serial))
         approvals = await self._pool.run(lambda connection: connection.fetch(SQL["approvals_due"], limit))
-        return [(UUID(int=key.int), number) for key, number in versions], [UUID(int=one["id"].int) for one in approvals]
+        places = dict.fromkeys((UUID(int=key.int), number) for key, number in (*versions, *materials))
+        return list(places), [UUID(int=one["id"].int) for one in approvals]
+
+    async def imports_due(self, limit: int, serial: str) -> Sequence[UUID]:
+        """The longest due first."""
+        found = await self._pool.run(lambda connection: connection.fetch(SQL["imports_due"], limit, serial))
+        return [UUID(int=one["id"].int) for one in found]

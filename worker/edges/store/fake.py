@@ -3,37 +3,49 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from uuid import UUID
 
 from worker.edges.store.batch import arrange, fates
 from worker.edges.store.fake_know import FakeRows
+from worker.edges.store.fake_slices import FakeSlices
 from worker.edges.store.leases import ROTATION_STARTS, rotation_due
 from worker.model.effects import (
     Announce,
     Count,
     Effect,
+    FinishSlice,
     Leaf,
     LedgerEntry,
     MoveDek,
+    MoveDeks,
     PutRow,
     Settlement,
     Settling,
     StoreDeks,
+    Vacant,
 )
 from worker.model.facts import Answer, Question, StoredRow
 from worker.model.hsm import Condemned
+from worker.model.imports import Import, ImportState
+from worker.model.quotas import Lease, Want
 from worker.model.records import Partition
 from worker.model.requests import LedgerKey
 from worker.model.rows import Approval, ApprovalState, Dek, IntakeKey, Key, RowRef, State, Table, Version
+from worker.model.sequences import SEQUENCE
 
 
 def _system_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _due_ms(row: Version) -> int:
+    return min((at_ms for at_ms in (row.due_ms, row.not_after_ms) if at_ms), default=0)
+
+
 @dataclass(slots=True)
 class FakeStore:
-    """Implements `Store`, `Leases`, `Dues`, `Outbox`, `Attempts` and presence. Tests may look into it and tamper."""
+    """Implements `Store`, `Leases`, `QuotaLeases`, `Dues`, `Outbox`, `Attempts` and presence; tests may tamper."""
 
     clock: Callable[[], int] = _system_ms
     ledger: dict[LedgerKey, LedgerEntry] = field(default_factory=dict)
@@ -41,6 +53,7 @@ class FakeStore:
     deks: dict[UUID, Dek] = field(default_factory=dict)
     census: dict[tuple[UUID, int], tuple[int, int]] = field(default_factory=dict)
     uses: dict[tuple[UUID, int], int] = field(default_factory=dict)
+    spent: dict[str, float] = field(default_factory=dict)
     leaves: list[Leaf] = field(default_factory=list)
     outbox: dict[UUID, Announce] = field(default_factory=dict)
     acknowledged: set[UUID] = field(default_factory=set)
@@ -49,10 +62,16 @@ class FakeStore:
     confirmed: set[tuple[UUID, Condemned]] = field(default_factory=set)
     attempts: dict[tuple[str, Partition], tuple[int, int]] = field(default_factory=dict)
     alone: dict[tuple[str, Partition, int], int] = field(default_factory=dict)
+    slices: FakeSlices = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Campaigns look at these rows."""
+        self.slices = FakeSlices(self)
 
     async def know(self, question: Question) -> Answer:
         """Never waits."""
-        return FakeRows(self.rows, self.deks, self.census).answer(question, self.ledger, self.clock())
+        answer = FakeRows(self.rows, self.deks, self.census).answer(question, self.ledger, self.clock())
+        return self.slices.answered(question, answer)
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
         """Never waits: nothing can come between."""
@@ -96,7 +115,7 @@ class FakeStore:
                 held = self.deks.get(effect.dek.id)
                 return held is not None and held.blob == effect.old_blob
             case _:
-                return True
+                return self.slices.fits(effect)
 
     def _revision(self, ref: RowRef) -> int:
         stored = self.rows.get(ref)
@@ -117,6 +136,8 @@ class FakeStore:
                 self.leaves.append(effect)
             case Announce():
                 self.outbox.setdefault(effect.id, effect)
+            case MoveDeks() | FinishSlice() | Vacant():
+                self.slices.write(effect)
 
     async def lease(self, key: UUID, version: int, count: int) -> int:
         """As `Leases.lease`."""
@@ -127,6 +148,18 @@ class FakeStore:
             tenant = held.row.tenant if held is not None and isinstance(held.row, Key) else ""
             self._write(rotation_due(key, version, tenant))
         return before + count
+
+    async def lease_quotas(self, wants: Sequence[Want]) -> list[Lease]:
+        """As `flow.quotas.QuotaLeases.lease_quotas`."""
+        return [self._lease_quota(want) for want in wants]
+
+    def _lease_quota(self, want: Want) -> Lease:
+        rate, now = want.quota.per_second / 1000, self.clock()
+        spent = max(self.spent.get(want.quota.id, 0.0), now - want.quota.burst / rate)
+        there = (now - spent) * rate
+        granted = 0 if there < 1 else max(min(want.want, int(there)), want.need)
+        self.spent[want.quota.id] = spent + granted / rate
+        return Lease(granted, ceil((1 - there + granted) / rate) if there - granted < 1 else 0)
 
     async def lead(self, duty: str, holder: str, seconds: float) -> bool:
         """As `Dues.lead`."""
@@ -139,11 +172,11 @@ class FakeStore:
     async def due(self, limit: int, serial: str) -> tuple[Sequence[tuple[UUID, int]], Sequence[UUID]]:
         """As `Dues.due`."""
         rows = [stored.row for stored in self.rows.values()]
-        versions = [row for row in rows if isinstance(row, Version) and 0 < row.due_ms <= self.clock()]
+        versions = [row for row in rows if isinstance(row, Version) and 0 < _due_ms(row) <= self.clock()]
         versions = [row for row in versions if row.serial in ("", serial)]
         pending = [row for row in rows if isinstance(row, Approval) and row.state is ApprovalState.PENDING]
         over = [row for row in pending if row.expires_ms <= self.clock()]
-        versions.sort(key=lambda row: row.due_ms)
+        versions.sort(key=_due_ms)
         over.sort(key=lambda row: row.expires_ms)
         return [(row.key, row.number) for row in versions[:limit]], [row.id for row in over[:limit]]
 
@@ -170,9 +203,17 @@ class FakeStore:
         found = {one: sorted(alive[run] for run in alive if (run, one) not in self.confirmed) for one in versions}
         return {one: names for one, names in found.items() if names}
 
+    async def imports_due(self, limit: int, serial: str) -> Sequence[UUID]:
+        """As `Dues.imports_due`."""
+        rows = [stored.row for stored in self.rows.values() if isinstance(stored.row, Import)]
+        held = [row for row in rows if row.material is not None and row.serial == serial]
+        over = [row for row in held if row.state is not ImportState.OPEN or row.expires_ms <= self.clock()]
+        return [row.id for row in sorted(over, key=lambda row: row.expires_ms)[:limit]]
+
     async def waiting(self, limit: int) -> list[Announce]:
-        """As `Outbox.waiting`."""
-        return [event for event in self.outbox.values() if event.id not in self.acknowledged][:limit]
+        """As `Outbox.waiting`; the sequences of rows have an outbox of their own."""
+        facts = [event for event in self.outbox.values() if event.type != SEQUENCE]
+        return [event for event in facts if event.id not in self.acknowledged][:limit]
 
     async def acknowledge(self, ids: Sequence[UUID]) -> None:
         """As `Outbox.acknowledge`."""

@@ -1,5 +1,6 @@
 """The fake's `know`: the walk from what is asked to all that it rests on, as `sql/know.sql` does it."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -7,10 +8,12 @@ from uuid import UUID
 
 from worker.model.effects import LedgerEntry
 from worker.model.facts import Answer, Below, Needs, Paging, Question, RowPage, StoredRow
+from worker.model.fleet import FleetKind
 from worker.model.hsm import Purpose
 from worker.model.ids import NO_ID
+from worker.model.quotas import quota_ref
 from worker.model.requests import LedgerKey
-from worker.model.rows import Alias, Client, Dek, Key, RowRef, State, Table, Version
+from worker.model.rows import Alias, Client, Dek, Grant, IntakeKey, Key, RowRef, Rule, State, Table, Version
 
 T = TypeVar("T")
 Pair = tuple[UUID, int]
@@ -32,7 +35,8 @@ class FakeRows:
         deks = {id_: self.deks[id_] for id_ in question.deks if id_ in self.deks}
         reached = self._reached(self._roots(question, deks.values(), key_pages.values()))
         refs = self._refs(question, reached, client_pages.values())
-        refs |= question.refs.union(*pages.values())
+        refs |= question.refs.union(*pages.values(), self._licences(question.licences, now_ms))
+        refs |= {quota_ref(id_) for id_ in question.quotas}
         return Answer(
             now_ms,
             {key: ledger[key] for key in question.ledger if key in ledger},
@@ -43,7 +47,14 @@ class FakeRows:
             pages,
             {key: tuple(self._below(key)) for key in question.below},
             {pair: self._needs(pair) for pair in question.needs},
+            self._rests() if question.rests else {},
         )
+
+    def _licences(self, clients: frozenset[str], now_ms: int) -> set[RowRef]:
+        """The rules and grants in force of these clients."""
+        rows: list[Rule | Grant] = [*self._all(Rule), *self._all(Grant)]
+        rows = [row for row in rows if row.client in clients]
+        return {row.ref for row in rows if not row.revoked and now_ms < row.not_after_ms}
 
     def _roots(self, question: Question, deks: Iterable[Dek], pages: Iterable[tuple[UUID, ...]]) -> set[Pair]:
         keys = set(question.keys.union(question.trees, *pages))
@@ -78,6 +89,7 @@ class FakeRows:
                 for one in map(self._version, reached)
                 if one is not None and one.link
             }
+            | {RowRef(Table.REGIONS, key.region) for key in map(self._key, keys) if key is not None}
             | {RowRef(Table.INTAKE_KEYS, str(sequence)) for sequence in question.intake_keys}
             | {RowRef(Table.KEYS, str(key)) for key in keys}
             | {RowRef(Table.VERSIONS, f"{key}/{number}") for key, number in reached}
@@ -113,6 +125,12 @@ class FakeRows:
         yield Below(id_, min(names, default=""), key.layer, key.region, wraps_deks, versions, stored, outside)
         for child in [child.id for child in self._all(Key) if child.parent == id_]:
             yield from self._below(child)
+
+    def _rests(self) -> dict[tuple[FleetKind, int], int]:
+        made = [(FleetKind.ROW_MAC, stored.mac_version) for stored in self.rows.values()]
+        halves = [key.wrapped_private for key in self._all(IntakeKey) if key.wrapped_private]
+        made += [(FleetKind.INTAKE_WRAP, int.from_bytes(half[:4], "big")) for half in halves]
+        return dict(Counter(made))
 
     def _needs(self, pair: Pair) -> Needs:
         stored, outside = self.census.get(pair, (0, 0))

@@ -30,7 +30,7 @@ STRAYS = 1000
 
 
 class PostgresAuditLog:
-    """The port `AuditLog`."""
+    """The port `worker.flow.sequencer.AuditLog`."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -107,7 +107,7 @@ class PostgresAuditLog:
 
 
 class PostgresTrail:
-    """The port `AuditTrail`: everything as of one moment, read in passing."""
+    """The port `worker.flow.auditing.AuditTrail`: everything as of one moment, read in passing."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -138,7 +138,7 @@ def _translated() -> Iterator[None]:
 async def _warm(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Ask and settle nothing once, so that no request pays for the types and plans of a new connection."""
     with suppress(asyncpg.PostgresError):  # `init` connects before there is a schema
-        for name, arguments in (("know", 14), ("settle", 34)):
+        for name, arguments in (("know", 16), ("settle", 34)):
             await connection.fetch(SQL[name], *(None,) * arguments)
 
 

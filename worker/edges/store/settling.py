@@ -39,6 +39,7 @@ class Batch:
             self._effect(slot, effect)
 
     def _effect(self, slot: int, effect: Effect) -> None:
+        """Those that are settled alone have statements of their own: `alone`."""
         match effect:
             case StoreDeks():
                 self._deks.append((slot, effect.deks))

@@ -7,18 +7,21 @@ from uuid import UUID
 
 import asyncpg
 
+from worker.edges.store.alone import is_alone, settle_alone
 from worker.edges.store.batch import arrange, fates
+from worker.edges.store.campaigns import with_campaigns
 from worker.edges.store.pool import Connection, Pool
 from worker.edges.store.queries import SQL
 from worker.edges.store.rows import RowReader
 from worker.edges.store.settling import Batch, entry_of
 from worker.model.effects import LedgerEntry, Settlement, Settling
 from worker.model.facts import Answer, Below, Needs, Paging, Question, RowPage, StoredRow
+from worker.model.fleet import FleetKind
 from worker.model.hsm import Purpose
 from worker.model.ids import NO_ID
 from worker.model.operations import Operation
 from worker.model.requests import LedgerKey
-from worker.model.rows import Dek, RowRef
+from worker.model.rows import Dek, RowRef, Table
 
 _MAX_INT = 2**31 - 1
 """Of a column; a blob's header has room for twice as many versions."""
@@ -43,16 +46,22 @@ class PostgresStore:
             refs = question.refs.union(*pages.values())
             rows = await connection.fetch(SQL["know"], *_arguments(question, keys, clients, refs))
             answer = _answer(self._reader, rows, key_pages, client_pages)
-            if not (pages or question.below or question.needs):
+            if not (pages or question.below or question.needs or question.rests):
                 return answer
             below = {key: await _below(connection, key) for key in question.below}
             needs = {place: await _needs(connection, *place) for place in question.needs}
-            return replace(answer, pages=pages, below=below, needs=needs)
+            rests = await _rests(connection) if question.rests else {}
+            return replace(answer, pages=pages, below=below, needs=needs, rests=rests)
 
-        return await self._pool.run(work)
+        answer = await self._pool.run(work)
+        if not (question.progress or question.failures or question.exposed):
+            return answer
+        return await self._pool.run(lambda connection: with_campaigns(connection, question, answer))
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
-        """One round trip for the whole batch, whatever is in it."""
+        """One round trip for the whole batch, whatever is in it; only what is settled alone takes some more."""
+        if is_alone(settlements):
+            return [await settle_alone(self._pool, settlements[0])]
         order = arrange(settlements)
         batch = Batch()
         for slot in order.free:
@@ -84,6 +93,8 @@ def _arguments(
         question.intake_keys,
         [ref.table.value for ref in named],
         [ref.key for ref in named],
+        [client for client in question.licences if _possible(client)],
+        [id_ for id_ in question.quotas if _possible(id_)],
     )
 
 
@@ -155,6 +166,11 @@ async def _below(connection: Connection, key: UUID) -> tuple[Below, ...]:
         Below(UUID(int=id_.int), alias, layer, region, purpose == Purpose.WRAPS_DEKS, versions, deks, outside)
         for id_, alias, layer, region, purpose, versions, deks, outside in rows
     )
+
+
+async def _rests(connection: Connection) -> dict[tuple[FleetKind, int], int]:
+    rows = await connection.fetch(SQL["rests"], [table.value for table in Table])
+    return {(FleetKind(row["kind"]), row["number"]): row["rests"] for row in rows}
 
 
 async def _needs(connection: Connection, key: UUID, number: int) -> Needs:

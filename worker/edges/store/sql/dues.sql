@@ -13,3 +13,15 @@ ORDER BY v.due_ms LIMIT $1;
 SELECT p.id FROM keyriver.approvals AS p
 WHERE p.state = 'pending' AND p.expires_ms <= (extract(EPOCH FROM clock_timestamp()) * 1000)::bigint
 ORDER BY p.expires_ms LIMIT $1;
+
+-- name: materials_due
+SELECT v.key, v.number FROM keyriver.versions AS v
+WHERE v.serial IN ('', $2) AND v.not_after_ms IS NOT NULL
+    AND v.not_after_ms <= (extract(EPOCH FROM clock_timestamp()) * 1000)::bigint
+ORDER BY v.not_after_ms LIMIT $1;
+
+-- name: imports_due
+SELECT i.id FROM keyriver.imports AS i
+WHERE i.serial = $2 AND i.material IS NOT NULL
+    AND (i.state <> 'open' OR i.expires_ms <= (extract(EPOCH FROM clock_timestamp()) * 1000)::bigint)
+ORDER BY i.expires_ms LIMIT $1;

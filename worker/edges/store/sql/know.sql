@@ -87,10 +87,39 @@ UNION ALL
 SELECT o.kind, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, o.doc
 FROM keyriver.rows_v1($13::text[], $14::text[]) AS o
 UNION ALL
+SELECT 'rules', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.doc
+FROM unnest($15::text[]) AS q (client)
+CROSS JOIN LATERAL (
+    SELECT to_jsonb(t) AS doc FROM keyriver.rules AS t
+    WHERE t.client = q.client AND NOT t.revoked
+        AND t.not_after_ms > (extract(EPOCH FROM statement_timestamp()) * 1000)::bigint
+    OFFSET 0
+) AS one
+UNION ALL
+SELECT 'grants', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.doc
+FROM unnest($15::text[]) AS q (client)
+CROSS JOIN LATERAL (
+    SELECT to_jsonb(t) AS doc FROM keyriver.grants AS t
+    WHERE t.client = q.client AND NOT t.revoked
+        AND t.not_after_ms > (extract(EPOCH FROM statement_timestamp()) * 1000)::bigint
+    OFFSET 0
+) AS one
+UNION ALL
+SELECT 'quotas', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, one.doc
+FROM unnest($16::text[]) AS q (id)
+CROSS JOIN LATERAL (SELECT to_jsonb(t) AS doc FROM keyriver.quotas AS t WHERE t.id = q.id OFFSET 0) AS one
+UNION ALL
 SELECT 'links', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, to_jsonb(l)
 FROM reached AS q
 CROSS JOIN LATERAL (SELECT v.link FROM keyriver.versions AS v WHERE v.key = q.key AND v.number = q.number OFFSET 0) AS v
-CROSS JOIN LATERAL (SELECT * FROM keyriver.links AS t WHERE t.id = v.link OFFSET 0) AS l;
+CROSS JOIN LATERAL (SELECT * FROM keyriver.links AS t WHERE t.id = v.link OFFSET 0) AS l
+UNION ALL
+SELECT 'regions', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, to_jsonb(r)
+FROM (
+    SELECT DISTINCT k.region FROM touched AS q
+    CROSS JOIN LATERAL (SELECT t.region FROM keyriver.keys AS t WHERE t.id = q.key OFFSET 0) AS k
+) AS q
+CROSS JOIN LATERAL (SELECT * FROM keyriver.regions AS t WHERE t.id = q.region OFFSET 0) AS r;
 
 -- name: key_page
 SELECT k.id FROM keyriver.keys AS k WHERE k.tenant = $1 AND k.id > $2 ORDER BY k.id LIMIT $3;
@@ -134,3 +163,11 @@ SELECT
         WHERE k.parent = $1 AND w.parent_version = $2 AND w.state <> 'destroyed'
     ) AS children
 FROM keyriver.census AS x WHERE x.key = $1 AND x.version = $2;
+
+-- name: rests
+-- How many rows and private halves of intake keys rest on each version of a fleet key. It reads whole tables: for people.
+SELECT 'row-mac' AS kind, r.version AS number, r.found AS rests FROM keyriver.mac_versions_v1($1) AS r
+UNION ALL
+SELECT 'intake-wrap', (get_byte(i.wrapped_private, 2) << 8) + get_byte(i.wrapped_private, 3), count(*)
+FROM keyriver.intake_keys AS i WHERE i.wrapped_private <> ''
+GROUP BY 2;

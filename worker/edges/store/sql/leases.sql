@@ -14,3 +14,6 @@ crossed AS (
     ON CONFLICT DO NOTHING
 )
 SELECT s.leased FROM summed AS s;
+
+-- name: lease_quotas
+SELECT t.granted, t.wait_ms FROM keyriver.take_quota_v1($1, $2, $3, $4, $5) AS t ORDER BY t.ord;

@@ -1,0 +1,150 @@
+"""Bulk rewrap of blobs that are not stored, as a share of what the bare token can do: three operations an item.
+
+`python -m bench.rewrap`. Requests of 1,000 blobs to one and to two bulk processes, and a file through the file job, its
+client and disk included. Each item is unwrapped again and compared; the rival without that is shown beside it.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import perf_counter
+
+from bench.load import signed
+from bench.report import Figure, figure, report
+from bench.rig import STAGES, Rig, rig
+from bench.rivals import plain_rewrap_rate
+from tests.stack import CHECKOUT
+from worker.client.files import Counts, FileJob, JsonLines, Plan
+from worker.client.results import WrappedDek
+from worker.model.bodies import KeyRotateBody, RewrapBody, RewrapItem
+from worker.model.operations import Operation
+from worker.model.topics import Lane
+
+BATCH, ITEMS, WARM, IN_FLIGHT, LINES = 1000, 300_000, 30_000, 12, 200_000
+
+
+class Silent:
+    """A watcher that says nothing."""
+
+    def began(self, total: int, counts: Counts) -> None:
+        """See `Watcher`."""
+
+    def moved(self, read: int, counts: Counts) -> None:
+        """See `Watcher`."""
+
+    def waits(self, why: str) -> None:
+        """See `Watcher`."""
+
+
+async def old_blobs(made: Rig) -> list[bytes]:
+    """Blobs of version 1, the key having been rotated since."""
+    house = made.house
+    found = await house.client.generate(house.key, BATCH, store=False, return_dek=False)
+    blobs = [one.blob for one in found if isinstance(one, WrappedDek) and one.blob is not None]
+    assert len(blobs) == BATCH, found[:3]
+    await made.fleet.command(Operation.KEY_ROTATE, KeyRotateBody(tenant=house.tenant, key=house.key))
+    return blobs
+
+
+async def requests_rate(made: Rig, blobs: Sequence[bytes]) -> tuple[float, dict[str, float]]:
+    """Items a second of signed requests, and microseconds per item in each stage; every item's result is looked at."""
+    body = RewrapBody(items=[RewrapItem(blob=one) for one in blobs], return_blob=True)
+
+    async def seconds(items: int) -> float:
+        asked = signed(made.house.identity, made.fleet.prefix, Operation.REWRAP, body, items // BATCH)
+        spent = await made.load.closed(asked, IN_FLIGHT)
+        for request in asked:
+            results = json.loads(made.load.answers.pop(request.id)[1])["results"]
+            assert len(results) == BATCH
+            assert all(one.get("version") == 2 and not one.get("unchanged") for one in results), results[0]
+        return spent
+
+    await seconds(WARM)
+    before = made.stage_seconds()
+    rate = ITEMS / await seconds(ITEMS)
+    after = made.stage_seconds()
+    return rate, {stage: (after[stage] - before[stage]) / ITEMS * 1e6 for stage in STAGES}
+
+
+async def file_rate(made: Rig, blobs: Sequence[bytes]) -> float:
+    """Lines a second of a file job."""
+    source, out = made.folder / "deks.jsonl", made.folder / "moved.jsonl"
+    with source.open("w") as file:
+        for number in range(LINES):
+            file.write(json.dumps({"row": number, "blob": b64encode(blobs[number % BATCH]).decode()}) + "\n")
+    identity = made.house.identity
+    plan = Plan(
+        source=source,
+        out=out,
+        rejects=made.folder / "rejects",
+        form=JsonLines("blob"),
+        fleet=identity.fleet,
+        tenant=identity.tenant,
+    )
+    began = perf_counter()
+    counts = await FileJob(made.house.client, plan, Silent()).run()
+    spent = perf_counter() - began
+    assert counts == Counts(rewrapped=LINES), counts
+    for path in (source, out):
+        path.unlink()
+    return LINES / spent
+
+
+@asynccontextmanager
+async def one_more(made: Rig) -> AsyncIterator[None]:
+    """A second bulk process while the block lasts."""
+    env = os.environ | made.fleet.env | {"KEYRIVER_HTTP_PORT": "0", "KEYRIVER_LOG_LEVEL": "warning"}
+    command = [sys.executable, "-m", "worker", "run", "--lanes", "bulk"]
+    running = subprocess.Popen(command, env=env, cwd=CHECKOUT)  # noqa: ASYNC220 - a bench may wait a moment
+    try:
+        await made.fleet.at_work(2, (Lane.BULK,))
+        yield
+    finally:
+        running.terminate()
+        await asyncio.to_thread(running.wait)
+
+
+def beside(name: str, value: float, limits: tuple[float, float]) -> list[Figure]:
+    """A rate against the bare token with and without the compare."""
+    three, two = limits
+    return [
+        figure(name, value, "items/s", "plain python-pkcs11, 3 operations an item", three),
+        figure(name, value, "items/s", "plain python-pkcs11, 2 operations (no compare)", two),
+    ]
+
+
+async def run() -> list[Figure]:
+    """All figures of bulk rewrap."""
+    async with rig() as made:
+        folder: Path = made.folder
+        three, two = (plain_rewrap_rate(folder, made.token, compare=compare) for compare in (True, False))
+        limits = three, two
+        await made.fleet.at_work(1, (Lane.BULK,))
+        blobs = await old_blobs(made)
+        rate, stages = await requests_rate(made, blobs)
+        figures = beside("rewrap of 1,000 blobs, one bulk process", rate, limits)
+        figures += [
+            figure(f"rewrap of 1,000 blobs: {stage}", spent, "µs/item", "all stages", sum(stages.values()))
+            for stage, spent in stages.items()
+        ]
+        figures += beside("file job, one bulk process", await file_rate(made, blobs), limits)
+        async with one_more(made):
+            rate, _ = await requests_rate(made, blobs)
+            figures += beside("rewrap of 1,000 blobs, two bulk processes", rate, limits)
+            figures += beside("file job, two bulk processes", await file_rate(made, blobs), limits)
+        return figures
+
+
+def main() -> list[Figure]:
+    """Print the table and write the figures."""
+    return report(asyncio.run(run()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""HYOK while workers die at failpoints, those around a keystore among them, and at random: it ends as in peace."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.faults.fire import Fire, on_fire
+from tests.stack import Services
+from tests.stories import test_a_customer_keeps_the_key as keeps
+from tests.stories import test_a_tenant_moves_to_its_customers_key as moves
+from tests.stories.customers import Customers, founded
+from worker.flow.failpoints import DUE_NAMES, NAMES, OF_KEYSTORES
+from worker.local import Token
+from worker.model.keystores import Provider
+
+PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Customers whose fleet burns."""
+
+    customers: Customers
+    fire: Fire
+
+
+@pytest.fixture(scope="module")
+async def scene(
+    stack: Services, kryoptic: Token, softhsm: Token, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Scene]:
+    folder, points = tmp_path_factory.mktemp("fire"), NAMES + DUE_NAMES + OF_KEYSTORES * 3
+    async with founded(stack, folder, softhsm, kryoptic, worker_session_s=2) as customers:
+        customers.fleet.patience_s = PATIENCE_S
+        async with on_fire(customers.fleet, points) as burning:
+            yield Scene(customers, burning)
+            assert any(burning.deaths[point] for point in OF_KEYSTORES), burning.deaths
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("provider", [Provider.XKS, Provider.TRANSIT])
+async def test_a_customer_switches_off_and_on_and_leaves(scene: Scene, provider: Provider) -> None:
+    before = scene.fire.deaths.total()
+    await keeps.test_a_customer_links_switches_off_and_on_and_leaves(scene.customers, provider)
+    assert scene.fire.deaths.total() > before, "nobody died meanwhile"
+
+
+@pytest.mark.timeout(0)
+async def test_a_tenant_moves_out_and_back(scene: Scene) -> None:
+    before = scene.fire.deaths.total()
+    await moves.moves(scene.customers, Provider.TRANSIT)
+    assert scene.fire.deaths.total() > before, "nobody died meanwhile"

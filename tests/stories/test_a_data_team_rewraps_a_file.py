@@ -1,0 +1,296 @@
+"""A data team rewraps a file of wrapped DEKs that it keeps itself: killed three times, with bad lines in it."""
+
+import asyncio
+import csv
+import gzip
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.fleet import Fleet, House
+from tests.processes import until
+from tests.stack import CHECKOUT
+from worker.chain import blob
+from worker.cli.identities import write
+from worker.client import Rewrapped, Unwrapped, WrappedDek, rewrap_all
+from worker.model.bodies import DekItem, KeyRotateBody
+from worker.model.operations import Operation
+
+PORTION = 1000
+KILLS = (0.1, 0.4, 0.7)
+
+
+@dataclass
+class Heap:
+    """Blobs of version 1 with their DEKs, the key having been rotated since."""
+
+    house: House
+    blobs: list[bytes] = field(default_factory=list)
+    deks: list[bytes] = field(default_factory=list)
+
+
+async def a_heap(fleet: Fleet, many: int) -> Heap:
+    house = await fleet.tenant()
+    heap = Heap(house)
+    for start in range(0, many, PORTION):
+        contexts = [{"row": str(number)} for number in range(start, start + PORTION)]
+        for one in await house.client.generate(house.key, contexts=contexts, store=False):
+            assert isinstance(one, WrappedDek)
+            assert one.blob is not None
+            assert one.dek is not None
+            heap.blobs.append(one.blob)
+            heap.deks.append(one.dek)
+    officer = await fleet.officer()
+    await officer.command(Operation.KEY_ROTATE, KeyRotateBody(tenant=house.tenant, key=house.key))
+    return heap
+
+
+@pytest.fixture(scope="module")
+async def heap(fleet: Fleet) -> Heap:
+    return await a_heap(fleet, 20_000)
+
+
+class Team:
+    """Its folder, its identity, and the command as it types it."""
+
+    def __init__(self, fleet: Fleet, house: House, folder: Path) -> None:
+        self.folder = folder
+        self._env = os.environ | dict(fleet.env)
+        self.signs = folder / "archive.json"
+        write(self.signs, house.identity)
+
+    def words(self, source: str, out: str, *more: str) -> list[str]:
+        files = ["--in", str(self.folder / source), "--out", str(self.folder / out), "--as", str(self.signs)]
+        return [sys.executable, "-m", "worker", "rewrap", *files, *more]
+
+    async def run(self, source: str, out: str, *more: str) -> subprocess.CompletedProcess[str]:
+        words = self.words(source, out, *more)
+        return await asyncio.to_thread(
+            subprocess.run, words, env=self._env, cwd=CHECKOUT, capture_output=True, text=True, check=False
+        )
+
+    async def killed(self, source: str, out: str, at_bytes: int, *more: str) -> None:
+        """Start it, and kill it as soon as the output has so many bytes."""
+        part = self.folder / f"{out}.part"
+        running = subprocess.Popen(self.words(source, out, *more), env=self._env, cwd=CHECKOUT, stderr=subprocess.PIPE)
+        try:
+            await until(lambda: _size(part) >= at_bytes or running.poll() is not None, f"{at_bytes} bytes", 300)
+        finally:
+            running.kill()
+            _, said = running.communicate()
+        assert running.returncode == -signal.SIGKILL, said.decode()
+        assert not (self.folder / out).exists()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _text(raw: bytes) -> str:
+    return b64encode(raw).decode()
+
+
+def _tampered(raw: bytes) -> bytes:
+    return raw[:-1] + bytes([raw[-1] ^ 1])
+
+
+async def _are_the_same(house: House, blobs: Sequence[bytes], numbers: Sequence[int], deks: Sequence[bytes]) -> None:
+    """These blobs are of version 2, and unwrap to these DEKs in the contexts of their rows."""
+    assert {blob.parse(one).version for one in blobs} == {2}
+    for start in range(0, len(blobs), PORTION):
+        part = slice(start, start + PORTION)
+        pairs = zip(blobs[part], numbers[part], strict=True)
+        items = [DekItem(blob=one, context={"row": str(number)}) for one, number in pairs]
+        found = await house.client.unwrap(items)
+        assert [one.dek for one in found if isinstance(one, Unwrapped)] == list(deks[part])
+
+
+async def _killed_thrice(fleet: Fleet, heap: Heap, folder: Path, sample: int) -> None:
+    """The story; every `sample`-th DEK is unwrapped at the end."""
+    # Given a file of blobs with ten bad lines: unreadable, changed, and another tenant's
+    many, house = len(heap.blobs), heap.house
+    stranger = await fleet.tenant()
+    (foreign,) = await stranger.client.generate(stranger.key, store=False)
+    assert isinstance(foreign, WrappedDek)
+    lines = [
+        json.dumps({"row": number, "wrapped": _text(raw), "note": "größer", "n": 1.50}, ensure_ascii=False) + "\n"
+        for number, raw in enumerate(heap.blobs)
+    ]
+    bad = {many * place // 11 + place: place for place in range(10)}
+    for number, place in bad.items():
+        whole = {"row": number, "wrapped": _text(heap.blobs[number])}
+        lines[number] = (
+            "no JSON\n",
+            json.dumps({"row": number}) + "\n",
+            json.dumps({**whole, "wrapped": "%%%"}) + "\n",
+            json.dumps({**whole, "wrapped": _text(_tampered(heap.blobs[number]))}) + "\n",
+            json.dumps({**whole, "wrapped": _text(foreign.blob or b"")}) + "\n",
+        )[place % 5]
+    (folder / "deks.jsonl").write_text("".join(lines))
+    total = (folder / "deks.jsonl").stat().st_size
+    # When the job is killed three times and started again each time
+    team = Team(fleet, house, folder)
+    more = ("--column", "wrapped", "--in-flight", "2")
+    for share in KILLS:
+        await team.killed("deks.jsonl", "moved.jsonl", int(total * share), *more)
+    done = await team.run("deks.jsonl", "moved.jsonl", *more, "--json")
+    # Then it ends, and says by its exit code that there are rejects
+    assert done.returncode == 4, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["rewrapped"], summary["unchanged"], summary["rejected"]) == (many - 10, 0, 10)
+    assert {path.name for path in folder.iterdir()} == {
+        "archive.json",
+        "deks.jsonl",
+        "moved.jsonl",
+        "moved.jsonl.rejects.jsonl",
+    }
+    # The output is complete, in order, no line twice, and only the blobs are others
+    good = [number for number in range(many) if number not in bad]
+    moved: list[bytes] = []
+    with (folder / "moved.jsonl").open() as file:
+        for number, line in zip(good, file, strict=True):
+            now = json.loads(line)["wrapped"]
+            assert line == lines[number].replace(_text(heap.blobs[number]), now)
+            moved.append(b64decode(now))
+    assert len({*moved, *heap.blobs}) == 2 * many - 10
+    picked = slice(None, None, sample)
+    deks = [heap.deks[number] for number in good]
+    await _are_the_same(house, moved[picked], good[picked], deks[picked])
+    # The rejects are the ten, each with its line, its code and its text
+    told = [json.loads(line) for line in (folder / "moved.jsonl.rejects.jsonl").read_text().splitlines()]
+    assert [(one["line"], one["record"]) for one in told] == [(number + 1, lines[number]) for number in sorted(bad)]
+    codes = ["MALFORMED", "MALFORMED", "MALFORMED", "UNWRAP_FAILED", "NOT_FOUND"]
+    assert [one["code"] for one in told] == codes * 2
+
+
+async def test_a_job_killed_three_times_is_complete(fleet: Fleet, heap: Heap, tmp_path: Path) -> None:
+    await _killed_thrice(fleet, heap, tmp_path, sample=1)
+
+
+@pytest.mark.storm
+@pytest.mark.timeout(3600)
+async def test_a_million_lines(fleet: Fleet, tmp_path: Path) -> None:
+    await _killed_thrice(fleet, await a_heap(fleet, 1_000_000), tmp_path, sample=50)
+
+
+async def test_a_packed_table_is_killed_too_and_keeps_its_other_columns(
+    fleet: Fleet, heap: Heap, tmp_path: Path
+) -> None:
+    # Given a CSV with quotes and line ends in its other columns, packed
+    blobs = heap.blobs[:5000]
+    made = io.StringIO(newline="")
+    table = csv.writer(made)
+    table.writerow(["row", "blob", "who said"])
+    table.writerows([number, _text(raw), f'"{number}",\nhe said'] for number, raw in enumerate(blobs))
+    data = made.getvalue().encode()
+    (tmp_path / "deks.csv.gz").write_bytes(gzip.compress(data))
+    # When it is rewrapped to a packed table, killed on the way
+    team = Team(fleet, heap.house, tmp_path)
+    await team.killed("deks.csv.gz", "moved.csv.gz", 1000, "--in-flight", "1")
+    done = await team.run("deks.csv.gz", "moved.csv.gz")
+    assert done.returncode == 0, done.stderr
+    # Then any program reads it, and only the blobs are others
+    with gzip.open(tmp_path / "moved.csv.gz", "rt", newline="") as file:
+        heading, *rows = csv.reader(file)
+    assert heading == ["row", "blob", "who said"]
+    assert [(row[0], row[2]) for row in rows] == [(str(n), f'"{n}",\nhe said') for n in range(len(blobs))]
+    moved = [b64decode(row[1]) for row in rows]
+    await _are_the_same(heap.house, moved, range(len(moved)), heap.deks[: len(moved)])
+    assert not (tmp_path / "moved.csv.gz.rejects.jsonl").exists()
+    # And done again it changes nothing: all are current
+    again = await team.run("moved.csv.gz", "again.csv.zst", "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["unchanged"] == len(blobs)
+
+
+async def test_a_job_goes_on_with_what_it_began_and_nothing_else(fleet: Fleet, heap: Heap, tmp_path: Path) -> None:
+    # Given a job that was killed
+    lines = [json.dumps({"blob": _text(raw)}) + "\n" for raw in heap.blobs[:5000]]
+    source = tmp_path / "deks.jsonl"
+    source.write_text("".join(lines))
+    team = Team(fleet, heap.house, tmp_path)
+    await team.killed("deks.jsonl", "moved.jsonl", 1000, "--in-flight", "1")
+    # When its input was changed, Then going on is refused
+    before = source.stat()
+    source.write_text("".join([*lines, lines[0]]))
+    refused = await team.run("deks.jsonl", "moved.jsonl")
+    assert refused.returncode == 1
+    assert "the input changed" in refused.stderr
+    # With another target, too
+    source.write_text("".join(lines))
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    refused = await team.run("deks.jsonl", "moved.jsonl", "--to", heap.house.key)
+    assert refused.returncode == 1
+    assert "another to" in refused.stderr
+    # And as it was it ends
+    assert (await team.run("deks.jsonl", "moved.jsonl")).returncode == 0
+    # A finished output is not written over
+    refused = await team.run("deks.jsonl", "moved.jsonl")
+    assert refused.returncode == 1
+    assert "is there already" in refused.stderr
+
+
+async def test_two_processes_do_not_share_a_job(fleet: Fleet, heap: Heap, tmp_path: Path) -> None:
+    # Given a job that is frozen in the middle
+    (tmp_path / "deks.jsonl").write_text("".join(json.dumps({"blob": _text(raw)}) + "\n" for raw in heap.blobs[:5000]))
+    team = Team(fleet, heap.house, tmp_path)
+    words = team.words("deks.jsonl", "moved.jsonl", "--in-flight", "1")
+    first = subprocess.Popen(words, env=os.environ | dict(fleet.env), cwd=CHECKOUT)
+    try:
+        await until((tmp_path / "moved.jsonl.checkpoint").exists, "the job began")
+        first.send_signal(signal.SIGSTOP)
+        # When another takes it up, Then it is refused, and the first one ends well
+        second = await team.run("deks.jsonl", "moved.jsonl")
+        assert second.returncode == 1
+        assert "another process works" in second.stderr
+    finally:
+        first.send_signal(signal.SIGCONT)
+        assert await asyncio.to_thread(first.wait) == 0
+    assert len((tmp_path / "moved.jsonl").read_text().splitlines()) == 5000
+
+
+async def test_a_dry_run_tells_what_there_is_to_do(fleet: Fleet, heap: Heap, tmp_path: Path) -> None:
+    # Given a file in which half of the blobs are moved already
+    half = heap.blobs[:500]
+    moved = [one async for one in rewrap_all(heap.house.client, half)]
+    blobs = heap.blobs[500:1000] + [one.blob or b"" for one in moved if isinstance(one, Rewrapped)]
+    (tmp_path / "deks.jsonl").write_text("".join(json.dumps({"blob": _text(raw)}) + "\n" for raw in blobs))
+    team = Team(fleet, heap.house, tmp_path)
+    files = set(tmp_path.iterdir())
+    began = time.time_ns()
+    # When it is looked at
+    done = await team.run("deks.jsonl", "moved.jsonl", "--dry-run", "--json")
+    # Then it is told by key and version, and nothing was made
+    assert done.returncode == 0, done.stderr
+    key = str(blob.parse(blobs[0]).key)
+    assert json.loads(done.stdout)["versions"] == [
+        {"key": key, "version": 1, "blobs": 500},
+        {"key": key, "version": 2, "blobs": 500},
+    ]
+    assert set(tmp_path.iterdir()) == files
+    assert all(path.stat().st_mtime_ns < began for path in files)
+
+
+async def test_a_key_that_is_off_stops_the_job_and_costs_no_line(fleet: Fleet, heap: Heap, tmp_path: Path) -> None:
+    # Given a file of blobs of a key that the client may not rewrap
+    (tmp_path / "deks.jsonl").write_text("".join(json.dumps({"blob": _text(raw)}) + "\n" for raw in heap.blobs[:3000]))
+    team = Team(fleet, heap.house, tmp_path)
+    mine, team.signs = team.signs, tmp_path / "stranger.json"
+    write(team.signs, await fleet.service(heap.house.tenant, pattern=f"{heap.house.tenant}/elsewhere"))
+    # When it is rewrapped all the same, Then the job stops instead of rejecting everything
+    stopped = await team.run("deks.jsonl", "moved.jsonl")
+    assert stopped.returncode == 1
+    assert "1000 records in a row were rejected, the last with NOT_FOUND" in stopped.stderr
+    # And whoever may goes on with the very same job, without a reject
+    team.signs = mine
+    assert (await team.run("deks.jsonl", "moved.jsonl")).returncode == 0

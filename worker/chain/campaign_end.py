@@ -1,0 +1,125 @@
+"""The end of a campaign's round: verify, slice again what was left, and retire the old version under its lock."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from worker.chain import campaigns, merkle
+from worker.chain.campaigns import Turn, Verdict, moves_deks, remaining, seen_view, verdict
+from worker.chain.slices import ACTOR, announce, resting
+from worker.chain.told import Teller
+from worker.model.audit import Head
+from worker.model.campaign_replies import CampaignTold, Certificate
+from worker.model.campaigns import Campaign, CampaignKind, Leftovers, Progress
+from worker.model.effects import Announce, Effect, Leaf, PutRow, Seen, Settlement, Vacant
+from worker.model.facts import Facts, Needs
+from worker.model.ids import derived_id
+from worker.model.rows import Version
+
+RETIRED = "keyriver.key.retired.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found when every slice was done. `digests` are the slices', `log` the audit log as last signed."""
+
+    left: Leftovers
+    progress: Progress
+    digests: Sequence[bytes]
+    log: Head
+    parts: Sequence[UUID] = ()
+
+
+def turned(campaign: Campaign, parent: Campaign | None, facts: Facts, turn: Turn, why: str = "") -> Settlement | None:
+    """The campaign's next state and the fact that tells of it; None where that can't happen."""
+    state = campaigns.after(turn, campaign.state)
+    if state is None:
+        return None
+    return _settlement(campaign, campaigns.went(campaign, state, facts.now_ms), parent, facts, why)
+
+
+def ended(campaign: Campaign, parent: Campaign | None, facts: Facts, look: Look) -> Verdict | Settlement | None:
+    """What becomes of a campaign that verifies: `Verdict.DONE` is for `completed`, with its certificate."""
+    needs = facts.needs.get((campaign.key, campaign.from_version), Needs())
+    found = verdict(look.left, remaining(needs) if campaign.kind is CampaignKind.SHALLOW else 0)
+    match found:
+        case Verdict.DONE:
+            return found
+        case Verdict.RESCAN:
+            return _settlement(campaign, campaigns.rescan(campaign, look.left), parent, facts, "left over", quiet=True)
+        case Verdict.FAILED:
+            why = f"{look.left.failed} failed" if look.left.rows else "the census and the rows disagree"
+            return turned(campaign, parent, facts, Turn.FAIL, why)
+
+
+def certificate(fleet: str, campaign: Campaign, facts: Facts, look: Look) -> Certificate:
+    """What is to be signed."""
+    key = facts.keys[campaign.key]
+    needs = facts.needs.get((campaign.key, campaign.from_version), Needs())
+    what = "stored DEKs" if moves_deks(key) else f"versions of layer {key.layer + 1} keys"
+    deep = campaign.kind is CampaignKind.DEEP and not moves_deks(key)
+    return Certificate(
+        fleet=fleet,
+        campaign=campaign.id,
+        tenant=campaign.tenant,
+        key=campaign.key,
+        from_version=campaign.from_version,
+        to_version=campaign.to_version,
+        kind=campaign.kind,
+        covers="new versions of all keys below, and what they wrap: see parts" if deep else f"stored rows: {what}",
+        items=look.progress.moved,
+        issued_outside=needs.issued_outside,
+        exposed=look.progress.moved if campaign.compromised and moves_deks(key) else 0,
+        parts=list(look.parts),
+        started_ms=campaign.started_ms,
+        ended_ms=facts.now_ms,
+        digests=merkle.root_of([merkle.leaf_hash(digest) for digest in look.digests]),
+        log_size=look.log.size,
+        log_root=look.log.frontier[0] if look.log.frontier else b"",
+    )
+
+
+def completed(
+    campaign: Campaign, parent: Campaign | None, facts: Facts, version: Version, signed: bytes
+) -> Settlement | None:
+    """Done: the old version is locked, counted once more under that lock, and retired, or nothing is written."""
+    state = campaigns.after(Turn.FINISH, campaign.state)
+    if state is None:
+        return None
+    done = replace(campaigns.went(campaign, state, facts.now_ms), certificate=signed)
+    retired = replace(version, retired_ms=facts.now_ms, revision=version.revision + 1)
+    deep = campaign.kind is CampaignKind.DEEP
+    settled = _settlement(campaign, done, parent, facts, "")
+    told = Teller(facts, ACTOR, None, str(campaign.id), str(campaign.id)).transition(
+        facts.keys[campaign.key], version, retired, f"nothing stored is left under version {version.number}"
+    )
+    id_ = derived_id(facts.now_ms, str(campaign.id), str(campaign.revision), RETIRED)
+    fact = Announce(id_, RETIRED, campaign.tenant, told.model_dump_json(exclude_none=True).encode())
+    return replace(
+        settled,
+        seen=(*settled.seen, Seen(version.ref, version.revision)),
+        changes=(*settled.changes, version.ref),
+        effects=(*settled.effects, PutRow(retired), fact, Vacant(campaign.key, campaign.from_version, deep)),
+    )
+
+
+def _settlement(
+    was: Campaign, now: Campaign, parent: Campaign | None, facts: Facts, why: str, *, quiet: bool = False
+) -> Settlement:
+    told = CampaignTold(campaign=seen_view(facts, now), who=ACTOR, why=why)
+    effects: list[Effect] = [PutRow(now)]
+    name = (str(was.id), str(was.revision))
+    type_ = campaigns.EVENTS[now.state]
+    if not quiet:
+        effects.append(announce(facts.now_ms, type_, now, told, *name))
+    effects.append(Leaf(derived_id(facts.now_ms, *name, "leaf"), was.tenant, leaf_of(was, type_, told)))
+    return Settlement(None, None, resting(was, parent), (was.ref,), tuple(effects))
+
+
+def leaf_of(campaign: Campaign, type_: str, told: CampaignTold) -> bytes:
+    """A transition's audit leaf: canonical JSON, as that of what falls due."""
+    row = f"{campaign.ref.table} {campaign.ref.key}"
+    leaf: dict[str, object] = {"form": 1, "tenant": campaign.tenant, "client": ACTOR, "type": type_, "row": row}
+    leaf |= {"told": told.model_dump(mode="json", exclude_none=True)}
+    return json.dumps(leaf, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

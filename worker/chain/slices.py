@@ -1,0 +1,202 @@
+"""One slice of a campaign that moves stored DEKs: decide → (HSM) → conclude, as for a request, and nothing else.
+
+The chain as it is now decides; the settlement rests on the campaign's row and on every row of both chains, so that a
+slice of a campaign that was paused, or under a key that was switched off meanwhile, leaves nothing (D8).
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from uuid import UUID
+
+from worker.chain import blob
+from worker.chain.campaigns import ITEMS_FAILED, PROGRESS, moves_deks, seen_view
+from worker.chain.lifecycle import Use, Who
+from worker.chain.resolve import Chains, Usable
+from worker.chain.work import Rewrapping
+from worker.model.campaign_replies import CampaignTold
+from worker.model.campaigns import Campaign, CampaignState, Failure, Slice
+from worker.model.codes import Code
+from worker.model.effects import Announce, Count, Effect, FinishSlice, Leaf, MoveDeks, Seen, Settlement
+from worker.model.facts import Facts
+from worker.model.hsm import Fault, HsmFault, HsmOp, HsmResult, RewrapDek
+from worker.model.ids import derived_id
+from worker.model.outcomes import Failed, Rewrapped
+from worker.model.rows import Dek
+
+ACTOR = "keyriver"
+"""Who acts; the officer who started the campaign stands in its row and its events."""
+SLICE = "keyriver.campaign.slice"
+"""The type in a slice's leaf; it is no event."""
+_ELSEWHERE = frozenset({Fault.UNAVAILABLE, Fault.COLD, Fault.UNSUPPORTED})
+"""The token is away, a key is not open yet, or it is another token that holds it: no item's fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where things come from and where they go, and every row that says so."""
+
+    source: Usable
+    target: Usable
+
+    @property
+    def seen(self) -> tuple[Seen, ...]:
+        """Each row once."""
+        return tuple(dict.fromkeys((*self.source.seen, *self.target.seen)))
+
+
+@dataclass(frozen=True, slots=True)
+class DekWork:
+    """What a slice's rows are to become, one step per row."""
+
+    held: Slice
+    campaign: Campaign
+    seen: tuple[Seen, ...]
+    rows: tuple[Dek, ...]
+    steps: tuple[Rewrapping | Failed, ...]
+
+    @property
+    def ops(self) -> list[HsmOp]:
+        """The token's share, in the order of the rows."""
+        return [step.op for step in self.steps if isinstance(step, Rewrapping)]
+
+
+def ends(campaign: Campaign, facts: Facts, chains: Chains) -> Ends | Code:
+    """Both versions, if campaigns may use them now; else why the campaign has to wait.
+
+    A key that was rotated again has another active version: then this campaign leads nowhere (`CAMPAIGN_STATE`).
+    """
+    key = facts.keys.get(campaign.key)
+    if key is None:
+        return Code.INTEGRITY
+    if key.active_version != campaign.to_version:
+        return Code.CAMPAIGN_STATE
+    use = Use.REWRAP_FROM if moves_deks(key) else Use.OPEN
+    source = chains.usable(key, campaign.from_version, use, Who.CAMPAIGN)
+    if isinstance(source, Code):
+        return source
+    target = chains.usable(key, campaign.to_version, Use.WRAP, Who.CAMPAIGN)
+    return target if isinstance(target, Code) else Ends(source, target)
+
+
+def resting(campaign: Campaign, parent: Campaign | None) -> tuple[Seen, ...]:
+    """The rows that say that the campaign is at work: its own, and that of the deep one that made it."""
+    return tuple(Seen(row.ref, row.revision) for row in (campaign, parent) if row is not None)
+
+
+def decide(held: Slice, campaign: Campaign, at: Ends, rows: Sequence[Dek], parent: Campaign | None) -> DekWork:
+    """A rewrap for every row that says of itself, in its columns and in its blob, that it is what it is."""
+    source, target = at.source, at.target
+    tenant = campaign.tenant
+    steps = tuple(_step(row, source, target, tenant) for row in rows)
+    return DekWork(held, campaign, (*resting(campaign, parent), *at.seen), tuple(rows), steps)
+
+
+def _step(row: Dek, source: Usable, target: Usable, tenant: str) -> Rewrapping | Failed:
+    try:
+        parsed = blob.parse(row.blob)
+    except blob.BadBlob:
+        return Failed(Code.INTEGRITY)
+    place = (parsed.key, parsed.version, parsed.dek)
+    if place != (row.key, row.version, row.id) or row.version != source.kek.version:
+        return Failed(Code.INTEGRITY)
+    header = blob.header(row.key, target.kek.version, row.id)
+    op = RewrapDek(
+        source.kek,
+        blob.aad(parsed.header, tenant),
+        parsed.nonce,
+        parsed.ciphertext,
+        target.kek,
+        blob.aad(header, tenant),
+    )
+    return Rewrapping(op, header, row.id, row.blob)
+
+
+def is_elsewhere(results: Iterable[HsmResult]) -> bool:
+    """Whether the token could not be asked: then nothing of the slice is settled, and somebody tries again."""
+    return any(isinstance(result, HsmFault) and result.fault in _ELSEWHERE for result in results)
+
+
+def conclude(work: DekWork, results: Sequence[HsmResult], facts: Facts, *, tells: bool) -> Settlement:
+    """Everything that the slice leaves behind, in one transaction. `tells`: a progress event is due."""
+    answers = iter(results)
+    moved: list[tuple[Dek, bytes]] = []
+    failures: list[Failure] = []
+    for row, step in zip(work.rows, work.steps, strict=True):
+        outcome = step.outcome(next(answers)) if isinstance(step, Rewrapping) else step
+        if isinstance(outcome, Rewrapped):
+            moved.append((row, outcome.blob))
+        else:
+            assert isinstance(outcome, Failed)  # noqa: S101 - a rewrap has no other outcome
+            failures.append(Failure(str(row.id), outcome.code.value))
+    campaign = work.campaign
+    ids, digest = tuple(row.id for row, _ in moved), digest_of((row.id, made) for row, made in moved)
+    effects: list[Effect] = [
+        MoveDeks(campaign.to_version, ids, tuple(row.blob for row, _ in moved), tuple(made for _, made in moved)),
+        FinishSlice(work.held, len(ids), digest, tuple(failures), ids if campaign.compromised else ()),
+    ]
+    if ids:
+        effects += [
+            Count(campaign.key, campaign.from_version, -len(ids)),
+            Count(campaign.key, campaign.to_version, len(ids)),
+        ]
+    effects += said(work.held, campaign, facts, len(ids), digest, failures, tells=tells)
+    return Settlement(None, None, work.seen, (), tuple(effects))
+
+
+def digest_of(moved: Iterable[tuple[UUID, bytes]]) -> bytes:
+    """SHA-256 over what a slice's items became: id and bytes of each, in the order of ids."""
+    digest = sha256()
+    for id_, made in moved:
+        digest.update(id_.bytes)
+        digest.update(made)
+    return digest.digest()
+
+
+def said(
+    held: Slice,
+    campaign: Campaign,
+    facts: Facts,
+    moved: int,
+    digest: bytes,
+    failures: Sequence[Failure],
+    *,
+    tells: bool,
+) -> list[Effect]:
+    """The slice's audit leaf, and the facts: what failed, and at most once a second how far it is (D9)."""
+    codes = dict(Counter(one.code for one in failures))
+    if not (moved or codes):
+        return []
+    name = (str(held.campaign), f"{held.round}/{held.number}/{held.epoch}")
+    leaf = {
+        "algorithm": "AES-256-GCM",
+        "client": ACTOR,
+        "correlation": str(campaign.id),
+        "counts": ({"OK": moved} if moved else {}) | codes,
+        "form": 1,
+        "items": digest.hex(),
+        "key": str(campaign.key),
+        "request": "/".join(name),
+        "tenant": campaign.tenant,
+        "time_ms": facts.now_ms,
+        "to_version": campaign.to_version,
+        "type": SLICE,
+        "version": campaign.from_version,
+    }
+    text = json.dumps(leaf, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    effects: list[Effect] = [Leaf(derived_id(facts.now_ms, *name, "leaf"), campaign.tenant, text)]
+    told = CampaignTold(campaign=seen_view(facts, campaign), who=ACTOR, codes=codes)
+    if codes:
+        effects.append(announce(facts.now_ms, ITEMS_FAILED, campaign, told, *name))
+    if tells and campaign.state is CampaignState.RUNNING:
+        second = facts.now_ms // 1000
+        effects.append(announce(second * 1000, PROGRESS, campaign, told, name[0], str(second)))
+    return effects
+
+
+def announce(at_ms: int, type_: str, campaign: Campaign, told: CampaignTold, *name: str) -> Announce:
+    """A fact with an id that follows from what it tells: whoever tells it again tells it under the same id."""
+    body = told.model_dump_json(exclude_none=True).encode()
+    return Announce(derived_id(at_ms, *name, type_), type_, campaign.tenant, body)

@@ -1,0 +1,153 @@
+-- migrate:up
+
+-- When a campaign saw, under the row's lock, that nothing stored is left under the version.
+ALTER TABLE keyriver.versions ADD COLUMN retired_ms bigint;
+
+CREATE TABLE keyriver.campaigns (
+    id uuid PRIMARY KEY,
+    tenant text COLLATE "C" NOT NULL,
+    key uuid NOT NULL,
+    from_version int NOT NULL,
+    to_version int NOT NULL,
+    kind text NOT NULL,
+    state text NOT NULL,
+    parent uuid,
+    compromised boolean NOT NULL,
+    items bigint NOT NULL,
+    items_s int NOT NULL,
+    hsm_share int NOT NULL,
+    round int NOT NULL,
+    after uuid NOT NULL,
+    upto uuid NOT NULL,
+    asked_by text NOT NULL,
+    why text NOT NULL,
+    created_ms bigint NOT NULL,
+    started_ms bigint NOT NULL,
+    ended_ms bigint NOT NULL,
+    certificate bytea NOT NULL,
+    revision bigint NOT NULL,
+    mac_version int NOT NULL,
+    mac bytea NOT NULL
+);
+CREATE INDEX campaigns_of_a_tenant ON keyriver.campaigns (tenant, id);
+CREATE INDEX campaigns_at_work ON keyriver.campaigns (id) WHERE state IN ('running', 'verifying');
+CREATE INDEX campaigns_of_a_campaign ON keyriver.campaigns (parent) WHERE parent IS NOT NULL;
+
+-- What follows carries no MAC: it only saves work. Whatever stands here, rows move by what they are themselves.
+
+-- How far a campaign's round is carved into slices, and when the throttle lets the next one go.
+CREATE TABLE keyriver.campaign_rounds (
+    campaign uuid NOT NULL,
+    round int NOT NULL,
+    after uuid NOT NULL,
+    upto uuid NOT NULL,
+    carved int NOT NULL,
+    over boolean NOT NULL,
+    next_at timestamptz NOT NULL,
+    PRIMARY KEY (campaign, round)
+) WITH (fillfactor = 50);
+
+-- Ranges of ids, leased: whoever holds the epoch may finish one. `exposed`: DEKs that somebody had who had the key.
+CREATE TABLE keyriver.campaign_slices (
+    campaign uuid NOT NULL,
+    round int NOT NULL,
+    number int NOT NULL,
+    after uuid NOT NULL,
+    upto uuid NOT NULL,
+    holder text NOT NULL,
+    epoch int NOT NULL,
+    leased_at timestamptz NOT NULL,
+    expires timestamptz NOT NULL,
+    done_at timestamptz,
+    items int NOT NULL DEFAULT 0,
+    digest bytea NOT NULL DEFAULT '',
+    exposed uuid[] NOT NULL DEFAULT '{}',
+    PRIMARY KEY (campaign, round, number)
+);
+CREATE INDEX campaign_slices_open ON keyriver.campaign_slices (campaign, round, number) WHERE done_at IS NULL;
+CREATE INDEX campaign_slices_done ON keyriver.campaign_slices (done_at) WHERE done_at IS NOT NULL;
+
+-- What could not be moved, as of the last look at it.
+CREATE TABLE keyriver.campaign_failures (
+    campaign uuid NOT NULL,
+    item text COLLATE "C" NOT NULL,
+    code text NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (campaign, item)
+);
+
+-- A slice for this holder: one whose lease ran out, else the next one of the round, carved by one probe of an index.
+-- All leases of a round go through its row. `wait`: the throttle, or others are at work still; `over`: all are done.
+CREATE FUNCTION keyriver.lease_slice_v1(
+    of_campaign uuid, of_round int, of_key uuid, of_deks boolean, first uuid, last uuid,
+    by_holder text, seconds double precision, size int, items_s int
+) RETURNS TABLE (leased text, number int, after uuid, upto uuid, epoch int)
+LANGUAGE plpgsql SET enable_sort = off AS $$
+#variable_conflict use_column
+DECLARE
+    turn keyriver.campaign_rounds;
+    until timestamptz := clock_timestamp() + make_interval(secs => seconds);
+    boundary uuid;
+    taken boolean;
+BEGIN
+    INSERT INTO keyriver.campaign_rounds (campaign, round, after, upto, carved, over, next_at)
+    VALUES (of_campaign, of_round, first, last, 0, false, clock_timestamp())
+    ON CONFLICT DO NOTHING;
+    SELECT * INTO turn FROM keyriver.campaign_rounds AS r
+    WHERE r.campaign = of_campaign AND r.round = of_round FOR UPDATE;
+    IF items_s > 0 AND turn.next_at > clock_timestamp() THEN
+        RETURN QUERY SELECT 'wait', 0, first, last, 0;
+        RETURN;
+    END IF;
+    RETURN QUERY
+    UPDATE keyriver.campaign_slices AS s
+    SET holder = by_holder, epoch = s.epoch + 1, leased_at = clock_timestamp(), expires = until
+    WHERE s.campaign = of_campaign AND s.round = of_round AND s.done_at IS NULL AND s.expires < clock_timestamp()
+        AND s.number = (
+            SELECT o.number FROM keyriver.campaign_slices AS o
+            WHERE o.campaign = of_campaign AND o.round = of_round
+                AND o.done_at IS NULL AND o.expires < clock_timestamp()
+            ORDER BY o.number LIMIT 1
+        )
+    RETURNING 'slice', s.number, s.after, s.upto, s.epoch;
+    taken := FOUND;
+    IF NOT taken AND turn.over THEN
+        RETURN QUERY
+        SELECT CASE WHEN EXISTS (
+            SELECT FROM keyriver.campaign_slices AS o
+            WHERE o.campaign = of_campaign AND o.round = of_round AND o.done_at IS NULL
+        ) THEN 'wait' ELSE 'over' END, 0, first, last, 0;
+        RETURN;
+    END IF;
+    IF NOT taken THEN
+        IF of_deks THEN
+            SELECT t.id INTO boundary FROM keyriver.deks AS t
+            WHERE t.key = of_key AND t.id > turn.after AND t.id <= turn.upto
+            ORDER BY t.id OFFSET size - 1 LIMIT 1;
+        ELSE
+            SELECT t.id INTO boundary FROM keyriver.keys AS t
+            WHERE t.parent = of_key AND t.id > turn.after AND t.id <= turn.upto
+            ORDER BY t.id OFFSET size - 1 LIMIT 1;
+        END IF;
+        turn.over := boundary IS NULL;
+        INSERT INTO keyriver.campaign_slices
+            (campaign, round, number, after, upto, holder, epoch, leased_at, expires)
+        VALUES (of_campaign, of_round, turn.carved, turn.after, coalesce(boundary, turn.upto), by_holder, 1,
+            clock_timestamp(), until);
+        RETURN QUERY SELECT 'slice', turn.carved, turn.after, coalesce(boundary, turn.upto), 1;
+        turn.carved := turn.carved + 1;
+        turn.after := coalesce(boundary, turn.upto);
+    END IF;
+    UPDATE keyriver.campaign_rounds AS r SET
+        after = turn.after, carved = turn.carved, over = turn.over,
+        next_at = greatest(turn.next_at, clock_timestamp() - interval '1 second')
+            + make_interval(secs => CASE WHEN items_s > 0 THEN size / items_s::double precision ELSE 0 END)
+    WHERE r.campaign = of_campaign AND r.round = of_round;
+END
+$$;
+
+-- migrate:down
+
+DROP FUNCTION keyriver.lease_slice_v1;
+DROP TABLE keyriver.campaign_failures, keyriver.campaign_slices, keyriver.campaign_rounds, keyriver.campaigns;
+ALTER TABLE keyriver.versions DROP COLUMN retired_ms;

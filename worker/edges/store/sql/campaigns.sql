@@ -1,0 +1,132 @@
+-- name: campaigns_at_work
+SELECT c.id FROM keyriver.campaigns AS c WHERE c.state IN ('running', 'verifying') ORDER BY c.id;
+
+-- name: campaigns_below
+SELECT c.id FROM keyriver.campaigns AS c WHERE c.parent = $1 ORDER BY c.id;
+
+-- name: lease_slice
+SELECT * FROM keyriver.lease_slice_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+
+-- name: release_slice
+UPDATE keyriver.campaign_slices AS s SET expires = '-infinity'
+WHERE s.campaign = $1 AND s.round = $2 AND s.number = $3 AND s.epoch = $4 AND s.done_at IS NULL;
+
+-- name: slice_deks
+-- A row is the old version's if its column or its blob's header (version: bytes 21 to 24) says so: a row that somebody
+-- relabelled is found, too, and fails.
+SELECT d.id, d.version, d.blob FROM keyriver.deks AS d
+WHERE d.key = $1 AND d.id > $2 AND d.id <= $3 AND (d.version = $4 OR substr(d.blob, 21, 4) = int4send($4))
+ORDER BY d.id;
+
+-- name: slice_versions
+SELECT v.key, v.number
+FROM keyriver.keys AS k
+CROSS JOIN LATERAL (
+    SELECT w.key, w.number, w.state, w.parent_version FROM keyriver.versions AS w WHERE w.key = k.id OFFSET 0
+) AS v
+WHERE k.parent = $1 AND k.id > $2 AND k.id <= $3 AND v.parent_version = $4 AND v.state <> 'destroyed'
+ORDER BY v.key, v.number;
+
+-- name: move_deks
+-- Ids come in order, so rows are locked in the order in which `settle` locks them.
+WITH moved AS (
+    UPDATE keyriver.deks AS d SET version = $1, blob = m.blob
+    FROM unnest($2::uuid[], $3::bytea[], $4::bytea[]) AS m (id, old, blob)
+    WHERE d.id = m.id AND d.blob = m.old
+    RETURNING d.id
+)
+SELECT count(*) FROM moved;
+
+-- name: finish_slice
+UPDATE keyriver.campaign_slices AS s
+SET done_at = clock_timestamp(), items = $5, digest = $6, exposed = $7
+WHERE s.campaign = $1 AND s.round = $2 AND s.number = $3 AND s.epoch = $4 AND s.done_at IS NULL
+RETURNING true;
+
+-- name: forget_failures
+-- Of the range that was looked at again; an item is an id, or an id and a version's number.
+DELETE FROM keyriver.campaign_failures AS f
+WHERE f.campaign = $1 AND f.item > $2::uuid::text || '/~' AND f.item <= $3::uuid::text || '/~';
+
+-- name: note_failures
+INSERT INTO keyriver.campaign_failures (campaign, item, code)
+SELECT $1, n.item, n.code FROM unnest($2::text[], $3::text[]) AS n (item, code)
+ON CONFLICT (campaign, item) DO UPDATE SET code = excluded.code, at = now();
+
+-- name: vacant
+-- After the version's row was locked: no DEK by the census, and no version of a key below (or only retired ones).
+SELECT
+    coalesce((SELECT sum(c.stored) FROM keyriver.census AS c WHERE c.key = $1 AND c.version = $2), 0) = 0
+    AND NOT EXISTS (
+        SELECT FROM keyriver.keys AS k
+        CROSS JOIN LATERAL (
+            SELECT w.state, w.parent_version, w.retired_ms FROM keyriver.versions AS w WHERE w.key = k.id OFFSET 0
+        ) AS v
+        WHERE k.parent = $1 AND v.parent_version = $2 AND v.state <> 'destroyed'
+            AND NOT ($3 AND coalesce(v.retired_ms, 0) > 0)
+    );
+
+-- name: scan_leftovers
+-- A page of a key's DEKs: where it ends, and what of it still stands under the old version.
+WITH page AS (
+    SELECT d.id, d.version, d.blob FROM keyriver.deks AS d
+    WHERE d.key = $1 AND d.id > $2 ORDER BY d.id LIMIT $3
+),
+left_over AS (
+    SELECT p.id, EXISTS (
+        SELECT FROM keyriver.campaign_failures AS f WHERE f.campaign = $5 AND f.item = p.id::text
+    ) AS failed
+    FROM page AS p WHERE p.version = $4 OR substr(p.blob, 21, 4) = int4send($4)
+)
+SELECT
+    (SELECT count(*) FROM page) AS looked,
+    (SELECT p.id FROM page AS p ORDER BY p.id DESC LIMIT 1) AS upto,
+    (SELECT count(*) FROM left_over) AS rows,
+    (SELECT count(*) FROM left_over AS l WHERE l.failed) AS failed,
+    (SELECT l.id FROM left_over AS l WHERE NOT l.failed ORDER BY l.id LIMIT 1) AS first,
+    (SELECT l.id FROM left_over AS l WHERE NOT l.failed ORDER BY l.id DESC LIMIT 1) AS last;
+
+-- name: leftover_versions
+SELECT v.key AS id, EXISTS (
+    SELECT FROM keyriver.campaign_failures AS f WHERE f.campaign = $3 AND f.item = v.key || '/' || v.number
+) AS failed
+FROM keyriver.keys AS k
+CROSS JOIN LATERAL (
+    SELECT w.key, w.number, w.state, w.parent_version FROM keyriver.versions AS w WHERE w.key = k.id OFFSET 0
+) AS v
+WHERE k.parent = $1 AND v.parent_version = $2 AND v.state <> 'destroyed';
+
+-- name: campaign_progress
+SELECT
+    (SELECT count(*) FROM keyriver.campaign_failures AS f WHERE f.campaign = $1) AS failed,
+    count(*) AS slices,
+    coalesce(sum(s.items), 0)::bigint AS moved,
+    coalesce(
+        sum(s.items) FILTER (WHERE s.done_at > now() - interval '60 seconds')
+        / greatest(1, extract(EPOCH FROM
+            clock_timestamp() - min(s.leased_at) FILTER (WHERE s.done_at > now() - interval '60 seconds'))), 0
+    )::double precision AS rate
+FROM keyriver.campaign_slices AS s WHERE s.campaign = $1 AND s.done_at IS NOT NULL;
+
+-- name: measured_rate
+-- Items per second of the last slices that anybody did, each for itself: what one process can do with one at a time.
+SELECT coalesce(sum(r.items) / nullif(sum(extract(EPOCH FROM r.done_at - r.leased_at)), 0), 0)::double precision
+FROM (
+    SELECT s.items, s.done_at, s.leased_at FROM keyriver.campaign_slices AS s
+    WHERE s.done_at IS NOT NULL AND s.items > 0 ORDER BY s.done_at DESC LIMIT 100
+) AS r;
+
+-- name: slice_digests
+SELECT s.digest FROM keyriver.campaign_slices AS s
+WHERE s.campaign = $1 AND s.done_at IS NOT NULL AND s.items > 0 ORDER BY s.round, s.number;
+
+-- name: failure_page
+SELECT f.item, f.code, (extract(EPOCH FROM f.at) * 1000)::bigint AS at_ms FROM keyriver.campaign_failures AS f
+WHERE f.campaign = $1 AND f.item > $2 ORDER BY f.item LIMIT $3;
+
+-- name: exposed_page
+SELECT s.round, s.number, s.exposed FROM keyriver.campaign_slices AS s
+WHERE s.campaign = $1 AND (s.round, s.number) > ($2, $3) AND s.exposed <> '{}' ORDER BY s.round, s.number LIMIT $4;
+
+-- name: last_checkpoint
+SELECT c.size, c.root, c.time_ms FROM keyriver.checkpoints AS c WHERE c.tenant = $1 ORDER BY c.size DESC LIMIT 1;

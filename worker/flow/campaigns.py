@@ -1,0 +1,172 @@
+"""Campaigns at work: any process of the bulk lane leases slices and does them, or looks whether all is done (D8).
+
+Leases only save work. What is written is guarded by the rows themselves: the campaign's, both chains', each DEK's.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import NamedTuple
+from uuid import UUID
+
+from worker.chain import key_slices, slices
+from worker.chain.campaign_end import turned
+from worker.chain.campaigns import Turn, campaign_id, campaign_ref
+from worker.chain.key_slices import KeyWork
+from worker.chain.resolve import Chains
+from worker.chain.slices import DekWork, Ends
+from worker.flow.campaign_verify import Verifying
+from worker.flow.failpoints import Failpoints
+from worker.flow.slices import Slices
+from worker.flow.standing import Standing, Standings
+from worker.flow.uses import Uses
+from worker.model.campaigns import Campaign, CampaignKind, CampaignState, Leased, Slice
+from worker.model.codes import Code
+from worker.model.facts import Facts
+from worker.ports import Hsm
+
+log = logging.getLogger(__name__)
+
+LEASE_S = 5.0
+"""A slice takes a tenth of a second; whoever is frozen for longer has lost it."""
+HSM_S = 3.0
+DEKS, KEYS = 1000, 20
+"""The size of a slice."""
+TURN_S = 1.0
+"""So long one campaign is worked on before the next one has its turn."""
+AT_ONCE = 2
+"""Slices of one process at the same time: while one is in Postgres the other is on the token."""
+TELLS_S = 1.0
+FULL_SHARE = 100
+
+
+class _Lane(NamedTuple):
+    slices: int
+    is_over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Campaigning:
+    """The duty. `holder` names this process; `sizes` are a slice's DEKs and keys."""
+
+    holder: str
+    slices: Slices
+    standings: Standings
+    hsm: Hsm
+    uses: Uses
+    verifying: Verifying
+    failpoints: Failpoints
+    clock: Callable[[], float] = perf_counter
+    sizes: tuple[int, int] = (DEKS, KEYS)
+    _told: dict[UUID, float] = field(default_factory=dict)
+
+    async def turn(self) -> int:
+        """Work while there is work; how many slices and states were settled."""
+        done = 0
+        while more := sum([await self._advance(one) for one in await self.slices.at_work()]):
+            done += more
+        return done
+
+    async def _advance(self, id_: UUID) -> int:
+        standing = await self.standings.of(id_)
+        if standing is None or not standing.moves:
+            return 0
+        if standing.campaign.state is CampaignState.VERIFYING:
+            return await self.verifying.turn(id_)
+        until = self.clock() + TURN_S
+        lanes = await asyncio.gather(*[self._lane(standing, until) for _ in range(AT_ONCE)])
+        done = sum(lane.slices for lane in lanes)
+        return done + (await self._turn(id_, Turn.VERIFY) if any(lane.is_over for lane in lanes) else 0)
+
+    async def _lane(self, standing: Standing, until: float) -> _Lane:
+        """Slice after slice, as long as the campaign stays what it is; the next turn looks anew."""
+        count, of_deks = 0, standing.of_deks
+        size = self.sizes[0 if of_deks else 1]
+        while self.clock() < until:
+            lease = await self.slices.lease(
+                standing.campaign, of_deks=of_deks, holder=self.holder, seconds=LEASE_S, size=size
+            )
+            if lease.slice is None:
+                return _Lane(count, lease.leased is Leased.OVER)
+            self.failpoints.reach("leased")
+            if not await self._slice(lease.slice):
+                await self.slices.release(lease.slice)
+                break
+            count += 1
+        return _Lane(count, False)
+
+    async def _slice(self, held: Slice) -> bool:
+        """One slice, whole or not at all; whether it is settled."""
+        tells = self.clock() - self._told.get(held.campaign, -TELLS_S) >= TELLS_S
+        standing = await self.standings.of(held.campaign, counted=tells)
+        if standing is None or not standing.moves or standing.campaign.round != held.round:
+            return False
+        campaign, facts = standing.campaign, standing.facts
+        at = slices.ends(campaign, facts, Chains(facts))
+        if isinstance(at, Code):
+            return await self._blocked(campaign, at)
+        work, facts = await self._decided(held, standing, at)
+        if work.ops and isinstance(work, DekWork):
+            wanted = Counter({(campaign.key, campaign.to_version): len(work.ops)})
+            if await self.uses.take(wanted):
+                return await self._blocked(campaign, Code.KEY_EXHAUSTED)
+        return await self._carried_out(work, facts, tells=tells)
+
+    async def _decided(self, held: Slice, standing: Standing, at: Ends) -> tuple[DekWork | KeyWork, Facts]:
+        campaign, facts, parent = standing.campaign, standing.facts, standing.parent
+        if standing.of_deks:
+            rows = await self.slices.deks(held, campaign.key, campaign.from_version)
+            return slices.decide(held, campaign, at, rows, parent), facts
+        places = await self.slices.versions(held, campaign.key, campaign.from_version)
+        below = await self._below(standing, places)
+        return key_slices.decide_keys(held, campaign, at, places, below, parent), below
+
+    async def _below(self, standing: Standing, places: list[tuple[UUID, int]]) -> Facts:
+        """The versions of a slice; of a deep campaign's keys all others, too, and the campaigns that they have."""
+        campaign = standing.campaign
+        question = await self.standings.question(campaign.id)
+        assert question is not None  # noqa: S101 - it was asked before
+        keys = frozenset(key for key, _ in places)
+        question = replace(question, keys=question.keys | keys, versions=question.versions | frozenset(places))
+        if campaign.kind is CampaignKind.DEEP:
+            found = await self.standings.know(replace(question, trees=keys))
+            ids = [campaign_id(key, n, found.keys[key].active_version) for key, n in places if key in found.keys]
+            question = replace(question, trees=keys, refs=question.refs | frozenset(map(campaign_ref, ids)))
+        found = await self.standings.know(question)
+        return replace(found, needs=standing.facts.needs, progress=standing.facts.progress)
+
+    async def _carried_out(self, work: DekWork | KeyWork, facts: Facts, *, tells: bool) -> bool:
+        began = perf_counter()
+        results = await self.hsm.run(work.ops, HSM_S) if work.ops else []
+        spent = perf_counter() - began
+        self.failpoints.reach("rewrapped")
+        if slices.is_elsewhere(results):
+            return await self._blocked(work.campaign, Code.DEFERRED)
+        if isinstance(work, DekWork):
+            settlement = slices.conclude(work, results, facts, tells=tells)
+        else:
+            settlement = key_slices.conclude_keys(work, results, facts, tells=tells)
+        settled = await self.standings.settle(settlement)
+        self.failpoints.reach("sliced")
+        if settled and tells:
+            self._told[work.campaign.id] = self.clock()
+        await asyncio.sleep(spent * (FULL_SHARE / work.campaign.hsm_share - 1))
+        return settled
+
+    async def _blocked(self, campaign: Campaign, code: Code) -> bool:
+        """Nothing can be done now: it is tried again later. What was rotated again can never be done."""
+        if code is Code.CAMPAIGN_STATE:
+            await self._turn(campaign.id, Turn.FAIL, "the key was rotated again: start a campaign to that version")
+        else:
+            log.warning("the campaign %s waits: %s", campaign.id, code)
+        return False
+
+    async def _turn(self, id_: UUID, turn: Turn, why: str = "") -> bool:
+        standing = await self.standings.of(id_, counted=True)
+        if standing is None or not standing.moves:
+            return False
+        settlement = turned(standing.campaign, standing.parent, standing.facts, turn, why)
+        return settlement is not None and await self.standings.settle(settlement)

@@ -1,0 +1,128 @@
+"""Follows `keyriver.sequences.v1` (S7), and holds every answer of the store against it.
+
+A record counts when 1. it is readable, 2. it stands under its row's key, 3. the row MAC key itself vouches for it, in
+the token. Anything else is counted and ignored; so is a tombstone. Who lags behind refuses nothing that is newer.
+"""
+
+import logging
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from worker.chain.sequences import Mark, Sequences, stands
+from worker.model.effects import Settlement, Settling
+from worker.model.facts import Answer, Question
+from worker.model.records import Entry
+from worker.ports import FleetKeys, Mac, Store
+from worker.seal import sequences as told
+from worker.seal.sequences import BadSequence
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 0.5
+AT_ONCE = 500
+"""Tags that the token verifies in one call."""
+
+
+class Compacted(Protocol):
+    """A topic that is read from its beginning, batch by batch. Raises `BusUnavailable`."""
+
+    def to_end(self) -> AsyncIterator[list[Entry]]:
+        """Everything up to the end as it is now."""
+        ...
+
+    async def wait(self, seconds: float) -> list[Entry]:
+        """What came next; empty after so many seconds."""
+        ...
+
+
+@dataclass(slots=True)
+class SequenceFeed:
+    """Reads the topic. `catch_up` once, before anything is served; then `turn`, again and again."""
+
+    topic: Compacted
+    fleet_keys: FleetKeys
+    sequences: Sequences
+    refused: Counter[str] = field(default_factory=Counter)
+    """Records that count for nothing, by reason. Forgeries show here."""
+    _waiting: deque[Entry] = field(default_factory=deque)
+
+    async def catch_up(self) -> int:
+        """Read up to the end; how many rows are known now. Raises `BusUnavailable`, `TokenUnavailable`."""
+        async for entries in self.topic.to_end():
+            self._waiting.extend(entries)
+            await self._learn()
+        return len(self.sequences)
+
+    async def turn(self) -> None:
+        """Take what comes within half a second; what can't be verified now waits for the next turn."""
+        if not self._waiting:
+            self._waiting.extend(await self.topic.wait(WAIT_S))
+        await self._learn()
+
+    async def _learn(self) -> None:
+        while self._waiting:
+            some = [self._waiting[place] for place in range(min(AT_ONCE, len(self._waiting)))]
+            await self._judge(some)
+            for _ in some:
+                self._waiting.popleft()
+
+    async def _judge(self, entries: Sequence[Entry]) -> None:
+        read = [parsed for entry in entries if (parsed := self._read(entry)) is not None]
+        messages = [said.payload() for said, _ in read]
+        held = await self.fleet_keys.verify(messages, [tag for _, tag in read]) if read else []
+        for (said, _), good in zip(read, held, strict=True):
+            if not good:
+                self._refuse("forged", f"{said.ref.table} {said.ref.key}")
+            elif not self.sequences.learn(said.ref, Mark(said.revision, said.mac_version, said.mac)):
+                self._older(said)
+
+    def _read(self, entry: Entry) -> tuple[told.Sequence, Mac] | None:
+        if entry.value is None:
+            self._refuse("tombstone", repr(entry.key))
+            return None
+        try:
+            said, version, tag = told.Sequence.parse(entry.value)
+        except BadSequence as error:
+            self._refuse("unreadable", str(error))
+            return None
+        if entry.key != told.record_key(said.ref):
+            self._refuse("misplaced", f"{said.ref.table} {said.ref.key}")
+            return None
+        return said, Mac(version, tag)
+
+    def _older(self, said: told.Sequence) -> None:
+        known = self.sequences.mark(said.ref)
+        if known is not None and (known.revision, known.mac_version) == (said.revision, said.mac_version):
+            self._refuse("contradicting", f"{said.ref.table} {said.ref.key} at revision {said.revision}")
+
+    def _refuse(self, why: str, what: str) -> None:
+        self.refused[why] += 1
+        log.warning("a %s record of the sequences is ignored: %s", why, what)
+
+
+@dataclass(slots=True)
+class SequencedStore:
+    """A `Store` whose answers leave out rows that are older than what was told of them; they are named in `older`."""
+
+    store: Store
+    sequences: Sequences
+
+    async def know(self, question: Question) -> Answer:
+        """As `Store.know`. A row that looks old is read once more: it may have changed on the answer's way here."""
+        answer = await self.store.know(question)
+        suspects = self.sequences.suspects(question, answer)
+        if not suspects:
+            return answer
+        again = await self.store.know(question)
+        found = {stored.row.ref: stored for stored in again.rows}
+        older = frozenset(ref for ref, mark in suspects.items() if not stands(found.get(ref), mark))
+        for ref in sorted(older):
+            log.critical("%s %s is gone, or older than the fleet said: the database was set back", ref.table, ref.key)
+        rows = tuple(stored for stored in again.rows if stored.row.ref not in older)
+        return replace(again, rows=rows, older=older)
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
+        """As `Store.settle`, which compares revisions itself."""
+        return await self.store.settle(settlements)
