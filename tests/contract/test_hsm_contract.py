@@ -43,12 +43,14 @@ from worker.model.hsm import (
     OpenKey,
     Purpose,
     RewrapDek,
+    RewrapKey,
     UnwrapDek,
     UnwrappedDek,
     WrapDek,
     WrappedDek,
     Wrapping,
 )
+from worker.model.import_ops import CreateImportPair, DestroyImportPair, ImportMaster
 
 
 @pytest.fixture(scope="module", params=["fake", "softhsm", "kryoptic"])
@@ -247,6 +249,7 @@ async def test_one_purpose_for_life(token: AnyToken, tenant: Chain) -> None:
 
 async def test_a_mixed_batch_answers_in_order(token: AnyToken, tenant: Chain) -> None:
     [one] = await generated(token.hsm, tenant.l3, 1)
+    l2 = tenant.l2
     ops: list[HsmOp] = [
         CreateMaster(uuid4(), 1, uuid4()),
         unwrap(tenant.l3, one),
@@ -256,6 +259,7 @@ async def test_a_mixed_batch_answers_in_order(token: AnyToken, tenant: Chain) ->
         unwrap(tenant.l3, one),
         DestroyMaster(uuid4(), 1, uuid4(), token.serial),
         CreateFleetKey(FleetKind.INTAKE_WRAP, 9, 0),
+        RewrapKey(tenant.l1, l2.key, l2.version, l2.purpose, l2.wrapping, l2.wrapped, tenant.l1),
     ]
     results = await token.hsm.run(ops, 20)
     assert [type(result) for result in results] == [
@@ -267,9 +271,12 @@ async def test_a_mixed_batch_answers_in_order(token: AnyToken, tenant: Chain) ->
         UnwrappedDek,
         DestroyedMaster,
         CreatedFleetKey,
+        CreatedKey,
     ]
     with_a_keystore = {OpenKey, CreateOutside, CreateLink}  # in test_hsm_outside
-    assert {type(op) for op in ops} == set(get_args(HsmOp)) - with_a_keystore, "every operation stands in this batch"
+    imports = {CreateImportPair, ImportMaster, DestroyImportPair}  # in test_hsm_imports
+    others = with_a_keystore | imports
+    assert {type(op) for op in ops} == set(get_args(HsmOp)) - others, "every operation stands in this batch"
 
 
 async def test_nothing_is_done_without_time_and_an_empty_batch_is_empty(token: AnyToken, tenant: Chain) -> None:
