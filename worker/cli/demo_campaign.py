@@ -11,7 +11,7 @@ from worker.model.campaign_replies import CampaignView
 from worker.model.campaigns import CampaignState
 
 SHOWN = ("key", "from_version", "to_version")
-SPEED = 1500
+SPEED = 1000
 """Items a second: slow enough to be watched."""
 
 
