@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from worker.model.facts import Answer, Question, StoredRow
 from worker.model.words import RowRef, Table
 
+_WHOLE = Table.FLEET_KEYS
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -25,12 +26,16 @@ class Sequences:
     """What is known. `learn` only what the fleet said."""
 
     _marks: dict[str, Mark] = field(default_factory=dict)
+    _listed: set[RowRef] = field(default_factory=set)
+    """Rows that nobody asks for by name, as their table is read whole: one that is gone must be missed, too."""
 
     def learn(self, ref: RowRef, mark: Mark) -> bool:
         """Take what was told; False if something newer, or something else of the same number, was told before."""
         known = self._marks.get(_name(ref))
         if known is None or (known.revision, known.mac_version) < (mark.revision, mark.mac_version):
             self._marks[_name(ref)] = mark
+            if ref.table is _WHOLE:
+                self._listed.add(ref)
             return True
         return known == mark
 
@@ -44,7 +49,8 @@ class Sequences:
     def suspects(self, question: Question, answer: Answer) -> dict[RowRef, Mark]:
         """Rows of the answer that are older than what was told, and rows asked for by name that are gone."""
         found = {stored.row.ref: stored for stored in answer.rows}
-        gone = [ref for ref in _named(question, answer) if ref not in found]
+        listed = self._listed if any(page.table is _WHOLE for page in question.pages) else ()
+        gone = [ref for ref in (*_named(question, answer), *listed) if ref not in found]
         marks = [(ref, self._marks.get(_name(ref)), found.get(ref)) for ref in (*found, *gone)]
         return {ref: mark for ref, mark, stored in marks if mark is not None and not stands(stored, mark)}
 
@@ -65,6 +71,7 @@ def _named(question: Question, answer: Answer) -> Iterable[RowRef]:
     yield from (RowRef(Table.KEYS, str(key)) for key in (*question.keys, *question.trees))
     yield from (RowRef(Table.VERSIONS, f"{key}/{number}") for key, number in question.versions)
     yield from (RowRef(Table.INTAKE_KEYS, str(sequence)) for sequence in question.intake_keys)
+    yield from (RowRef(Table.QUOTAS, name) for name in question.quotas)
     yield from question.refs
     for refs in answer.pages.values():
         yield from refs
