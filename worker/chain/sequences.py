@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from worker.model.facts import Answer, Question, StoredRow
 from worker.model.words import RowRef, Table
 
-_WHOLE = Table.FLEET_KEYS
+WHOLE = frozenset({Table.FLEET_KEYS})
+"""Tables of which a page is all there is: a row that is not on it is gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -26,16 +28,15 @@ class Sequences:
     """What is known. `learn` only what the fleet said."""
 
     _marks: dict[str, Mark] = field(default_factory=dict)
-    _listed: set[RowRef] = field(default_factory=set)
-    """Rows that nobody asks for by name, as their table is read whole: one that is gone must be missed, too."""
+    _whole: set[RowRef] = field(default_factory=set)
 
     def learn(self, ref: RowRef, mark: Mark) -> bool:
         """Take what was told; False if something newer, or something else of the same number, was told before."""
         known = self._marks.get(_name(ref))
         if known is None or (known.revision, known.mac_version) < (mark.revision, mark.mac_version):
             self._marks[_name(ref)] = mark
-            if ref.table is _WHOLE:
-                self._listed.add(ref)
+            if ref.table in WHOLE:
+                self._whole.add(ref)
             return True
         return known == mark
 
@@ -49,10 +50,13 @@ class Sequences:
     def suspects(self, question: Question, answer: Answer) -> dict[RowRef, Mark]:
         """Rows of the answer that are older than what was told, and rows asked for by name that are gone."""
         found = {stored.row.ref: stored for stored in answer.rows}
-        listed = self._listed if any(page.table is _WHOLE for page in question.pages) else ()
-        gone = [ref for ref in (*_named(question, answer), *listed) if ref not in found]
+        gone = [ref for ref in (*_named(question, answer), *self._paged(question)) if ref not in found]
         marks = [(ref, self._marks.get(_name(ref)), found.get(ref)) for ref in (*found, *gone)]
         return {ref: mark for ref, mark, stored in marks if mark is not None and not stands(stored, mark)}
+
+    def _paged(self, question: Question) -> Iterable[RowRef]:
+        tables = {page.table for page in question.pages if page.table in WHOLE and not page.after}
+        return [ref for ref in self._whole if ref.table in tables]
 
 
 def stands(stored: StoredRow | None, mark: Mark) -> bool:
