@@ -252,6 +252,9 @@ class Keystones:
         back = await self._asked(contact, lambda keystore: _compared(keystore, probe.sealed, PROBE_AAD, probe.text))
         if isinstance(back, HsmFault):
             contact.probe = None
+            if back.fault is Fault.INTEGRITY:  # the key that wrapped it is no more: what it opened has to open again
+                self._hsm.drop(contact.keys)
+                self.dropped(contact.keys)
 
     async def _asked(
         self, contact: Contact, call: Callable[[Keystore], Awaitable[T]], *, proves: bool = True

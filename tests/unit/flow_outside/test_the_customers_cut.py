@@ -180,6 +180,21 @@ async def test_a_customers_rotation_outside_is_noticed_and_breaks_nothing(rig: R
     assert contact.probe is not None
 
 
+async def test_who_shreds_his_key_and_makes_another_of_its_name_has_cut(rig: Rig) -> None:
+    """The keystore answers and its key is on, but nothing that the old one wrapped ever opens again."""
+    acme = await house(rig)
+    wrapped = await acme.wrapped()
+    await rig.turn(PROBE_S * 2)
+    acme.store._versions.clear()
+    acme.store.rotate()
+    for _ in range(int(LIMIT_S / PROBE_S)):
+        await rig.turn(PROBE_S)
+    assert acme.l1.key in rig.token.hsm.dropped
+    assert await rig.fault(acme.unwrap(wrapped)) is Fault.COLD
+    await rig.settled()
+    assert await rig.fault(acme.unwrap(wrapped)) is Fault.INTEGRITY
+
+
 async def test_a_link_that_nobody_uses_is_forgotten_and_probed_no_more(rig: Rig) -> None:
     acme = await house(rig)
     await acme.wrapped()
