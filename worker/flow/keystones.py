@@ -284,7 +284,8 @@ class Keystones:
                 contact.forbade(now)
                 return HsmFault(Fault.FORBIDDEN, str(fault))
             case KeystoreThrottled(retry_after_s=seconds):
-                contact.not_before = now + seconds
+                # Who is never asked can't answer again: no pause is longer than the time after which all is refused.
+                contact.not_before = now + min(seconds, self._contacts.limit_s)
                 return HsmFault(Fault.BUSY, str(fault))
             case KeystoreRefused():
                 return HsmFault(Fault.INTEGRITY, str(fault))
