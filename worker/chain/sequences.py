@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from worker.model.facts import Answer, Question, StoredRow
+from worker.model.quotas import quota_ref
 from worker.model.words import RowRef, Table
 
 
@@ -65,6 +66,7 @@ def _named(question: Question, answer: Answer) -> Iterable[RowRef]:
     yield from (RowRef(Table.KEYS, str(key)) for key in (*question.keys, *question.trees))
     yield from (RowRef(Table.VERSIONS, f"{key}/{number}") for key, number in question.versions)
     yield from (RowRef(Table.INTAKE_KEYS, str(sequence)) for sequence in question.intake_keys)
+    yield from map(quota_ref, question.quotas)
     yield from question.refs
     for refs in answer.pages.values():
         yield from refs

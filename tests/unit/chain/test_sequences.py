@@ -66,6 +66,7 @@ REFS = {
     RowRef(Table.KEYS, str(ID)): Question(keys=frozenset({ID})),
     RowRef(Table.VERSIONS, f"{ID}/3"): Question(versions=frozenset({(ID, 3)})),
     RowRef(Table.INTAKE_KEYS, "8"): Question(intake_keys=frozenset({8})),
+    RowRef(Table.QUOTAS, "q"): Question(quotas=frozenset({"q"})),
     RowRef(Table.APPROVALS, str(ID)): Question(refs=frozenset({RowRef(Table.APPROVALS, str(ID))})),
     RowRef(Table.APPROVALS, "paged"): Question(pages=frozenset({PAGE})),
 }
