@@ -21,7 +21,6 @@ from worker.model.imports import ImportAlgorithm
 from worker.model.operations import Operation
 from worker.model.replies import KeyResult, KeyView
 from worker.model.rows import Origin
-from worker.seal.lineage import Lineage
 
 SCRIPT = CHECKOUT / "schemas" / "examples" / "byok.sh"
 SHA_1 = '["RSAES_OAEP_SHA_1", "RSA_AES_KEY_WRAP_SHA_1"]'
@@ -57,9 +56,8 @@ class Bank:
 
     async def wrapped(self, told: ImportParametersResult, key: Path, **more: object) -> KeyImportBody:
         """What the customer does with openssl, and the officer with what comes back."""
-        identity = self.fleet.officers[0]
         folder = self.desk / f"import-{told.parameters}"
-        _write(folder, told, Lineage(identity.fleet, identity.fleet_key))
+        _write(folder, told, (await self.fleet.officer()).lineage)
         pem = self.desk / "fleet.pem"
         pem.write_bytes((folder / "fleet.pem").read_bytes())
         await asyncio.to_thread(by_openssl, folder, key, pem)

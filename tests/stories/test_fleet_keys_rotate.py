@@ -160,7 +160,7 @@ async def test_signing(fleet: Fleet, house: House, tmp_path: Path) -> None:
         client = await fleet.client(made)
         (dek,) = await client.wrap(house.key, [b"k" * 32])
         assert isinstance(dek, WrappedDek)
-        assert client.fleet_keys.newest == newest
+        assert client.lineage.newest == newest
     # And the log is whole under either pin: old checkpoints, new ones, and the proofs of both
     await house.client.generate(house.key)
     assert await signed(fleet, house.tenant) > count
@@ -177,7 +177,7 @@ async def test_signing(fleet: Fleet, house: House, tmp_path: Path) -> None:
 async def test_a_forged_chain_is_refused(fleet: Fleet, house: House) -> None:
     # Given somebody who writes the topic, and has a key of his own but none of the fleet's
     his = ES256Signer("his", generate_private_key(SECP256R1()))
-    trusted = house.client.fleet_keys
+    trusted = house.client.lineage
     keys = trusted.keys
     forged = [
         Succession(house.identity.fleet, number, key, his.public_key, now_ms()) for number, key in enumerate(keys, 7)
@@ -199,7 +199,7 @@ async def test_a_forged_chain_is_refused(fleet: Fleet, house: House) -> None:
         ):
             assert time.monotonic() < deadline, client.refused
             await asyncio.sleep(POLL_S)
-        assert client.fleet_keys.keys == keys
+        assert client.lineage.keys == keys
 
 
 async def _every_run_is_certified_by(fleet: Fleet, newest: bytes) -> None:

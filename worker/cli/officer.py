@@ -47,9 +47,9 @@ class Officer:
         await self._client.__aexit__(None, None, None)
 
     @property
-    def fleet_keys(self) -> Lineage:
-        """The fleet's signing keys, as the pinned one and what was announced show them."""
-        return self._client.fleet_keys
+    def lineage(self) -> Lineage:
+        """See `KeyriverClient.lineage`."""
+        return self._client.lineage
 
     async def ask(self, operation: Operation, body: CommandBody, kind: type[R]) -> R:
         """The answer. Raises `RequestRefused` or `NoAnswer`."""

@@ -71,9 +71,9 @@ class KeyriverClient:
         return self._sender.refused
 
     @property
-    def fleet_keys(self) -> Lineage:
-        """The fleet's signing keys: the pinned one, and those that provably follow it or came before it."""
-        return self._sender.fleet_keys
+    def lineage(self) -> Lineage:
+        """The fleet's keys as far as the pinned one leads by now: for what the fleet signs to be shown to others."""
+        return self._sender.trust.lineage
 
     async def generate(
         self,

@@ -22,11 +22,16 @@ class Trust:
 
     def __init__(self, fleet: str, fleet_key: bytes) -> None:
         self._fleet = fleet
-        self.fleet_keys = Lineage(fleet, fleet_key)
+        self._lineage = Lineage(fleet, fleet_key)
         self._unproven: dict[bytes, bytes] = {}
         self._certificates: dict[str, WorkerCertificate] = {}
         self._intake: dict[int, IntakeAnnouncement] = {}
         self._highest: dict[Suite, int] = {}
+
+    @property
+    def lineage(self) -> Lineage:
+        """The keys that the pinned one leads to."""
+        return self._lineage
 
     def accept(self, key: bytes | None, value: bytes, now_ms: int) -> Announcement | Succession:
         """Take one record of the intake topic. Raises `BadCertificate`, and then nothing that counts has changed."""
@@ -77,12 +82,12 @@ class Trust:
 
     def _parse(self, key: bytes, value: bytes, now_ms: int) -> Announcement | Succession:
         if key.startswith(_CERTIFICATE):
-            return WorkerCertificate.parse(value, self._fleet, self.fleet_keys, now_ms)
+            return WorkerCertificate.parse(value, self._fleet, self._lineage, now_ms)
         if key.startswith(_INTAKE):
-            return IntakeAnnouncement.parse(value, self._fleet, self.fleet_keys, now_ms, self._lowest(key))
+            return IntakeAnnouncement.parse(value, self._fleet, self._lineage, now_ms, self._lowest(key))
         if key.startswith(_FLEET_KEY):
             said = Succession.parse(value, self._fleet)
-            return self.fleet_keys.accept(value) if said.record_key == key else said
+            return self._lineage.accept(value) if said.record_key == key else said
         raise BadCertificate("the announcement is refused: it is of no known kind")
 
     def _lowest(self, key: bytes) -> int:
