@@ -25,6 +25,7 @@ from worker.cli import (
     rewrap,
     run,
     topics,
+    trigger,
 )
 from worker.cli.errors import Usage, plain
 from worker.cli.output import complain, say
@@ -71,6 +72,7 @@ for _place, _noun in enumerate(
         grant.grant,
         approval.approval,
         campaign.campaign,
+        trigger.trigger,
         audit.audit,
     )
 ):

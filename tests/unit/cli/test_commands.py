@@ -36,6 +36,11 @@ COMMANDS = [
     "client rotate",
     "client revoke",
     "client list",
+    "trigger add",
+    "trigger remove",
+    "trigger list",
+    "trigger check",
+    "trigger send",
 ]
 
 
