@@ -3,7 +3,7 @@
 import time
 
 from tests.fleet import Fleet, House
-from tests.stories.test_a_campaign_moves_every_key import filled, until
+from tests.stories.campaigning import ended, filled, unwrapped
 from worker.model.bodies import KeyShowBody
 from worker.model.campaign_bodies import CampaignListBody
 from worker.model.campaign_replies import CampaignListResult, CampaignView
@@ -37,12 +37,12 @@ def happened(house: House, event: TriggerEvent = TriggerEvent.SCHEDULE_DUE, key:
 
 
 async def test_an_event_rotates_a_key_and_moves_what_it_wraps(fleet: Fleet, house: House) -> None:
-    await filled(house, 500)
+    deks = await filled(house, 500)
     await rule(fleet, house, "schedule-due")
     done = await house.client.command(Operation.TRIGGER, happened(house))
     assert isinstance(done, TriggerResult)
-    assert done.rotated
-    assert done.version == 2
+    assert (done.fired, done.rotated, done.version) == ("schedule-due", True, 2)
     assert done.campaign is not None
-    moved = await until(fleet, done.campaign, CampaignState.DONE)
-    assert (moved.items, moved.remaining) == (500, 0)
+    moved = await ended(fleet, done.campaign)
+    assert (moved.state, moved.items, moved.remaining) == (CampaignState.DONE, 500, 0)
+    await unwrapped(house, deks, 2)
