@@ -145,8 +145,8 @@ def _moved(ground: Ground, rule: TriggerRule, what: Occurred, old: Version) -> C
 
 def _begun(ground: Ground, rule: TriggerRule, key: Key, old: Version, why: str) -> Campaign:
     """The campaign as it starts, at the speed that the rule says."""
-    urgent = rule.action is TriggerAction.EMERGENCY and not moves_deks(key)
-    kind = CampaignKind.DEEP if urgent else CampaignKind.SHALLOW
+    known_to_others = rule.action is TriggerAction.EMERGENCY or old.state is State.COMPROMISED
+    kind = CampaignKind.DEEP if known_to_others and not moves_deks(key) else CampaignKind.SHALLOW
     planned = new_campaign(key, old, key.active_version, kind, ground.tells.who, ground.facts.now_ms)
     running = campaigns.went(planned, CampaignState.RUNNING, ground.facts.now_ms)
     items = remaining(ground.facts.needs.get((key.id, old.number), Needs()))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
+from uuid import UUID
 
 from worker.model.words import RowRef, Table
 
@@ -77,3 +78,13 @@ class TriggerRule:
 def trigger_ref(tenant: str, name: str) -> RowRef:
     """The row of the tenant's rule of this name."""
     return RowRef(Table.TRIGGER_RULES, f"{tenant}/{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An occasion that the fleet saw by itself, not yet decided: for a key, and which of its versions it is about."""
+
+    occasion: Occasion
+    tenant: str
+    key: UUID
+    version: int
