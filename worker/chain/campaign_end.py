@@ -43,14 +43,12 @@ def ended(campaign: Campaign, parent: Campaign | None, facts: Facts, look: Look)
     """What becomes of a campaign that verifies: `Verdict.DONE` is for `completed`, with its certificate."""
     needs = facts.needs.get((campaign.key, campaign.from_version), Needs())
     found = verdict(look.left, remaining(needs) if campaign.kind is CampaignKind.SHALLOW else 0)
-    match found:
-        case Verdict.DONE:
-            return found
-        case Verdict.RESCAN:
-            return _settlement(campaign, campaigns.rescan(campaign, look.left), parent, facts, "left over", quiet=True)
-        case Verdict.FAILED:
-            why = f"{look.left.failed} failed" if look.left.rows else "the census and the rows disagree"
-            return turned(campaign, parent, facts, Turn.FAIL, why)
+    if found is Verdict.DONE:
+        return found
+    if found is Verdict.RESCAN:
+        return _settlement(campaign, campaigns.rescan(campaign, look.left), parent, facts, "left over", quiet=True)
+    why = f"{look.left.failed} failed" if look.left.rows else "the census and the rows disagree"
+    return turned(campaign, parent, facts, Turn.FAIL, why)
 
 
 def certificate(fleet: str, campaign: Campaign, facts: Facts, look: Look) -> Certificate:
