@@ -47,7 +47,7 @@ def command(case: Case, body: AnyTriggerBody) -> Step | Code:
             return remove(case, body)
         case TriggerListBody():
             return list_page(case, body)
-        case TriggerCheckBody():
+        case _:
             return check(case, body)
 
 
