@@ -182,6 +182,7 @@ def accept(case: Case, body: KeyImportBody) -> Step | Code:
         algorithm=row.algorithm,
         blob=body.blob,
         check_value=bytes.fromhex(body.check_value),
+        serial=row.serial,
         canary=version.canary,
     )
     return replace(filling, op=op)
