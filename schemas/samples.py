@@ -265,11 +265,9 @@ def samples() -> dict[str, Sample]:
     for operation in Operation:
         asked, digest = request(operation, ASKED[operation])
         found[asked.type] = asked
-        told = reply(operation, digest)
-        found[told.type] = told
+        found[operation.reply_type] = reply(operation, digest)
     found["keyriver.wrap.v1.sealed"] = request(Operation.WRAP, CALLERS_OWN)[0]
-    for type_, payload in STATED.items():
-        found[type_] = event(type_, payload)
+    found |= {type_: event(type_, payload) for type_, payload in STATED.items()}
     for case in _vectors("announcements")["cases"]:
         name = {"certificate": "keyriver.certificate.v1", "intake": "keyriver.intake-key.v1"}[case["kind"]]
         found[name] = Sample(name, {"content-type": "application/json"}, json.loads(case["value"]))
@@ -283,9 +281,8 @@ def samples() -> dict[str, Sample]:
 
 def request(operation: Operation, payload: Json) -> tuple[Sample, bytes]:
     """A signed request, and the digest of what was signed."""
-    tenant, client, name = (
-        ("acme", "payments", "client") if operation in SERVICE_OPERATIONS else ("fleet", "alice", "officer")
-    )
+    is_services = operation in SERVICE_OPERATIONS
+    tenant, client, name = ("acme", "payments", "client") if is_services else ("fleet", "alice", "officer")
     recipient = RECIPIENT if payload.get("return_dek") or operation is Operation.UNWRAP else None
     claims = RequestClaims(
         fleet=FLEET,
