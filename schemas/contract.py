@@ -1,5 +1,6 @@
 """The contract as data, made from the code: every message, code and topic, and the documents that show them."""
 
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -104,6 +105,7 @@ def schema_of(model: type[BaseModel], name: str) -> Json:
     return {"$schema": DRAFT, "title": name} | model.model_json_schema(schema_generator=_Quiet) | {"title": name}
 
 
+@cache
 def messages() -> dict[str, Json]:
     """Every message by its type: who says it, which headers it has, and its payload."""
     found: dict[str, Json] = {}
@@ -135,6 +137,7 @@ def codes() -> Json:
     }
 
 
+@cache
 def contract() -> Json:
     """All that must stay compatible."""
     heads = {
@@ -148,6 +151,7 @@ def contract() -> Json:
     }
 
 
+@cache
 def documents() -> dict[str, Json]:
     """Every generated file by its path below `schemas/`."""
     said, shown = messages(), samples()
