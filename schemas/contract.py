@@ -23,6 +23,7 @@ from worker.model.regional import RegionChange
 from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
 from worker.model.sequences import SEQUENCE, SequenceBody
 from worker.model.topics import Cleanup, Topics, TopicSpec, specs
+from worker.model.triggering import TriggerChange, TriggerTold
 from worker.seal.announcements import CertificateBody, IntakeBody
 from worker.seal.identity import IdentityDocument
 from worker.seal.lineage import SuccessionBody
@@ -84,6 +85,9 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.grant.given.v1": PolicyChange,
     "keyriver.grant.revoked.v1": PolicyChange,
     "keyriver.quota.set.v1": PolicyChange,
+    "keyriver.trigger.added.v1": TriggerChange,
+    "keyriver.trigger.removed.v1": TriggerChange,
+    "keyriver.trigger.fired.v1": TriggerTold,
 }
 ANNOUNCEMENTS: dict[str, type[BaseModel]] = {
     "keyriver.certificate.v1": CertificateBody,
