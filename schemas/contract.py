@@ -1,5 +1,6 @@
 """The contract as data, made from the code: every message, code and topic, and the documents that show them."""
 
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -108,6 +109,7 @@ def schema_of(model: type[BaseModel], name: str) -> Json:
     return {"$schema": DRAFT, "title": name} | model.model_json_schema(schema_generator=_Quiet) | {"title": name}
 
 
+@cache
 def messages() -> dict[str, Json]:
     """Every message by its type: who says it, which headers it has, and its payload."""
     found: dict[str, Json] = {}
@@ -139,6 +141,7 @@ def codes() -> Json:
     }
 
 
+@cache
 def contract() -> Json:
     """All that must stay compatible."""
     heads = {
@@ -152,6 +155,7 @@ def contract() -> Json:
     }
 
 
+@cache
 def documents() -> dict[str, Json]:
     """Every generated file by its path below `schemas/`."""
     said, shown = messages(), samples()
