@@ -35,7 +35,7 @@ from worker.flow.answering import Answering
 from worker.flow.attendance import Attendance
 from worker.flow.bodies import BodyLimits
 from worker.flow.campaign_verify import Verifying
-from worker.flow.campaigns import Campaigning
+from worker.flow.campaigns import KEYS, Campaigning
 from worker.flow.clock import boottime
 from worker.flow.contact import Contacts
 from worker.flow.deadletters import DeadLetters
@@ -246,8 +246,11 @@ class Worker:
         parts, slices = self._parts, PostgresSlices(self._parts.pool)
         fleet, keys = parts.settings.fleet, parts.token.fleet_keys
         standings = Standings(parts.store, parts.trust, keys)
+        sizes = (parts.settings.slice_items, KEYS)
         verifying = Verifying(fleet, self._name, slices, standings, keys, dues)
-        return Campaigning(self._name, slices, standings, self._hsm, self._uses, verifying, self._failpoints)
+        return Campaigning(
+            self._name, slices, standings, self._hsm, self._uses, verifying, self._failpoints, sizes=sizes
+        )
 
     def _due_work(self) -> DueWork:
         parts, token = self._parts, self._parts.token

@@ -145,6 +145,7 @@ class Settings(Books):
     request_items: int = Field(default=1000, ge=1, le=1000)
     batch_records: int = Field(default=500, ge=1, le=10_000)
     batch_bytes: int = Field(default=1024 * 1024, ge=1024)
+    slice_items: int = Field(default=1000, ge=1, le=10_000, description="DEKs in one slice of a campaign")
     batches_in_flight: int = Field(default=2, ge=1, le=16)
 
     http_host: str = "127.0.0.1"

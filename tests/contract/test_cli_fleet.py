@@ -53,9 +53,25 @@ def test_from_nothing_to_keys_and_clients(fleet: Place) -> None:
     assert isinstance(listed, list)
     assert {each["alias"]: each["layer"] for each in listed} == {"acme": 1, "acme/eu": 2, "acme/eu/payments": 3}
     assert "NOT_FOUND" in fleet.keyriver("key show acme/nothing", code=1)
+    _links(fleet)
     _clients(fleet)
     _survives_a_kill(fleet)
     _logs_no_secret(fleet)
+
+
+def _links(fleet: Place) -> None:
+    """Layer 2 follows its master key; no customer keeps a key here, and none can without a credential."""
+    fleet.keyriver("key rotate acme")
+    assert "1 of 1 layer 2 keys were rotated to the master key's version 2" in fleet.keyriver("tenant follow acme")
+    assert "0 of 1" in fleet.keyriver("tenant follow acme")
+    shown = fleet.json("key show acme/eu")
+    assert isinstance(shown, dict)
+    assert [each["parent_version"] for each in shown["versions"]] == [1, 2]
+    there = "--provider xks --endpoint https://keys.example --key k1 --credential nobody"
+    assert "KEYSTORE_UNFIT" in fleet.keyriver(f"link create corp {there}", code=1)
+    assert fleet.json("link list") == []
+    assert "NOT_FOUND" in fleet.keyriver("link show acme", code=1)
+    assert "CONFLICT" in fleet.keyriver("tenant move acme", code=1)
 
 
 def _clients(fleet: Place) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import MISSING, fields, replace
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, cast, get_args
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -35,7 +35,7 @@ from worker.edges.store.pool import PLANS, Connection, Pool, PostgresSettings, S
 from worker.edges.store.store import PostgresStore
 from worker.model.effects import Announce, Count, Lost, Moved, MoveDek, Seen, Settled, Settlement
 from worker.model.facts import Paging, Question
-from worker.model.rows import Alias, Approval, Client, IntakeKey, Key, Tenant, Version
+from worker.model.rows import Row
 from worker.ports import StoreUnavailable
 
 acme = fixtures.acme
@@ -186,7 +186,7 @@ class TestSchema:
             "SELECT attname FROM pg_attribute WHERE attrelid = ('keyriver.' || $1)::regclass AND attnum > 0"
             " AND NOT attisdropped ORDER BY attnum"
         )
-        for kind in (Tenant, Key, Version, Alias, Client, IntakeKey, Approval):
+        for kind in get_args(Row):
             table = kind.TABLE.value
             rows = await pool.run(lambda connection, table=table: connection.fetch(sql, table))  # type: ignore[misc]
             first = [one.name for one in fields(kind) if one.default is MISSING]

@@ -8,111 +8,29 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from base64 import b64decode, b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
 
-from tests.fleet import Fleet, House
+from tests.fleet import Fleet
 from tests.processes import until
 from tests.stack import CHECKOUT
+from tests.stories.data_team import Heap, Team, a_heap, are_the_same, tampered, text
 from worker.chain import blob
 from worker.cli.identities import write
-from worker.client import Rewrapped, Unwrapped, WrappedDek, rewrap_all
-from worker.model.bodies import DekItem, KeyRotateBody
-from worker.model.operations import Operation
+from worker.client import Rewrapped, WrappedDek, rewrap_all
+from worker.model.control import KeyCompromiseBody
+from worker.model.operations import Operation, Permission
+from worker.model.policies import GrantGiveBody
 
-PORTION = 1000
 KILLS = (0.1, 0.4, 0.7)
-
-
-@dataclass
-class Heap:
-    """Blobs of version 1 with their DEKs, the key having been rotated since."""
-
-    house: House
-    blobs: list[bytes] = field(default_factory=list)
-    deks: list[bytes] = field(default_factory=list)
-
-
-async def a_heap(fleet: Fleet, many: int) -> Heap:
-    house = await fleet.tenant()
-    heap = Heap(house)
-    for start in range(0, many, PORTION):
-        contexts = [{"row": str(number)} for number in range(start, start + PORTION)]
-        for one in await house.client.generate(house.key, contexts=contexts, store=False):
-            assert isinstance(one, WrappedDek)
-            assert one.blob is not None
-            assert one.dek is not None
-            heap.blobs.append(one.blob)
-            heap.deks.append(one.dek)
-    officer = await fleet.officer()
-    await officer.command(Operation.KEY_ROTATE, KeyRotateBody(tenant=house.tenant, key=house.key))
-    return heap
 
 
 @pytest.fixture(scope="module")
 async def heap(fleet: Fleet) -> Heap:
     return await a_heap(fleet, 20_000)
-
-
-class Team:
-    """Its folder, its identity, and the command as it types it."""
-
-    def __init__(self, fleet: Fleet, house: House, folder: Path) -> None:
-        self.folder = folder
-        self._env = os.environ | dict(fleet.env)
-        self.signs = folder / "archive.json"
-        write(self.signs, house.identity)
-
-    def words(self, source: str, out: str, *more: str) -> list[str]:
-        files = ["--in", str(self.folder / source), "--out", str(self.folder / out), "--as", str(self.signs)]
-        return [sys.executable, "-m", "worker", "rewrap", *files, *more]
-
-    async def run(self, source: str, out: str, *more: str) -> subprocess.CompletedProcess[str]:
-        words = self.words(source, out, *more)
-        return await asyncio.to_thread(
-            subprocess.run, words, env=self._env, cwd=CHECKOUT, capture_output=True, text=True, check=False
-        )
-
-    async def killed(self, source: str, out: str, at_bytes: int, *more: str) -> None:
-        """Start it, and kill it as soon as the output has so many bytes."""
-        part = self.folder / f"{out}.part"
-        running = subprocess.Popen(self.words(source, out, *more), env=self._env, cwd=CHECKOUT, stderr=subprocess.PIPE)
-        try:
-            await until(lambda: _size(part) >= at_bytes or running.poll() is not None, f"{at_bytes} bytes", 300)
-        finally:
-            running.kill()
-            _, said = running.communicate()
-        assert running.returncode == -signal.SIGKILL, said.decode()
-        assert not (self.folder / out).exists()
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _text(raw: bytes) -> str:
-    return b64encode(raw).decode()
-
-
-def _tampered(raw: bytes) -> bytes:
-    return raw[:-1] + bytes([raw[-1] ^ 1])
-
-
-async def _are_the_same(house: House, blobs: Sequence[bytes], numbers: Sequence[int], deks: Sequence[bytes]) -> None:
-    """These blobs are of version 2, and unwrap to these DEKs in the contexts of their rows."""
-    assert {blob.parse(one).version for one in blobs} == {2}
-    for start in range(0, len(blobs), PORTION):
-        part = slice(start, start + PORTION)
-        pairs = zip(blobs[part], numbers[part], strict=True)
-        items = [DekItem(blob=one, context={"row": str(number)}) for one, number in pairs]
-        found = await house.client.unwrap(items)
-        assert [one.dek for one in found if isinstance(one, Unwrapped)] == list(deks[part])
 
 
 async def _killed_thrice(fleet: Fleet, heap: Heap, folder: Path, sample: int) -> None:
@@ -123,18 +41,18 @@ async def _killed_thrice(fleet: Fleet, heap: Heap, folder: Path, sample: int) ->
     (foreign,) = await stranger.client.generate(stranger.key, store=False)
     assert isinstance(foreign, WrappedDek)
     lines = [
-        json.dumps({"row": number, "wrapped": _text(raw), "note": "größer", "n": 1.50}, ensure_ascii=False) + "\n"
+        json.dumps({"row": number, "wrapped": text(raw), "note": "größer", "n": 1.50}, ensure_ascii=False) + "\n"
         for number, raw in enumerate(heap.blobs)
     ]
     bad = {many * place // 11 + place: place for place in range(10)}
     for number, place in bad.items():
-        whole = {"row": number, "wrapped": _text(heap.blobs[number])}
+        whole = {"row": number, "wrapped": text(heap.blobs[number])}
         lines[number] = (
             "no JSON\n",
             json.dumps({"row": number}) + "\n",
             json.dumps({**whole, "wrapped": "%%%"}) + "\n",
-            json.dumps({**whole, "wrapped": _text(_tampered(heap.blobs[number]))}) + "\n",
-            json.dumps({**whole, "wrapped": _text(foreign.blob or b"")}) + "\n",
+            json.dumps({**whole, "wrapped": text(tampered(heap.blobs[number]))}) + "\n",
+            json.dumps({**whole, "wrapped": text(foreign.blob or b"")}) + "\n",
         )[place % 5]
     (folder / "deks.jsonl").write_text("".join(lines))
     total = (folder / "deks.jsonl").stat().st_size
@@ -160,12 +78,12 @@ async def _killed_thrice(fleet: Fleet, heap: Heap, folder: Path, sample: int) ->
     with (folder / "moved.jsonl").open() as file:
         for number, line in zip(good, file, strict=True):
             now = json.loads(line)["wrapped"]
-            assert line == lines[number].replace(_text(heap.blobs[number]), now)
+            assert line == lines[number].replace(text(heap.blobs[number]), now)
             moved.append(b64decode(now))
     assert len({*moved, *heap.blobs}) == 2 * many - 10
     picked = slice(None, None, sample)
     deks = [heap.deks[number] for number in good]
-    await _are_the_same(house, moved[picked], good[picked], deks[picked])
+    await are_the_same(house, moved[picked], good[picked], deks[picked])
     # The rejects are the ten, each with its line, its code and its text
     told = [json.loads(line) for line in (folder / "moved.jsonl.rejects.jsonl").read_text().splitlines()]
     assert [(one["line"], one["record"]) for one in told] == [(number + 1, lines[number]) for number in sorted(bad)]
@@ -191,7 +109,7 @@ async def test_a_packed_table_is_killed_too_and_keeps_its_other_columns(
     made = io.StringIO(newline="")
     table = csv.writer(made)
     table.writerow(["row", "blob", "who said"])
-    table.writerows([number, _text(raw), f'"{number}",\nhe said'] for number, raw in enumerate(blobs))
+    table.writerows([number, text(raw), f'"{number}",\nhe said'] for number, raw in enumerate(blobs))
     data = made.getvalue().encode()
     (tmp_path / "deks.csv.gz").write_bytes(gzip.compress(data))
     # When it is rewrapped to a packed table, killed on the way
@@ -205,7 +123,7 @@ async def test_a_packed_table_is_killed_too_and_keeps_its_other_columns(
     assert heading == ["row", "blob", "who said"]
     assert [(row[0], row[2]) for row in rows] == [(str(n), f'"{n}",\nhe said') for n in range(len(blobs))]
     moved = [b64decode(row[1]) for row in rows]
-    await _are_the_same(heap.house, moved, range(len(moved)), heap.deks[: len(moved)])
+    await are_the_same(heap.house, moved, range(len(moved)), heap.deks[: len(moved)])
     assert not (tmp_path / "moved.csv.gz.rejects.jsonl").exists()
     # And done again it changes nothing: all are current
     again = await team.run("moved.csv.gz", "again.csv.zst", "--json")
@@ -215,7 +133,7 @@ async def test_a_packed_table_is_killed_too_and_keeps_its_other_columns(
 
 async def test_a_job_goes_on_with_what_it_began_and_nothing_else(fleet: Fleet, heap: Heap, tmp_path: Path) -> None:
     # Given a job that was killed
-    lines = [json.dumps({"blob": _text(raw)}) + "\n" for raw in heap.blobs[:5000]]
+    lines = [json.dumps({"blob": text(raw)}) + "\n" for raw in heap.blobs[:5000]]
     source = tmp_path / "deks.jsonl"
     source.write_text("".join(lines))
     team = Team(fleet, heap.house, tmp_path)
@@ -242,7 +160,7 @@ async def test_a_job_goes_on_with_what_it_began_and_nothing_else(fleet: Fleet, h
 
 async def test_two_processes_do_not_share_a_job(fleet: Fleet, heap: Heap, tmp_path: Path) -> None:
     # Given a job that is frozen in the middle
-    (tmp_path / "deks.jsonl").write_text("".join(json.dumps({"blob": _text(raw)}) + "\n" for raw in heap.blobs[:5000]))
+    (tmp_path / "deks.jsonl").write_text("".join(json.dumps({"blob": text(raw)}) + "\n" for raw in heap.blobs[:5000]))
     team = Team(fleet, heap.house, tmp_path)
     words = team.words("deks.jsonl", "moved.jsonl", "--in-flight", "1")
     first = subprocess.Popen(words, env=os.environ | dict(fleet.env), cwd=CHECKOUT)
@@ -264,7 +182,7 @@ async def test_a_dry_run_tells_what_there_is_to_do(fleet: Fleet, heap: Heap, tmp
     half = heap.blobs[:500]
     moved = [one async for one in rewrap_all(heap.house.client, half)]
     blobs = heap.blobs[500:1000] + [one.blob or b"" for one in moved if isinstance(one, Rewrapped)]
-    (tmp_path / "deks.jsonl").write_text("".join(json.dumps({"blob": _text(raw)}) + "\n" for raw in blobs))
+    (tmp_path / "deks.jsonl").write_text("".join(json.dumps({"blob": text(raw)}) + "\n" for raw in blobs))
     team = Team(fleet, heap.house, tmp_path)
     files = set(tmp_path.iterdir())
     began = time.time_ns()
@@ -283,7 +201,7 @@ async def test_a_dry_run_tells_what_there_is_to_do(fleet: Fleet, heap: Heap, tmp
 
 async def test_a_key_that_is_off_stops_the_job_and_costs_no_line(fleet: Fleet, heap: Heap, tmp_path: Path) -> None:
     # Given a file of blobs of a key that the client may not rewrap
-    (tmp_path / "deks.jsonl").write_text("".join(json.dumps({"blob": _text(raw)}) + "\n" for raw in heap.blobs[:3000]))
+    (tmp_path / "deks.jsonl").write_text("".join(json.dumps({"blob": text(raw)}) + "\n" for raw in heap.blobs[:3000]))
     team = Team(fleet, heap.house, tmp_path)
     mine, team.signs = team.signs, tmp_path / "stranger.json"
     write(team.signs, await fleet.service(heap.house.tenant, pattern=f"{heap.house.tenant}/elsewhere"))
@@ -294,3 +212,36 @@ async def test_a_key_that_is_off_stops_the_job_and_costs_no_line(fleet: Fleet, h
     # And whoever may goes on with the very same job, without a reject
     team.signs = mine
     assert (await team.run("deks.jsonl", "moved.jsonl")).returncode == 0
+
+
+async def test_under_a_compromised_version_it_needs_an_officers_grant(fleet: Fleet, tmp_path: Path) -> None:
+    # Given a file of blobs under a version that was compromised since
+    heap = await a_heap(fleet, 2000)
+    house = heap.house
+    await fleet.command(
+        Operation.KEY_COMPROMISE, KeyCompromiseBody(tenant=house.tenant, key=house.key, version=1, why="a leak")
+    )
+    (tmp_path / "deks.jsonl").write_text("".join(json.dumps({"blob": text(raw)}) + "\n" for raw in heap.blobs))
+    team = Team(fleet, house, tmp_path)
+    # When it is rewrapped, Then the job stops, and no line of it is lost
+    stopped = await team.run("deks.jsonl", "moved.jsonl")
+    assert stopped.returncode == 1
+    assert "the last with KEY_STATE" in stopped.stderr
+    # When two officers give a grant for just that, Then the same job goes through
+    allowed = [Permission.REWRAP]
+    await fleet.command(
+        Operation.GRANT_GIVE,
+        GrantGiveBody(
+            tenant=house.tenant,
+            client=house.identity.client,
+            key=house.key,
+            version=1,
+            permissions=allowed,
+            for_s=600,
+            why="incident 17: our own blobs",
+        ),
+    )
+    done = await team.run("deks.jsonl", "moved.jsonl")
+    assert done.returncode == 0, done.stderr
+    moved = [b64decode(json.loads(line)["blob"]) for line in (tmp_path / "moved.jsonl").read_text().splitlines()]
+    await are_the_same(house, moved, range(len(moved)), heap.deks)

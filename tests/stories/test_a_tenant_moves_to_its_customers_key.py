@@ -124,6 +124,9 @@ async def _to_another_vendor(
 ) -> None:
     fleet = customers.fleet
     await moved(fleet, house, customers.target(vendor, f"kek-{uuid.uuid4().hex[:8]}"))
+    before = await fleet.command(Operation.LINK_SHOW, LinkShowBody(tenant=house.tenant, key=house.tenant, version=2))
+    assert isinstance(before, LinkReport)
+    assert not before.link.sovereign, "there is a key elsewhere now"
     await carried_along(fleet, house, items)
     # The old link has nothing left under it and ends without force
     end = LinkUnlinkBody(tenant=house.tenant, key=house.tenant, version=2)

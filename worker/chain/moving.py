@@ -16,7 +16,7 @@ from worker.model.effects import Seen
 from worker.model.hsm import CreateLink, CreateMaster
 from worker.model.linked import MoveResult
 from worker.model.linking import TenantMoveBody
-from worker.model.rows import Key, Link, Origin, Version
+from worker.model.rows import Key, Link, Origin, RowRef, Table, Version
 
 
 def move(case: Case, body: TenantMoveBody) -> Step | Code:
@@ -33,18 +33,22 @@ def move(case: Case, body: TenantMoveBody) -> Step | Code:
         return Code.KEY_DISABLED
     if body.keystore is None and not is_outside(current):
         return Code.CONFLICT  # it is in our token already: that is a rotation
+    left = _left(case, current)
+    if isinstance(left, Code):
+        return left
     retired, also = retiring(teller(case), key, current, Change.RETIRE, body.why)
     version, link, op = _made(case, key, body)
     origin = Origin.GENERATED if link is None else Origin.EXTERNAL
     number, revision = version.number, key.revision + 1
     moved = replace(key, origin=origin, active_version=number, latest_version=number, revision=revision)
     touched = (Seen(key.ref, key.revision), Seen(current.ref, current.revision))
+    changed = (*(touched if retired else touched[:1]), *(Seen(one.ref, one.revision - 1) for one in left))
     return Commanding(
         op=op,
         version=version,
-        rows=(moved, *retired, *([] if link is None else [link])),
-        changes=tuple(seen.ref for seen in (touched if retired else touched[:1])),
-        rests=(Seen(tenant.ref, tenant.revision), *touched),
+        rows=(moved, *retired, *left, *([] if link is None else [link])),
+        changes=tuple(seen.ref for seen in changed),
+        rests=tuple(dict.fromkeys((Seen(tenant.ref, tenant.revision), *touched, *changed))),
         result=MoveResult(
             tenant=tenant.id,
             moved_key=key.id,
@@ -56,6 +60,16 @@ def move(case: Case, body: TenantMoveBody) -> Step | Code:
         also=also,
         drops=(key.id,),
     )
+
+
+def _left(case: Case, current: Version) -> tuple[Link, ...] | Code:
+    """The link that is left, as it will stand: who has a key elsewhere is sovereign no more."""
+    if not is_outside(current):
+        return ()
+    link = case.facts.rows.get(RowRef(Table.LINKS, str(current.link)))
+    if not isinstance(link, Link):
+        return Code.INTEGRITY
+    return (replace(link, sovereign=False, revision=link.revision + 1),) if link.sovereign else ()
 
 
 def _made(case: Case, key: Key, body: TenantMoveBody) -> tuple[Version, Link | None, CreateLink | CreateMaster]:

@@ -3,10 +3,11 @@
 from worker.chain.plan import Case
 from worker.chain.told import teller
 from worker.chain.work import Commanding, Step
+from worker.model.bodies import RewrapBody, UnwrapBody, WrapBody
 from worker.model.codes import Code
 from worker.model.effects import Seen
 from worker.model.facts import Facts, RowPage
-from worker.model.operations import DATA_OPERATIONS, Operation
+from worker.model.operations import DATA_OPERATIONS
 from worker.model.outcomes import Commanded
 from worker.model.policies import (
     PolicyChange,
@@ -20,13 +21,19 @@ from worker.model.quotas import Quota, quota_ref
 from worker.model.requests import Request
 from worker.model.rows import FLEET_TENANT, Table
 
-_WEIGHTS = {Operation.WRAP: 1, Operation.UNWRAP: 1, Operation.REWRAP: 2}
-"""Cryptographic operations on the token for one item: a rewrap decrypts and encrypts."""
-
 
 def cost(request: Request) -> int:
-    """What a request on DEKs costs: its items, each as often as it takes the token. Commands cost nothing."""
-    return _WEIGHTS.get(request.operation, 0) * len(getattr(request.body, "items", ()))
+    """What a request on DEKs costs: its items, each as often as it takes the token. Commands cost nothing.
+
+    A rewrap decrypts and encrypts, and so does an unwrap that asks for the blob under the current version.
+    """
+    match request.body:
+        case WrapBody(items=items) | UnwrapBody(items=items, rewrap=False):
+            return len(items)
+        case UnwrapBody(items=items) | RewrapBody(items=items):
+            return 2 * len(items)
+        case _:
+            return 0
 
 
 def quota_ids(tenant: str, client: str) -> tuple[str, str]:

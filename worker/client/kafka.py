@@ -172,8 +172,8 @@ class KafkaTransport:
             producer = self._producer = await self._open_producer()
             intake, replies = _Feed(self._options, on_announcement), _Feed(self._options, on_reply)
             self._feeds = [intake, replies]
-            await intake.begin(intake_topic, await _partitions(producer, intake_topic), at_end=False)
-            partition = random.choice(await _partitions(producer, reply_topic))  # noqa: S311 - spreads clients
+            await intake.begin(intake_topic, await partitions(producer, intake_topic), at_end=False)
+            partition = random.choice(await partitions(producer, reply_topic))  # noqa: S311 - spreads clients
             await replies.begin(reply_topic, [partition], at_end=True)
         except BaseException:
             await self.stop()
@@ -218,7 +218,7 @@ class KafkaTransport:
         return producer
 
 
-async def _partitions(producer: _Producer, topic: str) -> list[int]:
+async def partitions(producer: _Producer, topic: str) -> list[int]:
     """The topic's partitions. Topics are not made by asking for them, so one that is not known soon is missing."""
     try:
         async with asyncio.timeout(LOOK_UP_S):

@@ -262,6 +262,8 @@ class Keystones:
         """
         async with contact.gate:
             began = self._clock()
+            if began < contact.not_before:
+                return HsmFault(Fault.BUSY, "the keystore asked not to be called yet")
             try:
                 answer = await call(self._keystores.of(contact.address))
             except KeystoreFault as fault:

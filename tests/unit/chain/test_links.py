@@ -20,8 +20,9 @@ from worker.model.control import KeyDestroyBody
 from worker.model.effects import Leaf
 from worker.model.facts import Needs
 from worker.model.hsm import CreateKey, CreateLink, CreateOutside, Fault, HsmFault, Outside, Wrapping
-from worker.model.linked import LinkEnd, LinkListResult, LinkResult, UnlinkResult
+from worker.model.linked import LinkEnd, LinkListResult, LinkReport, LinkResult, UnlinkResult
 from worker.model.linking import (
+    LinkBody,
     LinkCreateBody,
     LinkCutBody,
     LinkDeclareBody,
@@ -277,3 +278,42 @@ def test_a_repeated_request_with_a_new_time_names_the_same_key(world: World, id_
     later = replace(request, time_ms=request.time_ms + 5000)
     assert world.plan(request).ops == world.plan(later).ops
     assert world.plan(request).ops != world.plan(world.request(Operation.KEY_CREATE, body, "ann", f"{id_}x")).ops
+
+
+PAIRS: dict[type[LinkBody], dict[LinkState, Code | LinkState]] = {
+    LinkShowBody: {state: state for state in LinkState},
+    LinkCutBody: {LinkState.LINKED: LinkState.CUT, LinkState.CUT: LinkState.CUT, LinkState.UNLINKED: Code.CONFLICT},
+    LinkRestoreBody: {
+        LinkState.LINKED: Code.CONFLICT,
+        LinkState.CUT: LinkState.LINKED,
+        LinkState.UNLINKED: Code.CONFLICT,
+    },
+    LinkUnlinkBody: {
+        LinkState.LINKED: LinkState.UNLINKED,
+        LinkState.CUT: LinkState.UNLINKED,
+        LinkState.UNLINKED: Code.CONFLICT,
+    },
+    LinkDeclareBody: {
+        LinkState.LINKED: LinkState.LINKED,
+        LinkState.CUT: Code.CONFLICT,
+        LinkState.UNLINKED: Code.CONFLICT,
+    },
+}
+
+
+@pytest.mark.parametrize("state", LinkState)
+@pytest.mark.parametrize("body", PAIRS)
+def test_every_state_and_operation_has_its_outcome(world: World, body: type[LinkBody], state: LinkState) -> None:
+    world.put(replace(LINK, state=state, cut_revision=4 if state is LinkState.CUT else 0))
+    more = {"revision": 4, "force": "acme", "version": 1}
+    asked_for = on(body, **{name: more[name] for name in body.model_fields if name in more})
+    wanted = PAIRS[body][state]
+    if isinstance(wanted, Code):
+        assert refusal(asked(world, asked_for)) is wanted
+        return
+    two = body in (LinkRestoreBody, LinkUnlinkBody)
+    done = approved(world, asked_for) if two else asked(world, asked_for)
+    told = result(done)
+    told = told.result if isinstance(told, ApprovalResult) else told
+    assert isinstance(told, LinkResult | LinkReport | UnlinkResult)
+    assert told.link.state is wanted

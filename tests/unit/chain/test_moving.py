@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.chain.outer import TARGET, approved, asked, on, outer_world, usable
+from tests.unit.chain.outer import LINK, TARGET, approved, asked, on, outer_world, usable
 from tests.unit.chain.test_life_commands import events, puts
 from tests.unit.chain.test_switch_and_approvals import refusal, result
 from tests.unit.chain.world import ROOT, World, key_ref, seen_of, version_ref
 from worker.chain.plan import Conclusion
 from worker.chain.resolve import Usable
 from worker.model.codes import Code
+from worker.model.effects import Seen
 from worker.model.facts import Needs
 from worker.model.hsm import CreateLink, CreateMaster, Wrapping
 from worker.model.keystores import Provider
@@ -91,6 +92,19 @@ def test_a_tenant_moves_to_another_keystore_and_back_into_our_token(world: World
     key = world.key(ROOT)
     assert (key.origin, key.active_version, world.version(ROOT, 3).wrapping) == (Origin.GENERATED, 3, Wrapping.TOKEN)
     assert refusal(asked(world, TenantMoveBody(tenant="acme", key="acme"))) is Code.CONFLICT, "that is a rotation"
+
+
+def test_who_moves_away_is_sovereign_no_more(world: World) -> None:
+    world.put(replace(LINK, sovereign=True))
+    done = moved(world, TenantMoveBody(tenant="acme", key="acme"))
+    assert world.rows[LINK.ref] == replace(LINK, sovereign=False, revision=5)
+    assert LINK.ref in done.settlement.changes
+    assert Seen(LINK.ref, 4) in done.settlement.seen
+
+
+def test_a_move_from_a_link_that_is_not_shown_is_refused(world: World) -> None:
+    world.tamper(LINK.ref)
+    assert refusal(asked(world, TenantMoveBody(tenant="acme", key="acme"))) is Code.INTEGRITY
 
 
 def test_a_compromised_l1_moves_and_keeps_its_state(world: World) -> None:

@@ -51,6 +51,7 @@ def put(done: Conclusion) -> Quota:
     [
         (Operation.WRAP, WRAP, 3),
         (Operation.UNWRAP, UnwrapBody(items=[DekItem(id=NO_ID)] * 4), 4),
+        (Operation.UNWRAP, UnwrapBody(items=[DekItem(blob=b"b")] * 4, rewrap=True), 8),
         (Operation.REWRAP, RewrapBody(items=[RewrapItem(id=NO_ID)] * 4), 8),
     ],
 )

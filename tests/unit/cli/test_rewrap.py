@@ -119,3 +119,24 @@ def test_a_bar_shows_rate_and_rejects(capsys: pytest.CaptureFixture[str]) -> Non
     told = capsys.readouterr().err
     assert "10 records" in told
     assert "2 rejected" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--out", "topic:b", "--dry-run"], "--dry-run: only of files"),
+        (["--out", "b.jsonl"], "a topic goes to a topic"),
+        (["--out", "topic:b", "--rejects", "b.jsonl"], "a topic goes to a topic"),
+        (["--out", "topic:b", "--format", "csv"], "jsonl or raw"),
+        (["--out", "topic:b"], "--as"),
+    ],
+)
+def test_a_topic_goes_to_a_topic(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert obey(["rewrap", "--in", "topic:a", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_file_goes_to_a_file(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--out", "topic:b"], ["--out", f"{source}.out.csv", "--rejects", "topic:b"], ["--format", "raw"]):
+        assert obey(["rewrap", "--in", str(source), *words]) == 2
+        assert capsys.readouterr().err

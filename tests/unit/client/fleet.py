@@ -172,12 +172,14 @@ class Fleet:
         deks: Sequence[bytes] | None = None,
         error: Code | None = None,
         worker: Worker | None = None,
+        retry_after_ms: int | None = None,
     ) -> Entry:
         """A signed answer to this request."""
         sealed = None
         if deks is not None and asked.recipient is not None:
             sealed = SealedReply(suite=asked.recipient.suite, ciphertext=self._seal(asked, asked.recipient, deks))
-        body = Reply(results=list(results), sealed=sealed, error=None if error is None else ERRORS[error])
+        refusal = None if error is None else ERRORS[error].model_copy(update={"retry_after_ms": retry_after_ms})
+        body = Reply(results=list(results), sealed=sealed, error=refusal)
         value = body.model_dump_json().encode()
         topic, kind = asked.headers["ce_replyto"], asked.operation.reply_type
         claims = ReplyClaims(FLEET, topic, kind, asked.id, asked.digest, sha256(value).digest())

@@ -201,6 +201,31 @@ async def test_at_the_deadline_items_say_that_they_may_succeed_later() -> None:
     assert got[1].retry
 
 
+async def test_what_the_fleet_throttled_is_sent_again_when_it_said_and_not_sooner() -> None:
+    fleet = Fleet()
+    moments: list[float] = []
+
+    def throttled_once(fleet: Fleet, asked: Asked) -> list[Entry]:
+        moments.append(asyncio.get_running_loop().time())
+        return (
+            [fleet.reply(asked, error=Code.THROTTLED, retry_after_ms=40)] if len(moments) == 1 else fleet.answer(asked)
+        )
+
+    async with KeyriverClient(fleet.identity, MemoryTransport(fleet, throttled_once), QUICK) as keys:
+        assert len(the_dek((await keys.generate(KEY))[0])) == 32
+    assert moments[1] - moments[0] >= 0.04
+
+    def throttled(fleet: Fleet, asked: Asked) -> list[Entry]:
+        return [fleet.reply(asked, error=Code.THROTTLED, retry_after_ms=60_000)]
+
+    transport = MemoryTransport(fleet, throttled)
+    async with KeyriverClient(fleet.identity, transport, QUICK) as keys:
+        with pytest.raises(RequestRefused, match="THROTTLED") as refused:
+            await keys.generate(KEY, timeout_s=0.1)
+    assert (refused.value.retry, refused.value.retry_after_ms) == (True, 60_000)
+    assert len(transport.sent) == 1
+
+
 async def test_a_retryable_refusal_is_retried_and_in_the_end_raised() -> None:
     fleet = Fleet()
     transport = MemoryTransport(fleet, lambda fleet, asked: [fleet.reply(asked, error=Code.DEFERRED)])

@@ -1,5 +1,6 @@
 """What the customer takes back is refused (SECURITY S13), and one dead keystore harms nobody else."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 from tests.unit.flow_outside.outer import DIGEST, LIMIT_S, PROBE_S, Rig, house, no_outside
@@ -125,7 +126,11 @@ async def test_a_throttling_keystore_is_left_alone_for_as_long_as_it_asks(rig: R
     acme.store.fault, calls = None, acme.store.calls
     assert await rig.fault(acme.unwrap(wrapped)) is Fault.BUSY
     await rig.turn(1)
-    assert acme.store.calls == calls, "not even a probe"
+    op = CreateOutside(acme.l1, uuid4(), 1, Purpose.WRAPS_KEYS, replace(acme.l2.outside or no_outside(), digest=b""))
+    assert await rig.fault(op) is Fault.COLD
+    await rig.settled()
+    assert await rig.fault(op) is Fault.BUSY
+    assert acme.store.calls == calls, "not even a probe, nor a new key"
     rig.clock.now += 3
     assert isinstance(await rig.insisting(acme.unwrap(wrapped)), UnwrappedDek)
 

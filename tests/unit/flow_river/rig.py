@@ -47,7 +47,7 @@ from worker.model.bodies import (
 from worker.model.control import ApprovalApproveBody
 from worker.model.operations import Operation, Permission
 from worker.model.records import Entry, Outgoing, Partition, Record, Verdict
-from worker.model.replies import ApprovalResult, ClientResult, CommandResult, KeyResult, TenantResult
+from worker.model.replies import ApprovalResult, CommandResult, RewrapResult, UnwrapResult, WrapResult
 from worker.model.requests import Recipient
 from worker.model.rows import Algorithm, IntakeKey, Suite
 from worker.model.topics import Topics, dead_letter_topic
@@ -150,7 +150,7 @@ class Rig:
         """Register a service of the tenant's."""
         identity = Identity(
             client=name,
-            tenant="acme",
+            tenant=str(changes.get("tenant", "acme")),
             fleet=FLEET,
             fleet_key=self.token.fleet_keys.signing_key,
             algorithm=Algorithm.ED25519,
@@ -175,7 +175,7 @@ class Rig:
         (result,) = told.results
         if isinstance(result, Refusal) and result.pending is not None:
             return await self.approve(told)
-        assert isinstance(result, TenantResult | KeyResult | ClientResult), result
+        assert not isinstance(result, Refusal | WrapResult | UnwrapResult | RewrapResult), result
         return result
 
     async def approve(self, told: Told) -> CommandResult:

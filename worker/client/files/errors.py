@@ -13,3 +13,9 @@ class InputChanged(FileRefused):
 
 class TooManyRejects(ClientError):
     """So many records in a row were rejected that one cause must be behind them. They are not booked."""
+
+    def __init__(self, count: int, code: str) -> None:
+        super().__init__(
+            f"{count} records in a row were rejected, the last with {code}: that is one cause, not so many. "
+            "Mend it and start the same job again; it goes on from before them"
+        )

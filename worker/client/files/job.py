@@ -129,10 +129,7 @@ class FileJob:
     def _rejected_one(self, code: str) -> None:
         self._in_a_row += 1
         if self._in_a_row >= self._plan.most_in_a_row:
-            raise TooManyRejects(
-                f"{self._in_a_row} records in a row were rejected, the last with {code}: that is one cause, not so "
-                "many. Mend it and start the same job again; it goes on from before them"
-            )
+            raise TooManyRejects(self._in_a_row, code)
 
     def _is_due(self) -> bool:
         """Rejects are booked once something good came after them."""

@@ -8,18 +8,22 @@ from uuid import UUID
 
 from worker.edges.store.batch import arrange, fates
 from worker.edges.store.fake_know import FakeRows
+from worker.edges.store.fake_slices import FakeSlices
 from worker.edges.store.leases import ROTATION_STARTS, rotation_due
 from worker.model.effects import (
     Announce,
     Count,
     Effect,
+    FinishSlice,
     Leaf,
     LedgerEntry,
     MoveDek,
+    MoveDeks,
     PutRow,
     Settlement,
     Settling,
     StoreDeks,
+    Vacant,
 )
 from worker.model.facts import Answer, Question, StoredRow
 from worker.model.hsm import Condemned
@@ -58,10 +62,16 @@ class FakeStore:
     confirmed: set[tuple[UUID, Condemned]] = field(default_factory=set)
     attempts: dict[tuple[str, Partition], tuple[int, int]] = field(default_factory=dict)
     alone: dict[tuple[str, Partition, int], int] = field(default_factory=dict)
+    slices: FakeSlices = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Campaigns look at these rows."""
+        self.slices = FakeSlices(self)
 
     async def know(self, question: Question) -> Answer:
         """Never waits."""
-        return FakeRows(self.rows, self.deks, self.census).answer(question, self.ledger, self.clock())
+        answer = FakeRows(self.rows, self.deks, self.census).answer(question, self.ledger, self.clock())
+        return self.slices.answered(question, answer)
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
         """Never waits: nothing can come between."""
@@ -105,7 +115,7 @@ class FakeStore:
                 held = self.deks.get(effect.dek.id)
                 return held is not None and held.blob == effect.old_blob
             case _:
-                return True
+                return self.slices.fits(effect)
 
     def _revision(self, ref: RowRef) -> int:
         stored = self.rows.get(ref)
@@ -126,6 +136,8 @@ class FakeStore:
                 self.leaves.append(effect)
             case Announce():
                 self.outbox.setdefault(effect.id, effect)
+            case MoveDeks() | FinishSlice() | Vacant():
+                self.slices.write(effect)
 
     async def lease(self, key: UUID, version: int, count: int) -> int:
         """As `Leases.lease`."""
