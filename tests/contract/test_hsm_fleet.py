@@ -56,7 +56,7 @@ async def test_a_rotation_that_is_tried_again_finds_what_the_first_try_made(toke
     again = await rotated(token, FleetKind.SIGNING, 2)
     assert (first.public_key, first.predecessor) == (again.public_key, again.predecessor)
     await rotated(token, FleetKind.ROW_MAC, 2)
-    token.fleet_keys.follow([FleetKey("row-mac/2", FleetKind.ROW_MAC, 2, FleetKeyState.ACTIVE, NOW, 1)])
+    token.fleet_keys.follow([FleetKey("row-mac/2", FleetKind.ROW_MAC, 2, FleetKeyState.ACTIVE, NOW, 1, "fleet")])
     [made] = await token.fleet_keys.mac([b"row"])
     await rotated(token, FleetKind.ROW_MAC, 2)
     assert await token.fleet_keys.mac([b"row"]) == [made]
@@ -82,7 +82,9 @@ async def test_each_signing_key_is_certified_by_the_one_before(token: AnyToken) 
 async def test_a_row_whose_chain_does_not_hold_is_not_followed(token: AnyToken) -> None:
     keys = token.fleet_keys
     second = await rotated(token, FleetKind.SIGNING, 2)
-    forged = FleetKey(*[getattr(second, name) for name in ("id", "kind", "number", "state", "since_ms", "revision")])
+    forged = FleetKey(
+        *[getattr(second, name) for name in ("id", "kind", "number", "state", "since_ms", "revision", "tenant")]
+    )
     with pytest.raises(BadCertificate):
         keys.follow([forged])
     assert keys.lineage.keys == (keys.signing_key,)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from worker.chain import policy
 from worker.chain.plan import Case
 from worker.chain.views import client_view
 from worker.chain.work import Commanding, Step
@@ -15,23 +16,31 @@ from worker.model.rows import FLEET_TENANT, Algorithm, Client, Role, RowRef, Sui
 from worker.seal import hpke, signatures
 from worker.seal.errors import BadKey
 
+OFFICERS = 2
+"""At least so many: one alone could approve himself (S14)."""
+ALL_OFFICERS = Paging(FLEET_TENANT, "", 1000)
+"""What the removal of one has to know."""
+
 
 def add(case: Case, body: ClientAddBody) -> Step | Code:
-    """Register a service. Client ids are unique in the fleet and never given again."""
-    if body.tenant == FLEET_TENANT or body.tenant not in case.facts.tenants:
+    """Register a service, or in the fleet's own tenant an officer. Ids are unique in the fleet, never given again."""
+    is_officer = body.tenant == FLEET_TENANT
+    if not is_officer and body.tenant not in case.facts.tenants:
         return Code.NOT_FOUND
     if body.client in case.facts.clients or RowRef(Table.CLIENTS, body.client) in case.facts.tampered:
         return Code.EXISTS
     if not (_verifies(body.algorithm, body.public_key) and _takes(body.recipient_suite, body.recipient_key)):
         return Code.MALFORMED
+    if is_officer and body.permissions:  # an officer commands, and uses no key
+        return Code.MALFORMED
     client = Client(
         id=body.client,
         tenant=body.tenant,
-        role=Role.SERVICE,
+        role=Role.OFFICER if is_officer else Role.SERVICE,
         algorithm=body.algorithm,
         public_key=body.public_key,
         permissions=tuple(dict.fromkeys(permission.value for permission in body.permissions)),
-        pattern=body.pattern,
+        pattern="" if is_officer else body.pattern,
         reply_topics=tuple(dict.fromkeys(body.reply_topics)),
         recipient_suite=body.recipient_suite,
         recipient_key=body.recipient_key,
@@ -63,13 +72,19 @@ def rotate(case: Case, body: ClientRotateBody) -> Step | Code:
 
 
 def revoke(case: Case, body: ClientRevokeBody) -> Step | Code:
-    """Refuse the client for ever; revoking again changes nothing and is no error."""
+    """Refuse the client for ever; revoking again changes nothing and is no error. At least two officers must remain."""
     client = find_client(case, body.tenant, body.client)
     if isinstance(client, Code):
         return client
     if client.revoked:
         return Commanded(ClientResult(client=client_view(client)))
-    return _put(replace(client, revoked=True, revision=client.revision + 1), client, "keyriver.client.revoked.v1")
+    step = _put(replace(client, revoked=True, revision=client.revision + 1), client, "keyriver.client.revoked.v1")
+    if client.role is not Role.OFFICER:
+        return step
+    remain = _officers_besides(case, client)[:OFFICERS]
+    if len(remain) < OFFICERS:
+        return Code.TOO_FEW_OFFICERS
+    return replace(step, rests=(*step.rests, *(Seen(other.ref, other.revision) for other in remain)))
 
 
 def list_page(case: Case, body: ClientListBody) -> Step | Code:
@@ -79,6 +94,13 @@ def list_page(case: Case, body: ClientListBody) -> Step | Code:
     found = case.facts.client_pages.get(client_paging(body), ())
     views = [client_view(case.facts.clients[name]) for name in found[: body.limit] if name in case.facts.clients]
     return Commanded(ClientListResult(clients=views, more=len(found) > body.limit))
+
+
+def _officers_besides(case: Case, client: Client) -> list[Client]:
+    """Those who still count, in the order of their names."""
+    named = case.facts.client_pages.get(ALL_OFFICERS, ())
+    rows = [case.facts.clients[name] for name in named if name in case.facts.clients and name != client.id]
+    return [row for row in rows if row.role is Role.OFFICER and policy.is_live(row, case.facts.now_ms)]
 
 
 def client_paging(body: ClientListBody) -> Paging:

@@ -93,7 +93,7 @@ def _of(rows: Iterable[object]) -> list[FleetKey]:
 
 
 def _row(kind: FleetKind, number: int, since_ms: int, state: FleetKeyState) -> FleetKey:
-    return FleetKey(f"{kind}/{number}", kind, number, state, since_ms, 1)
+    return FleetKey(f"{kind}/{number}", kind, number, state, since_ms, 1, FLEET_TENANT)
 
 
 def _view(row: FleetKey, facts: Facts | None = None) -> FleetKeyView:

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from worker.model.facts import Answer, Question, StoredRow
 from worker.model.words import RowRef, Table
 
+WHOLE = frozenset({Table.FLEET_KEYS})
+"""Tables of which a page is all there is: a row that is not on it is gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -25,12 +28,15 @@ class Sequences:
     """What is known. `learn` only what the fleet said."""
 
     _marks: dict[str, Mark] = field(default_factory=dict)
+    _whole: set[RowRef] = field(default_factory=set)
 
     def learn(self, ref: RowRef, mark: Mark) -> bool:
         """Take what was told; False if something newer, or something else of the same number, was told before."""
         known = self._marks.get(_name(ref))
         if known is None or (known.revision, known.mac_version) < (mark.revision, mark.mac_version):
             self._marks[_name(ref)] = mark
+            if ref.table in WHOLE:
+                self._whole.add(ref)
             return True
         return known == mark
 
@@ -44,9 +50,13 @@ class Sequences:
     def suspects(self, question: Question, answer: Answer) -> dict[RowRef, Mark]:
         """Rows of the answer that are older than what was told, and rows asked for by name that are gone."""
         found = {stored.row.ref: stored for stored in answer.rows}
-        gone = [ref for ref in _named(question, answer) if ref not in found]
+        gone = [ref for ref in (*_named(question, answer), *self._paged(question)) if ref not in found]
         marks = [(ref, self._marks.get(_name(ref)), found.get(ref)) for ref in (*found, *gone)]
         return {ref: mark for ref, mark, stored in marks if mark is not None and not stands(stored, mark)}
+
+    def _paged(self, question: Question) -> Iterable[RowRef]:
+        tables = {page.table for page in question.pages if page.table in WHOLE and not page.after}
+        return [ref for ref in self._whole if ref.table in tables]
 
 
 def stands(stored: StoredRow | None, mark: Mark) -> bool:
@@ -65,6 +75,7 @@ def _named(question: Question, answer: Answer) -> Iterable[RowRef]:
     yield from (RowRef(Table.KEYS, str(key)) for key in (*question.keys, *question.trees))
     yield from (RowRef(Table.VERSIONS, f"{key}/{number}") for key, number in question.versions)
     yield from (RowRef(Table.INTAKE_KEYS, str(sequence)) for sequence in question.intake_keys)
+    yield from (RowRef(Table.QUOTAS, name) for name in question.quotas)
     yield from question.refs
     for refs in answer.pages.values():
         yield from refs

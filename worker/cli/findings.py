@@ -133,7 +133,11 @@ def of_fleet(fleet: Fleet | None, schema_fault: str, settings: Settings, now_ms:
         return
     if fleet.id != settings.fleet:
         yield fail("fleet row", f"this database belongs to {fleet.id}", "correct fleet, or postgres_dsn_file")
-    if fleet.backup_recorded_ms is not None:
+    if fleet.backup_recorded_ms is not None and fleet.backup_recorded_ms < (fleet.rotated_ms or 0):
+        grade = warn if settings.is_development else fail
+        seen = "recorded before the newest fleet key was made: with that backup alone rows made since are lost"
+        yield grade("backup", seen, "back up token and database anew, then keyriver init --backup-recorded")
+    elif fleet.backup_recorded_ms is not None:
         days = (now_ms - fleet.backup_recorded_ms) // 86_400_000
         yield ok("backup", f"recorded {days} days ago")
     else:

@@ -16,6 +16,7 @@ from worker.model.campaign_replies import (
     CampaignResult,
 )
 from worker.model.fields import Body
+from worker.model.fleet import FleetKeyResult, FleetShowResult
 from worker.model.imported import ImportParametersResult
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
 from worker.model.operations import DATA_OPERATIONS, Operation
@@ -119,6 +120,8 @@ Answer = (
     | _Answer[GrantListResult]
     | _Answer[QuotaResult]
     | _Answer[QuotaListResult]
+    | _Answer[FleetKeyResult]
+    | _Answer[FleetShowResult]
 )
 
 _ANSWERS: dict[Operation, type[Answer]] = {
@@ -151,6 +154,8 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.TENANT_MOVE: _Answer[MoveResult],
     Operation.REGION_SET: _Answer[RegionResult],
     Operation.REGION_LIST: _Answer[RegionListResult],
+    Operation.FLEET_ROTATE: _Answer[FleetKeyResult],
+    Operation.FLEET_SHOW: _Answer[FleetShowResult],
     Operation.APPROVAL_APPROVE: _Answer[ApprovalResult],
     Operation.APPROVAL_REJECT: _Answer[ApprovalResult],
     Operation.APPROVAL_LIST: _Answer[ApprovalListResult],

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from worker.chain import approvals, blob, fleet, outcomes, quotas, rules
 from worker.chain.approvals import approval_paging, approval_ref
-from worker.chain.clients import client_paging
+from worker.chain.clients import ALL_OFFICERS, client_paging
 from worker.chain.importing import import_ref
 from worker.chain.keys import key_paging
 from worker.chain.links import link_paging
@@ -21,6 +21,7 @@ from worker.flow.trust import Trust
 from worker.model.bodies import (
     AnyBody,
     ClientListBody,
+    ClientRevokeBody,
     DekItem,
     KeyListBody,
     KeyRotateBody,
@@ -61,7 +62,7 @@ from worker.model.policies import (
 )
 from worker.model.regional import RegionListBody
 from worker.model.requests import LedgerKey, Request
-from worker.model.rows import Alias, Approval, Row, RowRef, Version
+from worker.model.rows import FLEET_TENANT, Alias, Approval, Row, RowRef, Version
 from worker.ports import Store
 
 _KEYED = (
@@ -196,6 +197,9 @@ class _Wanted:
             case ClientListBody():
                 self.tenants.add(body.tenant)
                 self.client_pages.add(client_paging(body))
+            case ClientRevokeBody() if body.tenant == FLEET_TENANT:
+                self.client_pages.add(ALL_OFFICERS)
+                self._command(body)
             case _:
                 self._command(body)
 

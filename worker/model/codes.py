@@ -54,6 +54,7 @@ class Code(StrEnum):
     RECOVERY_UNKNOWN = "RECOVERY_UNKNOWN"
     SECOND_OFFICER = "SECOND_OFFICER"
     DIGEST_DIFFERS = "DIGEST_DIFFERS"
+    TOO_FEW_OFFICERS = "TOO_FEW_OFFICERS"
     WRONG_ORIGIN = "WRONG_ORIGIN"
     IMPORT_EXPIRED = "IMPORT_EXPIRED"
     IMPORT_USED = "IMPORT_USED"
@@ -150,6 +151,7 @@ MEANINGS: dict[Code, Meaning] = {
     Code.KEYSTORE_UNFIT: _caller(
         "The customer's key is no enabled AES-256 key that gives back what it took, or we have no such credential."
     ),
+    Code.TOO_FEW_OFFICERS: _caller("At least two officers must remain; add another one first."),
     Code.UNSUPPORTED: _caller("The token does not offer what this needs."),
     Code.INTEGRITY: _caller("A stored row failed its integrity check; an operator was told."),
     Code.DEFERRED: Meaning(Family.TRANSIENT, "The HSM did not answer in time; send the same request again."),

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from worker.model.fields import Answer, Base64, Body, Why
-from worker.model.words import FLEET_TENANT, RowRef, Table
+from worker.model.words import RowRef, Table
 
 
 class FleetKind(StrEnum):
@@ -38,7 +38,7 @@ class FleetKey:
     state: FleetKeyState
     since_ms: int
     revision: int
-    tenant: str = FLEET_TENANT
+    tenant: str
     public_key: bytes = b""
     predecessor: bytes = b""
     by_predecessor: bytes = b""

@@ -67,6 +67,8 @@ REFS = {
     RowRef(Table.VERSIONS, f"{ID}/3"): Question(versions=frozenset({(ID, 3)})),
     RowRef(Table.INTAKE_KEYS, "8"): Question(intake_keys=frozenset({8})),
     RowRef(Table.APPROVALS, str(ID)): Question(refs=frozenset({RowRef(Table.APPROVALS, str(ID))})),
+    RowRef(Table.QUOTAS, "acme"): Question(quotas=frozenset({"acme"})),
+    RowRef(Table.FLEET_KEYS, "signing/2"): Question(pages=frozenset({RowPage(Table.FLEET_KEYS, "fleet", "", 9)})),
     RowRef(Table.APPROVALS, "paged"): Question(pages=frozenset({PAGE})),
 }
 
@@ -74,7 +76,7 @@ REFS = {
 @pytest.mark.parametrize("ref", REFS, ids=lambda ref: f"{ref.table}")
 def test_a_row_that_is_asked_for_by_name_and_gone_is_missed(ref: RowRef) -> None:
     made, question = Sequences(), REFS[ref]
-    told = replace(answer(ACME), pages={PAGE: (RowRef(Table.APPROVALS, "paged"),)} if question.pages else {})
+    told = replace(answer(ACME), pages=dict.fromkeys(question.pages & {PAGE}, (RowRef(Table.APPROVALS, "paged"),)))
     assert made.suspects(question, told) == {}
     mark = Mark(1, 1, b"m")
     made.learn(ref, mark)

@@ -8,6 +8,7 @@ import pytest
 from tests.unit.chain.test_life_commands import events, puts, world
 from tests.unit.chain.world import EU, NOW, PAYMENTS, ROOT, World, key_ref, uid
 from worker.chain.approvals import LIFE_MS, PAGE_BYTES, approval_ref, command_of, digest
+from worker.chain.clients import ALL_OFFICERS
 from worker.chain.plan import Conclusion
 from worker.chain.switch import SHOWN, blast_of
 from worker.model.bodies import AnyBody, ClientRevokeBody
@@ -246,6 +247,7 @@ def test_a_command_that_can_not_be_done_any_more_is_refused_and_goes_on_waiting(
 def test_a_command_with_nothing_left_to_do_is_a_conflict() -> None:
     where = world()
     where.put(replace(where.client("ben"), id="cleo"))
+    where.client_pages = {ALL_OFFICERS: ("ann", "ben", "cleo")}
     row = waiting(where, ClientRevokeBody(tenant=FLEET_TENANT, client="ben"))
     where.put(replace(where.client("ben"), revoked=True))
     assert refusal(approve(where, row, "cleo")) is Code.CONFLICT

@@ -73,6 +73,16 @@ def test_production_without_a_recorded_backup_is_refused(configure: Configure) -
     assert failed(findings.of_fleet(FLEET, "", settings, 1)) == []
 
 
+def test_a_backup_from_before_the_newest_fleet_key_is_none(configure: Configure) -> None:
+    configure()
+    settings = load(Settings)
+    old = Fleet("prod", b"p", "serial", 0, backup_recorded_ms=5, rotated_ms=6)
+    production = settings.model_copy(update={"fleet": "prod"})
+    (seen,) = failed(findings.of_fleet(old, "", production, 10))
+    assert seen.startswith("recorded before the newest fleet key was made")
+    assert failed(findings.of_fleet(Fleet("prod", b"p", "serial", 0, 6, 6), "", production, 10)) == []
+
+
 def test_another_fleets_database_is_refused(configure: Configure) -> None:
     configure()
     settings = load(Settings)

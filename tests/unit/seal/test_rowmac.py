@@ -63,7 +63,7 @@ ROWS: list[Row] = [
         1,
     ),
     IntakeKey(1, Suite.P256, b"public", b"wrapped", 1, 2, 1),
-    FleetKey("signing/2", FleetKind.SIGNING, 2, FleetKeyState.ACTIVE, 1, 1),
+    FleetKey("signing/2", FleetKind.SIGNING, 2, FleetKeyState.ACTIVE, 1, 1, "fleet"),
     Approval(ID, "acme", "key.enable", b"{}", "ann", "r1", 1, 2, ("keys x 1",), ApprovalState.PENDING, "", 1),
     Region("eu", "fleet", ("4b1f", "77"), 1),
     Campaign(

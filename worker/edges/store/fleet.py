@@ -8,13 +8,17 @@ from worker.edges.store.queries import SQL
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """`signing_key` is public (65 bytes, uncompressed P-256 point); `serial` is the token that holds the fleet keys."""
+    """`signing_key` is public (65 bytes, uncompressed P-256 point); `serial` is the token that holds the fleet keys.
+
+    `rotated_ms`: when the newest version of any fleet key was made, or None.
+    """
 
     id: str
     signing_key: bytes
     serial: str
     created_ms: int
     backup_recorded_ms: int | None = None
+    rotated_ms: int | None = None
 
 
 async def read_fleet(pool: Pool) -> Fleet | None:

@@ -9,7 +9,7 @@ CREATE TABLE keyriver.fleet_keys (
     state text NOT NULL,
     since_ms bigint NOT NULL,
     revision bigint NOT NULL,
-    tenant text COLLATE "C",
+    tenant text COLLATE "C" NOT NULL,
     public_key bytea,
     predecessor bytea,
     by_predecessor bytea,

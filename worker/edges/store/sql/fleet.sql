@@ -1,5 +1,8 @@
 -- name: fleet
-SELECT f.id, f.signing_key, f.serial, f.created_ms, f.backup_recorded_ms FROM keyriver.fleet AS f;
+SELECT
+    f.id, f.signing_key, f.serial, f.created_ms, f.backup_recorded_ms,
+    (SELECT max(k.since_ms) FROM keyriver.fleet_keys AS k) AS rotated_ms
+FROM keyriver.fleet AS f;
 
 -- name: found_fleet
 -- The first init founds the fleet; a second one changes nothing.
