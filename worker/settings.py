@@ -141,6 +141,7 @@ class Settings(Books):
         default=tuple(one for one in ImportAlgorithm if one in SAFE_ALGORITHMS),
         description="How customers may wrap the keys that they bring; SHA-1 only where it stands here by name",
     )
+    import_life_s: int = Field(default=24 * 3600, ge=1, le=24 * 3600, description="How long import parameters hold")
     request_bytes: int = Field(default=2 * 1024 * 1024, ge=1024, le=8 * 1024 * 1024)
     request_items: int = Field(default=1000, ge=1, le=1000)
     batch_records: int = Field(default=500, ge=1, le=10_000)
@@ -226,6 +227,7 @@ class Settings(Books):
             ledger_window_ms=round(self.ledger_window.total_seconds() * 1000),
             shortest_grace_ms=self.destroy_grace_s * 1000,
             import_algorithms=frozenset(self.import_algorithms),
+            import_life_ms=self.import_life_s * 1000,
             recoverable_ms=None if self.recoverable_days is None else self.recoverable_days * DAY_MS,
         )
 

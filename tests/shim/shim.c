@@ -6,6 +6,8 @@
      SHIM_DELAY_ALL  if set, every call takes longer, the Inits too
      SHIM_DOWN_FILE  while this file exists the token is away: every call answers CKR_DEVICE_REMOVED, and whatever
                      sessions and session objects there were are gone when it comes back
+     SHIM_COMBINED   if set, the token has CKM_RSA_AES_KEY_WRAP to unwrap with, made of its own two steps; the value is
+                     its number for AES-KWP
      SHIM_NONCE      "append": the token makes its own GCM nonce and appends it (Luna in FIPS mode);
                      "write": it writes its own into the parameters (AWS CloudHSM)
    In the same process, through dlopen: shim_fail(function, every, code, times), shim_count(function), shim_logout(). */
@@ -21,6 +23,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 enum { CKR_OK = 0, CKR_GENERAL_ERROR = 5, CKR_DEVICE_REMOVED = 0x32, CKM_AES_GCM = 0x1087 };
+enum { CKM_RSA_PKCS_OAEP = 0x9, CKM_RSA_AES_KEY_WRAP = 0x1054, CKA_MODULUS = 0x120, CKR_WRAPPED_KEY_LEN_RANGE = 0x112 };
 
 typedef CK_ULONG (*get_function_list)(CK_FUNCTION_LIST **);
 typedef CK_ULONG (*slots_call)(CK_BYTE, CK_ULONG *, CK_ULONG *);
@@ -30,6 +33,7 @@ typedef CK_ULONG (*random_call)(CK_ULONG, CK_BYTE *, CK_ULONG);
 static CK_FUNCTION_LIST *real, table;
 static long delay_us;
 static int delay_all;
+static CK_ULONG combined_kwp;
 static const char *down_file, *nonce_mode;
 static atomic_long counts[FUNCTIONS], fail_every[FUNCTIONS], fail_times[FUNCTIONS];
 static atomic_ulong fail_code[FUNCTIONS];
@@ -85,7 +89,6 @@ SHIM(Initialize, 0, (void *arguments), (arguments))
 SHIM(Finalize, 0, (void *reserved), (reserved))
 SHIM(GetSlotList, 0, (CK_BYTE present, P slots, P count), (present, slots, count))
 SHIM(GetTokenInfo, 0, (U slot, void *info), (slot, info))
-SHIM(GetMechanismInfo, 0, (U slot, U type, void *info), (slot, type, info))
 SHIM(OpenSession, 0, (U slot, U flags, void *a, void *n, P session), (slot, flags, a, n, session))
 SHIM(CloseSession, 0, (U s), (s))
 SHIM(CloseAllSessions, 0, (U slot), (slot))
@@ -104,8 +107,47 @@ SHIM(Sign, 1, (U s, B in, U size, B out, P length), (s, in, size, out, length))
 SHIM(GenerateKey, 1, (U s, M m, A template, U count, P key), (s, m, template, count, key))
 SHIM(GenerateKeyPair, 1, (U s, M m, A a, U x, A b, U y, P one, P two), (s, m, a, x, b, y, one, two))
 SHIM(WrapKey, 1, (U s, M m, U by, U key, B out, P length), (s, m, by, key, out, length))
-SHIM(UnwrapKey, 1, (U s, M m, U by, B in, U size, A t, U count, P key), (s, m, by, in, size, t, count, key))
 SHIM(GenerateRandom, 1, (U s, B out, U size), (s, out, size))
+
+static CK_ULONG shim_GetMechanismInfo(U slot, U type, void *info) {
+    CK_ULONG code = enter(GetMechanismInfo, 0);
+    if (code != CKR_OK) return code;
+    if (combined_kwp && type == CKM_RSA_AES_KEY_WRAP) type = CKM_RSA_PKCS_OAEP;
+    code = ((CK_ULONG(*)(U, U, void *))real->call[GetMechanismInfo])(slot, type, info);
+    pthread_rwlock_unlock(&life);
+    return code;
+}
+
+typedef CK_ULONG (*unwrap_call)(U, M, U, B, U, A, U, P);
+typedef struct { CK_ULONG hash, mgf, source; void *data; CK_ULONG length; } oaep_parameters;
+typedef struct { CK_ULONG aes_bits; oaep_parameters *oaep; } rsa_aes_parameters;
+
+static CK_ULONG combined(U s, M m, U by, B in, U size, A t, U count, P key) {
+    rsa_aes_parameters *given = m->parameter;
+    CK_BYTE modulus[1024], yes = 1, no = 0;
+    CK_ULONG secret = 4, aes = 0x1f, transport;
+    CK_ATTRIBUTE asked = {CKA_MODULUS, modulus, sizeof modulus};
+    CK_ULONG code = ((CK_ULONG(*)(U, U, A, U))real->call[GetAttributeValue])(s, by, &asked, 1);
+    if (code != CKR_OK) return code;
+    if (size <= asked.length) return CKR_WRAPPED_KEY_LEN_RANGE;
+    CK_ATTRIBUTE uses[] = {{0x0, &secret, sizeof secret}, {0x100, &aes, sizeof aes}, {0x1, &no, 1}, {0x107, &yes, 1},
+                           {0x103, &yes, 1}, {0x162, &no, 1}, {0x104, &no, 1}, {0x105, &no, 1}};
+    CK_MECHANISM outer = {CKM_RSA_PKCS_OAEP, given->oaep, sizeof *given->oaep}, inner = {combined_kwp, NULL, 0};
+    code = ((unwrap_call)real->call[UnwrapKey])(s, &outer, by, in, asked.length, uses, sizeof uses / sizeof *uses, &transport);
+    if (code != CKR_OK) return code;
+    code = ((unwrap_call)real->call[UnwrapKey])(s, &inner, transport, in + asked.length, size - asked.length, t, count, key);
+    ((CK_ULONG(*)(U, U))real->call[DestroyObject])(s, transport);
+    return code;
+}
+
+static CK_ULONG shim_UnwrapKey(U s, M m, U by, B in, U size, A t, U count, P key) {
+    CK_ULONG code = enter(UnwrapKey, 1);
+    if (code != CKR_OK) return code;
+    unwrap_call call = combined_kwp && m->mechanism == CKM_RSA_AES_KEY_WRAP ? combined : (unwrap_call)real->call[UnwrapKey];
+    code = call(s, m, by, in, size, t, count, key);
+    pthread_rwlock_unlock(&life);
+    return code;
+}
 
 static CK_ULONG shim_EncryptInit(U s, M m, U key) {
     CK_ULONG code = enter(EncryptInit, 0);
@@ -156,6 +198,7 @@ EXPORT CK_ULONG C_GetFunctionList(CK_FUNCTION_LIST **list) {
         get_function_list get = loaded ? (get_function_list)dlsym(loaded, "C_GetFunctionList") : NULL;
         if (!get || get(&real) != CKR_OK) return CKR_GENERAL_ERROR;
         delay_us = delay ? atol(delay) : 0;
+        combined_kwp = getenv("SHIM_COMBINED") ? strtoul(getenv("SHIM_COMBINED"), NULL, 0) : 0;
         delay_all = getenv("SHIM_DELAY_ALL") != NULL;
         down_file = getenv("SHIM_DOWN_FILE");
         nonce_mode = getenv("SHIM_NONCE");

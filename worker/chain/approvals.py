@@ -26,6 +26,7 @@ from worker.model.effects import Seen
 from worker.model.facts import Facts, RowPage
 from worker.model.fleet import FleetRotateBody
 from worker.model.ids import derived_id
+from worker.model.importing import KeyImportBody
 from worker.model.linking import LinkRestoreBody, LinkUnlinkBody, TenantMoveBody
 from worker.model.operations import SECOND_OFFICER, Operation
 from worker.model.outcomes import Commanded
@@ -59,13 +60,16 @@ CarryOut = Callable[[Case, AnyBody], Step | Code]
 def needs_second(body: AnyBody, step: Commanding) -> bool:
     """Whether one officer is not enough for what the command would do.
 
-    Stopping is one officer's, except that of a layer 1 key and that of another officer.
+    Stopping is one officer's, except that of a layer 1 key and that of another officer. So is an import, unless the
+    fleet made the key so far.
     """
     if isinstance(body, KeyDisableBody):
         return any(isinstance(row, Key) and row.parent is None for row in step.rows)
     if isinstance(body, ClientRevokeBody):
         return any(isinstance(row, Client) and row.role is Role.OFFICER for row in step.rows)
-    return isinstance(body, _ALWAYS) or (isinstance(step, Importing) and step.takes_over)
+    if isinstance(body, KeyImportBody):
+        return isinstance(step, Importing) and step.takes_over
+    return isinstance(body, _ALWAYS)
 
 
 def asked(case: Case, body: AnyBody, step: Commanding) -> Commanding:

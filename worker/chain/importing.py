@@ -35,7 +35,6 @@ from worker.model.outcomes import Commanded, Failed, Outcome
 from worker.model.replies import KeyResult
 from worker.model.rows import Key, Origin, Row, RowRef, State, Table, Version
 
-LIFE_MS = 24 * 3_600_000
 _ENDED = {
     ImportState.USED: Code.IMPORT_USED,
     ImportState.BURNED: Code.IMPORT_BURNED,
@@ -120,7 +119,7 @@ def offer(case: Case, body: KeyImportParametersBody) -> Step | Code:
         public_key=b"",
         material=material,
         serial="",
-        expires_ms=case.facts.now_ms + LIFE_MS,
+        expires_ms=case.facts.now_ms + case.limits.import_life_ms,
         failures=0,
         state=ImportState.OPEN,
         revision=1,

@@ -27,7 +27,7 @@ class Limits:
     """Bounds that `decide` applies, in milliseconds.
 
     `recoverable_ms`: how long backups and topics could still bring a destroyed key back (S15); None: nobody said.
-    `import_algorithms`: how customers may wrap the keys that they bring (S12).
+    `import_life_ms`: how long import parameters hold; `import_algorithms`: how customers may wrap their keys (S12).
     """
 
     freshness_ms: int = 5 * 60_000
@@ -36,6 +36,7 @@ class Limits:
     shortest_grace_ms: int = 7 * 24 * 3_600_000
     longest_grace_ms: int = 30 * 24 * 3_600_000
     recoverable_ms: int | None = None
+    import_life_ms: int = 24 * 3_600_000
     import_algorithms: frozenset[ImportAlgorithm] = SAFE_ALGORITHMS
 
 

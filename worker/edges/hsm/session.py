@@ -152,10 +152,13 @@ class Session:
         return int(handle[0])
 
     def ecb(self, key: int, block: bytes) -> bytes:
-        """AES-ECB of whole blocks: for check values, never for data."""
-        self._library.call("C_EncryptInit", self.handle, new("CK_MECHANISM *", (CKM_AES_ECB, ffi.NULL, 0)), key)
+        """AES-ECB of whole blocks: for check values, not for data. Both calls are made, whatever the first answers."""
+        init = self._encrypt_init(self.handle, new("CK_MECHANISM *", (CKM_AES_ECB, ffi.NULL, 0)), key)
         self._length[0] = self._room
-        self._library.call("C_Encrypt", self.handle, block, len(block), self._out, self._length)
+        code = self._encrypt(self.handle, block, len(block), self._out, self._length)
+        for function, answer in (("C_EncryptInit", init), ("C_Encrypt", code)):
+            if answer != CKR_OK:
+                raise CkError(function, answer)
         return bytes(self._view[0 : self._length[0]])
 
     def generate_pair(self, mechanism: int, public: Iterable[Attribute], private: Iterable[Attribute]) -> None:
