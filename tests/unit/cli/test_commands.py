@@ -23,6 +23,9 @@ COMMANDS = [
     "key show",
     "key list",
     "key tree",
+    "key disable",
+    "region set",
+    "region list",
     "tenant move",
     "tenant follow",
     "link create",
@@ -130,3 +133,10 @@ def test_a_tree_is_every_key_under_its_parent() -> None:
         return {node["alias"]: shape(node["children"]) for node in nodes}
 
     assert shape(nested(keys, None)) == {"k1": {"k2": {}, "k3": {"k4": {}}}}
+
+
+@pytest.mark.parametrize(
+    "words", [["key", "disable"], ["key", "disable", "a/b", "--region", "us"], ["key", "disable", "--region", "us"]]
+)
+def test_a_switch_is_a_keys_or_a_regions(words: list[str]) -> None:
+    assert obey(words) == 2
