@@ -184,13 +184,13 @@ class TestSchema:
     async def test_columns_are_the_fields_of_the_model(self, pool: Pool) -> None:
         sql = (
             "SELECT attname FROM pg_attribute WHERE attrelid = ('keyriver.' || $1)::regclass AND attnum > 0"
-            " AND NOT attisdropped ORDER BY attnum"
+            " AND NOT attisdropped"
         )
         for kind in get_args(Row):
             table = kind.TABLE.value
             rows = await pool.run(lambda connection, table=table: connection.fetch(sql, table))  # type: ignore[misc]
-            columns = [one.name for one in fields(kind)]
-            assert sorted(row["attname"] for row in rows) == sorted([*columns, "mac_version", "mac"])
+            names = [one.name for one in fields(kind)]
+            assert sorted(row["attname"] for row in rows) == sorted([*names, "mac_version", "mac"])
 
     async def test_the_fleet_is_founded_once(self, pool: Pool) -> None:
         fleet = Fleet("dev-one", b"\x04" * 65, "0001", 5)

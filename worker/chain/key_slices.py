@@ -10,9 +10,11 @@ from uuid import UUID
 
 from worker.chain import lifecycle
 from worker.chain.campaigns import campaign_id, campaign_ref, moves_deks, new_campaign
+from worker.chain.conclude import HINT, hint
 from worker.chain.keys import creation
+from worker.chain.leaves import ACTOR
 from worker.chain.lifecycle import Change
-from worker.chain.slices import ACTOR, Ends, digest_of, resting, said
+from worker.chain.slices import Ends, digest_of, resting, said
 from worker.chain.told import Teller
 from worker.chain.versions import retiring
 from worker.chain.work import failed
@@ -140,19 +142,16 @@ def _renewing(
             yield KeyStep(f"{key.id}/{number}", None, None, tuple(rows), tuple(told))
         return
     rows.append(replace(key, active_version=number, latest_version=number, revision=key.revision + 1))
-    fresh = replace(
-        active,
+    fresh = Version(
+        key=key.id,
         number=number,
         state=State.ACTIVE,
         wrapping=Wrapping.AES_KWP,
         wrapped=b"",
-        digest=b"",
         parent_version=campaign.to_version,
+        material=None,
+        serial="",
         created_ms=facts.now_ms,
-        due_ms=0,
-        prior=None,
-        forced=False,
-        retired_ms=0,
         revision=1,
     )
     op = creation(at.target, key, number)
@@ -184,12 +183,18 @@ def conclude_keys(work: KeyWork, results: Sequence[HsmResult], facts: Facts, *, 
     digest = digest_of(made)
     effects: list[Effect] = [FinishSlice(work.held, moved, digest, tuple(failures)), *map(PutRow, rows)]
     effects += _announced(work, told, facts.now_ms)
+    keys = [row.id for row in rows if isinstance(row, Key)]
+    if keys:  # their old versions' handles must go
+        effects.append(Announce(derived_id(facts.now_ms, *_name(work), HINT), HINT, work.campaign.tenant, hint(keys)))
     effects += said(work.held, work.campaign, facts, moved, digest, failures, tells=tells)
     return Settlement(None, None, work.seen, (), tuple(effects))
 
 
 def _announced(work: KeyWork, told: Iterable[tuple[str, Answer]], now_ms: int) -> Iterator[Announce]:
-    campaign = work.campaign
     for number, (type_, fact) in enumerate(told):
-        id_ = derived_id(now_ms, str(campaign.id), f"{work.held.round}/{work.held.number}", type_, str(number))
-        yield Announce(id_, type_, campaign.tenant, fact.model_dump_json(exclude_none=True).encode())
+        id_ = derived_id(now_ms, *_name(work), type_, str(number))
+        yield Announce(id_, type_, work.campaign.tenant, fact.model_dump_json(exclude_none=True).encode())
+
+
+def _name(work: KeyWork) -> tuple[str, str]:
+    return str(work.campaign.id), f"{work.held.round}/{work.held.number}"

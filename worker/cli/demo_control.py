@@ -8,6 +8,7 @@ from base64 import b64encode
 from pathlib import Path
 
 from worker.cli import identities
+from worker.cli.demo_campaign import campaign, certified, only_when_empty
 from worker.cli.demo_orders import order, printed
 from worker.cli.demo_records import decrypted, encrypted, instances, refusal
 from worker.cli.demo_story import Story
@@ -37,6 +38,7 @@ class Control:
         return all(
             [
                 await self._rotated(rows[:READS], sealed[:READS]),
+                await self._moved(rows[:READS], sealed[:READS], len(sealed)),
                 await self._stopped(sealed[1]),
                 await self._back(rows[1], sealed[1]),
                 await self._proved(),
@@ -56,6 +58,21 @@ class Control:
         same = back == rows and again == [rows[0], rows[0]]
         return self._says(
             same, f"{len(back)} reads, none refused. Old records still read, new ones are under version 2."
+        )
+
+    async def _moved(self, rows: list[Row], sealed: list[Row], records: int) -> bool:
+        story = self._story
+        story.step(f"Move all {records:,} keys to version 2, and only then destroy version 1")
+        kept = await only_when_empty(story, self._key, empty=False)
+        async with instances(*self._reach) as envelopes:
+            reading = asyncio.create_task(decrypted(envelopes, sealed, lambda: None))
+            done = await campaign(story, self._key)
+            back = await reading
+        empty = certified(story, done)
+        gone = await only_when_empty(story, self._key, empty=True)
+        good = kept and empty and gone and back == rows
+        return self._says(
+            good, f"{done.moved:,} moved; {len(back)} reads meanwhile, none refused. Version 1 goes after its grace."
         )
 
     async def _stopped(self, sealed: Row) -> bool:

@@ -118,12 +118,12 @@ class Version:
     due_ms: int = 0
     prior: State | None = None
     forced: bool = False
+    link: UUID | None = None
+    digest: bytes = b""
     not_after_ms: int = 0
     absent: bool = False
     canary: bytes = b""
     retired_ms: int = 0
-    link: UUID | None = None
-    digest: bytes = b""
 
     @property
     def ref(self) -> RowRef:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.cli.conftest import SECRET, Configure
 from worker.cli import obey
-from worker.cli.key import nested
+from worker.cli.key import by_parent, nested
 from worker.model.hsm import Purpose
 from worker.model.replies import KeyView
 from worker.model.rows import Origin
@@ -132,6 +132,7 @@ def test_a_tree_is_every_key_under_its_parent() -> None:
         assert isinstance(nodes, list)
         return {node["alias"]: shape(node["children"]) for node in nodes}
 
+<<<<<<< HEAD
     assert shape(nested(keys, None)) == {"k1": {"k2": {}, "k3": {"k4": {}}}}
 
 
@@ -140,3 +141,6 @@ def test_a_tree_is_every_key_under_its_parent() -> None:
 )
 def test_a_switch_is_a_keys_or_a_regions(words: list[str]) -> None:
     assert obey(words) == 2
+=======
+    assert shape(nested(by_parent(keys), None)) == {"k1": {"k2": {}, "k3": {"k4": {}}}}
+>>>>>>> main

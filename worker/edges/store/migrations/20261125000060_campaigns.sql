@@ -122,8 +122,8 @@ BEGIN
     IF NOT taken THEN
         IF of_deks THEN
             SELECT t.id INTO boundary FROM keyriver.deks AS t
-            WHERE t.key = of_key AND t.id > turn.after AND t.id <= turn.upto
-            ORDER BY t.id OFFSET size - 1 LIMIT 1;
+            WHERE (t.key, t.id) > (of_key, turn.after) AND (t.key, t.id) <= (of_key, turn.upto)
+            ORDER BY t.key, t.id OFFSET size - 1 LIMIT 1;
         ELSE
             SELECT t.id INTO boundary FROM keyriver.keys AS t
             WHERE t.parent = of_key AND t.id > turn.after AND t.id <= turn.upto
@@ -146,8 +146,24 @@ BEGIN
 END
 $$;
 
+-- Replace blobs that are still those that were read; returns how many were. Ids come in order, so rows are locked in the
+-- order in which `settle` locks them. The list drives, whatever the statistics say.
+CREATE FUNCTION keyriver.move_deks_v1(to_version int, ids uuid[], olds bytea[], blobs bytea[])
+RETURNS int LANGUAGE plpgsql SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    moved int;
+BEGIN
+    UPDATE keyriver.deks AS d SET version = to_version, blob = m.blob
+    FROM unnest(ids, olds, blobs) AS m (id, old, blob)
+    WHERE d.id = m.id AND d.blob = m.old;
+    GET DIAGNOSTICS moved = ROW_COUNT;
+    RETURN moved;
+END
+$$;
+
 -- migrate:down
 
+DROP FUNCTION keyriver.move_deks_v1;
 DROP FUNCTION keyriver.lease_slice_v1;
 DROP TABLE keyriver.campaign_failures, keyriver.campaign_slices, keyriver.campaign_rounds, keyriver.campaigns;
 ALTER TABLE keyriver.versions DROP COLUMN retired_ms;
