@@ -132,8 +132,7 @@ def test_a_tree_is_every_key_under_its_parent() -> None:
         assert isinstance(nodes, list)
         return {node["alias"]: shape(node["children"]) for node in nodes}
 
-<<<<<<< HEAD
-    assert shape(nested(keys, None)) == {"k1": {"k2": {}, "k3": {"k4": {}}}}
+    assert shape(nested(by_parent(keys), None)) == {"k1": {"k2": {}, "k3": {"k4": {}}}}
 
 
 @pytest.mark.parametrize(
@@ -141,6 +140,3 @@ def test_a_tree_is_every_key_under_its_parent() -> None:
 )
 def test_a_switch_is_a_keys_or_a_regions(words: list[str]) -> None:
     assert obey(words) == 2
-=======
-    assert shape(nested(by_parent(keys), None)) == {"k1": {"k2": {}, "k3": {"k4": {}}}}
->>>>>>> main
