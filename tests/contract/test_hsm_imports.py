@@ -243,10 +243,8 @@ async def test_a_pair_that_is_gone_or_another_opens_nothing(offer: Offer) -> Non
 
 
 async def test_another_tokens_pair_is_its_own_affair(offer: Offer) -> None:
-    """S19."""
-    assert faults([await offer.run(replace(offer.ordered(os.urandom(32)), serial="elsewhere"))]) == {
-        0: Fault.UNSUPPORTED
-    }
+    """S19. Its requester sends it again, and a worker of that token takes it: nothing is wrong with it."""
+    assert faults([await offer.run(replace(offer.ordered(os.urandom(32)), serial="elsewhere"))]) == {0: Fault.ELSEWHERE}
 
 
 async def test_a_destroyed_pair_is_gone(offer: Offer) -> None:

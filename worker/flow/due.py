@@ -14,7 +14,7 @@ from uuid import UUID
 from worker.chain.approvals import approval_ref
 from worker.chain.due import Due, approval_due, version_due
 from worker.chain.importing import import_ref
-from worker.chain.importing_due import import_due, material_due
+from worker.chain.importing_due import import_due, is_closed, material_due
 from worker.flow.attendance import Presence
 from worker.flow.authentic import authenticated
 from worker.flow.clock import boottime
@@ -75,9 +75,9 @@ class DueWork:
         return sum([await self._carry_out(due, until) for due in dues])
 
     async def _without_handles(self, facts: Facts, places: Sequence[tuple[UUID, int]]) -> list[tuple[UUID, int]]:
-        """What waits for no worker: everything but destructions that somebody has not confirmed."""
+        """What waits for no worker: everything but destructions, of material too, that somebody has not confirmed."""
         found = [facts.versions[place] for place in places if place in facts.versions]
-        asked = [_condemned(version) for version in found if version.state is State.DESTROY_SCHEDULED]
+        asked = [_condemned(one) for one in found if one.state is State.DESTROY_SCHEDULED or is_closed(one)]
         awaited = await self.presence.awaited(asked) if asked else {}
         for one, names in awaited.items():
             log.info("the destruction of %s/%d waits for %s", one.key, one.version, ", ".join(names))

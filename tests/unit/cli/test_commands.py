@@ -39,6 +39,11 @@ COMMANDS = [
     "client rotate",
     "client revoke",
     "client list",
+    "trigger add",
+    "trigger remove",
+    "trigger list",
+    "trigger check",
+    "trigger send",
     "officer add",
     "officer remove",
     "officer list",
@@ -136,7 +141,19 @@ def test_a_tree_is_every_key_under_its_parent() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["key", "disable"], ["key", "disable", "a/b", "--region", "us"], ["key", "disable", "--region", "us"]]
+    ("line", "said"),
+    [
+        ("trigger add acme yearly --on key-age", "a period goes with key-age"),
+        ("trigger add acme now --on schedule-due --do emergency", "emergency goes with"),
+        ("trigger add acme below --on parent-rotated", "parent-rotated goes with move"),
+        ("trigger add acme worn --on use-count --do move", "use-count goes with rotate"),
+        ("trigger add acme Late --on schedule-due", "name: "),
+        ("trigger send member-left acme/eu", "--as: name an identity file"),
+    ],
 )
-def test_a_switch_is_a_keys_or_a_regions(words: list[str]) -> None:
-    assert obey(words) == 2
+def test_rules_that_make_no_sense_are_refused_here(
+    line: str, said: str, configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure()
+    assert obey(line.split()) == 2
+    assert said in capsys.readouterr().err

@@ -20,6 +20,7 @@ from worker.model.facts import Answer, Question, StoredRow
 from worker.model.operations import Operation
 from worker.model.replies import KeyResult
 from worker.model.rows import RowRef, State, Table, Version
+from worker.seal.rowmac import mac_input
 
 SESSION_S = 30.0
 DAY_MS = 86_400_000
@@ -196,3 +197,23 @@ async def test_a_leader_that_was_frozen_past_its_lead_touches_no_token_object(mo
     slow[0] = LEAD_S / 2
     assert await crew.due(clock=clock) == 1
     assert rig.token.masters != masters
+
+
+async def test_imported_material_waits_for_handles_too() -> None:
+    rig = await Rig.made()
+    crew = Crew(rig, "ab")
+    shown = await rig.command(Operation.KEY_SHOW, KeyShowBody(tenant="acme", key="acme"))
+    assert isinstance(shown, KeyResult)
+    row = rig.memory.rows[RowRef(Table.VERSIONS, f"{shown.key.id}/1")].row
+    assert isinstance(row, Version)
+    over = replace(row, not_after_ms=1, canary=b"c")
+    (mac,) = await rig.token.fleet_keys.mac([mac_input(over)])
+    rig.memory.rows[row.ref] = StoredRow(over, mac.version, mac.value)
+    await crew.beat("ab")
+    assert await crew.due() == 1, "from now on it works no more"
+    assert await crew.beat("a") == [1]
+    assert await crew.due() == 0, "the other one may have handles that it opened"
+    assert row.material in rig.token.masters
+    assert await crew.beat("b") == [1]
+    assert await crew.due() == 1
+    assert row.material not in rig.token.masters

@@ -51,7 +51,7 @@ class FakeImports:
 
     def _import(self, op: ImportMaster) -> HsmResult:
         if op.serial != self._serial:
-            return HsmFault(Fault.UNSUPPORTED, "the import key is in another token")
+            return HsmFault(Fault.ELSEWHERE, "the import key is in another token")
         pair = self.pairs.get(op.pair)
         if pair is None or _public(pair) != op.public_key:
             return HsmFault(Fault.INTEGRITY, "the token has not this import key")
