@@ -17,7 +17,7 @@ from bench.hsm import AAD, DEK_BYTES, DIGEST
 from bench.report import Figure, figure, report
 from bench.rig import Rig, rig
 from bench.rivals import public_key_rate
-from worker.cli.key import nested
+from worker.cli.key import by_parent, nested
 from worker.edges.hsm import HsmConfig, Pin, Token, open_token
 from worker.local import Token as LocalToken
 from worker.local import softhsm
@@ -66,7 +66,7 @@ async def commands(made: Rig) -> list[Figure]:
     async def tree(name: str) -> None:
         found = await officer.command(Operation.KEY_LIST, KeyListBody(tenant=name))
         assert isinstance(found, KeyListResult)
-        (root,) = nested(found.keys, None)
+        (root,) = nested(by_parent(found.keys), None)
         assert len(found.keys) == LAYERS, root
 
     steps: dict[str, Sequence[Callable[[], Awaitable[object]]]] = {

@@ -1,5 +1,6 @@
 """The contract as data, made from the code: every message, code and topic, and the documents that show them."""
 
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -22,6 +23,7 @@ from worker.model.regional import RegionChange
 from worker.model.replies import REPLIES, ApprovalResult, ClientResult, Hint, KeyResult, TenantResult, Transition
 from worker.model.sequences import SEQUENCE, SequenceBody
 from worker.model.topics import Cleanup, Topics, TopicSpec, specs
+from worker.model.triggering import TriggerChange, TriggerTold
 from worker.seal.announcements import CertificateBody, IntakeBody
 from worker.seal.identity import IdentityDocument
 from worker.seal.lineage import SuccessionBody
@@ -83,6 +85,9 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.grant.given.v1": PolicyChange,
     "keyriver.grant.revoked.v1": PolicyChange,
     "keyriver.quota.set.v1": PolicyChange,
+    "keyriver.trigger.added.v1": TriggerChange,
+    "keyriver.trigger.removed.v1": TriggerChange,
+    "keyriver.trigger.fired.v1": TriggerTold,
 }
 ANNOUNCEMENTS: dict[str, type[BaseModel]] = {
     "keyriver.certificate.v1": CertificateBody,
@@ -104,6 +109,7 @@ def schema_of(model: type[BaseModel], name: str) -> Json:
     return {"$schema": DRAFT, "title": name} | model.model_json_schema(schema_generator=_Quiet) | {"title": name}
 
 
+@cache
 def messages() -> dict[str, Json]:
     """Every message by its type: who says it, which headers it has, and its payload."""
     found: dict[str, Json] = {}
@@ -135,6 +141,7 @@ def codes() -> Json:
     }
 
 
+@cache
 def contract() -> Json:
     """All that must stay compatible."""
     heads = {
@@ -148,6 +155,7 @@ def contract() -> Json:
     }
 
 
+@cache
 def documents() -> dict[str, Json]:
     """Every generated file by its path below `schemas/`."""
     said, shown = messages(), samples()

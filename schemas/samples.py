@@ -12,10 +12,10 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from schemas import campaigns, fleet, imports, linking, policing, regional
+from schemas import campaigns, fleet, imports, linking, policing, regional, triggering
 from schemas.life import APPROVAL, BLAST, DESTRUCTION, DIGEST, DONE, PENDING, became
 from worker.chain.conclude import HINT
-from worker.model.operations import DATA_OPERATIONS, Operation
+from worker.model.operations import SERVICE_OPERATIONS, Operation
 from worker.model.replies import ERRORS, REPLIES
 from worker.model.requests import Recipient
 from worker.model.rows import Suite
@@ -167,6 +167,7 @@ ASKED: dict[Operation, Json] = fleet.ASKED | {
     **linking.ASKED,
     **regional.ASKED,
     **policing.ASKED,
+    **triggering.ASKED,
 }
 CALLERS_OWN: Json = {
     "key": "acme/eu/payments",
@@ -208,6 +209,7 @@ ANSWERED: dict[Operation, list[Json]] = fleet.ANSWERED | {
     **linking.ANSWERED,
     **regional.ANSWERED,
     **policing.ANSWERED,
+    **triggering.ANSWERED,
 }
 STATED: dict[str, Json] = fleet.STATED | {
     "keyriver.tenant.created.v1": ANSWERED[Operation.TENANT_CREATE][0],
@@ -244,6 +246,7 @@ STATED: dict[str, Json] = fleet.STATED | {
     **linking.STATED,
     **regional.STATED,
     **policing.STATED,
+    **triggering.STATED,
 }
 
 
@@ -253,11 +256,9 @@ def samples() -> dict[str, Sample]:
     for operation in Operation:
         asked, digest = request(operation, ASKED[operation])
         found[asked.type] = asked
-        told = reply(operation, digest)
-        found[told.type] = told
+        found[operation.reply_type] = reply(operation, digest)
     found["keyriver.wrap.v1.sealed"] = request(Operation.WRAP, CALLERS_OWN)[0]
-    for type_, payload in STATED.items():
-        found[type_] = event(type_, payload)
+    found |= {type_: event(type_, payload) for type_, payload in STATED.items()}
     for case in _vectors("announcements")["cases"]:
         name = {"certificate": "keyriver.certificate.v1", "intake": "keyriver.intake-key.v1"}[case["kind"]]
         found[name] = Sample(name, {"content-type": "application/json"}, json.loads(case["value"]))
@@ -271,9 +272,8 @@ def samples() -> dict[str, Sample]:
 
 def request(operation: Operation, payload: Json) -> tuple[Sample, bytes]:
     """A signed request, and the digest of what was signed."""
-    tenant, client, name = (
-        ("acme", "payments", "client") if operation in DATA_OPERATIONS else ("fleet", "alice", "officer")
-    )
+    is_services = operation in SERVICE_OPERATIONS
+    tenant, client, name = ("acme", "payments", "client") if is_services else ("fleet", "alice", "officer")
     recipient = RECIPIENT if payload.get("return_dek") or operation is Operation.UNWRAP else None
     claims = RequestClaims(
         fleet=FLEET,

@@ -26,6 +26,7 @@ from worker.seal.announcements import IntakeAnnouncement, WorkerCertificate
 from worker.seal.claims import ReplyClaims, RequestClaims, recipient_claim, signed_digest
 from worker.seal.errors import BadSignature
 from worker.seal.identity import Identity
+from worker.seal.lineage import Lineage
 from worker.seal.signatures import jws_kid, sign_jws, verify_jws
 
 SIGNATURE = "keyriver-signature"
@@ -130,6 +131,7 @@ class Scribe:
         self._certificates: dict[str, WorkerCertificate] = {}
         self._waiting: list[Entry] = []
         self._intake: list[IntakeAnnouncement] = []
+        self._fleet_keys = Lineage(identity.fleet, identity.fleet_key)
 
     async def __aenter__(self) -> Self:
         await self._open.enter_async_context(self._tap)
@@ -243,10 +245,12 @@ class Scribe:
     def _announced(self, key: bytes, value: bytes) -> None:
         identity = self.identity
         if key.startswith(b"certificate/"):
-            said = WorkerCertificate.parse(value, identity.fleet, identity.fleet_key, now_ms())
+            said = WorkerCertificate.parse(value, identity.fleet, self._fleet_keys, now_ms())
             self._certificates[said.kid] = said
+        elif key.startswith(b"fleet-key/"):
+            self._fleet_keys.accept(value)
         else:
-            self._intake.append(IntakeAnnouncement.parse(value, identity.fleet, identity.fleet_key, now_ms(), 1))
+            self._intake.append(IntakeAnnouncement.parse(value, identity.fleet, self._fleet_keys, now_ms(), 1))
 
     def _verified(self, entry: Entry, headers: dict[str, str], certificate: WorkerCertificate) -> Answer:
         """The answer; a failure unless it is signed for one of the attempts."""

@@ -29,6 +29,7 @@ from worker.edges.store.pool import connected
 from worker.edges.store.presence import PostgresPresence
 from worker.edges.store.quotas import PostgresQuotaLeases
 from worker.edges.store.store import PostgresStore
+from worker.edges.store.triggers import PostgresOccasions
 from worker.flow.alarms import PinAlarm
 from worker.flow.alone import Quiet
 from worker.flow.answering import Answering
@@ -58,6 +59,7 @@ from worker.flow.quotas import Quotas
 from worker.flow.registry import Clients
 from worker.flow.river import River
 from worker.flow.standing import Standings
+from worker.flow.triggers import Triggering
 from worker.flow.unsealing import Unsealing
 from worker.flow.upkeep import Duty, keep_up
 from worker.flow.uses import Uses
@@ -128,6 +130,7 @@ class Worker:
         self.intakes = {lane: self._intake(lane, source) for lane, source in self.sources.items()}
         for lane, source in self.sources.items():
             parts.metrics.lag_of(lane.value, source.lag)
+        parts.metrics.handles_of(lambda: parts.token.hsm.handles)
 
     def _intake(self, lane: Lane, source: KafkaSource) -> Intake:
         settings = self._parts.settings
@@ -231,6 +234,7 @@ class Worker:
             Duty("link news", LinkNews(self._contacts, parts.store, parts.trust, parts.token.fleet_keys).turn, 5.0),
             Duty("attendance", self._attendance.turn, 1.0),
             Duty("due", self._due_work().turn, 1.0),
+            Duty("triggers", self._triggering(dues).turn, 5.0),
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
             Duty("fold", partial(fold, parts.pool), 30.0),
             Duty("workers", self._presence.prune, 600.0),
@@ -251,6 +255,11 @@ class Worker:
         return Campaigning(
             self._name, slices, standings, self._hsm, self._uses, verifying, self._failpoints, sizes=sizes
         )
+
+    def _triggering(self, dues: PostgresDues) -> Triggering:
+        parts, token, occasions = self._parts, self._parts.token, PostgresOccasions(self._parts.pool)
+        keys = token.fleet_keys
+        return Triggering(self._name, token.serial, occasions, dues, parts.store, parts.trust, keys, self._hsm)
 
     def _due_work(self) -> DueWork:
         parts, token = self._parts, self._parts.token

@@ -3,7 +3,8 @@
     python verify.py PROOF.json FLEET_KEY [CHECKPOINT.json]
 
 PROOF.json is what `keyriver audit prove` printed. FLEET_KEY is the fleet's public key in base64 as you pinned it, never
-as somebody sends it along. CHECKPOINT.json is a record of the topic keyriver.audit.v1 that you kept: with it the proof
+as somebody sends it along; a rotation since, or before, is believed when both its keys signed it and one is known.
+CHECKPOINT.json is a record of the topic keyriver.audit.v1 that you kept: with it the proof
 must lead to that very checkpoint, so nobody can show you another log. Exit code 0: the printed record stands there.
 """
 
@@ -14,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -50,6 +52,32 @@ def root(found: bytes, index: int, size: int, path: list[bytes]) -> bytes:
     return found
 
 
+def signed(key: bytes, signature: bytes, text: bytes) -> bool:
+    """Whether this P-256 point's 64 bytes r, s are over the text."""
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    try:
+        point = EllipticCurvePublicKey.from_encoded_point(SECP256R1(), key)
+        point.verify(encode_dss_signature(r, s), text, ECDSA(SHA256()))
+    except (ValueError, InvalidSignature):
+        return False
+    return True
+
+
+def keys_at(rotations: list[dict[str, Any]], fleet: str, pinned: bytes, at_ms: int) -> set[bytes]:
+    """The fleet's signing keys that the pinned one leads to, less those that had ended five minutes before."""
+    known, ended = {pinned}, set[bytes]()
+    for _ in rotations:
+        for said in rotations:
+            old, new = b64decode(said["predecessor"]), b64decode(said["public_key"])
+            since = said["not_before_ms"]
+            text = framed("keyriver-fleet-key/1", fleet, str(said["number"]), old, new, str(since))
+            both = signed(old, b64decode(said["by_predecessor"]), text), signed(new, b64decode(said["by_itself"]), text)
+            if all(both) and {old, new} & known:
+                known |= {old, new}
+                ended |= {old} if at_ms > since + 5 * 60_000 else set()
+    return known - ended
+
+
 def verify(proof: dict[str, Any], fleet_key: bytes, checkpoint: dict[str, Any] | None = None) -> None:
     """Raise an exception unless all of it holds."""
     leaf, said = proof["leaf"], proof["checkpoint"]
@@ -62,10 +90,9 @@ def verify(proof: dict[str, Any], fleet_key: bytes, checkpoint: dict[str, Any] |
         raise ValueError("the path does not lead from the record to the checkpoint")
     size, time, previous = (str(said[name]) for name in ("size", "time_ms", "previous_size"))
     text = framed("keyriver-checkpoint/1", said["fleet"], said["tenant"], size, signed_root, time, previous)
-    signature = b64decode(said["signature"])
-    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-    key = EllipticCurvePublicKey.from_encoded_point(SECP256R1(), fleet_key)
-    key.verify(encode_dss_signature(r, s), text, ECDSA(SHA256()))
+    keys = keys_at(proof.get("rotations", []), said["fleet"], fleet_key, said["time_ms"])
+    if not any(signed(key, b64decode(said["signature"]), text) for key in keys):
+        raise ValueError("the fleet's key did not sign the checkpoint")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ def test_from_nothing_to_keys_and_clients(fleet: Place) -> None:
     assert "NOT_FOUND" in fleet.keyriver("key show acme/nothing", code=1)
     _links(fleet)
     _clients(fleet)
+    _policy(fleet)
     _survives_a_kill(fleet)
     _logs_no_secret(fleet)
 
@@ -93,6 +94,25 @@ def _clients(fleet: Place) -> None:
     officers = fleet.json("client list fleet")
     assert isinstance(officers, list)
     assert [each["id"] for each in officers] == ["ann", "bob"]
+
+
+def _policy(fleet: Place) -> None:
+    fleet.keyriver("client add acme reports --allow wrap --keys acme/eu/payments")
+    assert "refused, NOT_FOUND" in fleet.keyriver("policy check acme reports unwrap acme/eu/payments", code=1)
+    fleet.keyriver("policy allow acme reports unwrap --keys acme/eu/* --context table --why report")
+    told = fleet.keyriver("policy check acme reports unwrap acme/eu/payments --context table,row")
+    assert "allowed by the rule" in told
+    listed = fleet.json("policy list acme --client reports")
+    assert isinstance(listed, list)
+    ((by, keys, why),) = [(each["enrolled_by"], each["context_keys"], each["why"]) for each in listed]
+    assert (by, keys, why) == ("ann+bob", ["table"], "report")
+    assert "REVOKED" in fleet.keyriver(f"policy revoke acme {listed[0]['id']}")
+    fleet.keyriver("grant give reports acme/eu/payments unwrap --version 1 --hours 0.5 --why incident")
+    given = fleet.json("grant list acme")
+    assert isinstance(given, list)
+    assert [(each["client"], each["version"], each["given_by"]) for each in given] == [("reports", 1, "ann+bob")]
+    assert "quota of acme: 500 a second" in fleet.keyriver("tenant quota acme --per-second 500 --burst 900")
+    assert "900" in fleet.keyriver("tenant quota acme")
 
 
 def _survives_a_kill(fleet: Place) -> None:

@@ -54,7 +54,8 @@ class Offer:
     def ordered(self, key: bytes) -> ImportMaster:
         """The import of this key, as a key of its own."""
         blob, pair = self.wrapped(key), self.op.material
-        return ImportMaster(uuid4(), 1, uuid4(), pair, self.pair.public_key, self.algorithm, blob, check_value(key))
+        of, public, serial = self.algorithm, self.pair.public_key, self.token.serial
+        return ImportMaster(uuid4(), 1, uuid4(), pair, public, of, blob, check_value(key), serial)
 
     async def run(self, op: ImportMaster) -> HsmResult:
         (result,) = await self.token.hsm.run([op], 30)
@@ -239,6 +240,11 @@ async def test_a_pair_that_is_gone_or_another_opens_nothing(offer: Offer) -> Non
     op = offer.ordered(os.urandom(32))
     for wrong in (replace(op, pair=uuid4()), replace(op, public_key=_OTHER[offer.algorithm])):
         assert faults([await offer.run(wrong)]) == {0: Fault.INTEGRITY}
+
+
+async def test_another_tokens_pair_is_its_own_affair(offer: Offer) -> None:
+    """S19. Its requester sends it again, and a worker of that token takes it: nothing is wrong with it."""
+    assert faults([await offer.run(replace(offer.ordered(os.urandom(32)), serial="elsewhere"))]) == {0: Fault.ELSEWHERE}
 
 
 async def test_a_destroyed_pair_is_gone(offer: Offer) -> None:

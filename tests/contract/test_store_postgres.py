@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import MISSING, fields, replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any, cast, get_args
 from urllib.parse import urlsplit
@@ -184,14 +184,13 @@ class TestSchema:
     async def test_columns_are_the_fields_of_the_model(self, pool: Pool) -> None:
         sql = (
             "SELECT attname FROM pg_attribute WHERE attrelid = ('keyriver.' || $1)::regclass AND attnum > 0"
-            " AND NOT attisdropped ORDER BY attnum"
+            " AND NOT attisdropped"
         )
         for kind in get_args(Row):
             table = kind.TABLE.value
             rows = await pool.run(lambda connection, table=table: connection.fetch(sql, table))  # type: ignore[misc]
-            first = [one.name for one in fields(kind) if one.default is MISSING]
-            later = [one.name for one in fields(kind) if one.default is not MISSING]
-            assert [row["attname"] for row in rows] == [*first, "mac_version", "mac", *later]
+            names = [one.name for one in fields(kind)]
+            assert sorted(row["attname"] for row in rows) == sorted([*names, "mac_version", "mac"])
 
     async def test_the_fleet_is_founded_once(self, pool: Pool) -> None:
         fleet = Fleet("dev-one", b"\x04" * 65, "0001", 5)

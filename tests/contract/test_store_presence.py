@@ -72,6 +72,13 @@ async def test_what_is_due_for_destruction_is_condemned(room: Room, pool: Pool, 
     assert (going.key, 1) in found
     assert not found & {(later.key, 1), (waking.key, 1)}
     assert len(await presence.condemned(1)) == 1
+    # Imported material that must go, from the moment when its row says that it works no more (S12)
+    over = replace(waking, state=State.ACTIVE, due_ms=0, not_after_ms=1, revision=3)
+    assert await room.store.settle([command(over)]) == [Settled()]
+    assert (root.key, 1) not in await presence.condemned(1000)
+    assert await room.store.settle([command(replace(over, absent=True, revision=4))]) == [Settled()]
+    assert set(await presence.condemned(1000)) >= {(root.key, 1), (going.key, 1)}
+    assert len(await presence.condemned(1)) == 1
 
 
 async def test_who_is_over_since_a_day_is_forgotten_with_his_word(real: Room, pool: Pool) -> None:

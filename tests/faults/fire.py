@@ -19,7 +19,7 @@ from worker.flow.failpoints import DUE_NAMES, NAMES
 SEED = int(os.environ.get("KEYRIVER_FIRE_SEED", "4711"))
 PASSES = 4
 """A failpoint kills at one of its first passes, so that a story comes some way between two deaths."""
-PAUSE_S = 3.0
+PAUSE_S = 2.0
 """So often a random one is killed; a dead one's partitions are another's after a second."""
 
 
@@ -51,14 +51,18 @@ class Fire:
         while True:
             await asyncio.sleep(POLL_S)
             if loop.time() > next_kill:
-                self.chance.choice((self.steady, self.armed)).kill()
-                self.deaths["kill"] += 1
+                self.strike()
                 next_kill = loop.time() + PAUSE_S
             if not self.steady.is_running:
                 self.steady = self.fleet.start()
             if not self.armed.is_running:
                 self.deaths[self.point] += 1
                 self._arm()
+
+    def strike(self) -> None:
+        """SIGKILL for one of the two."""
+        self.chance.choice((self.steady, self.armed)).kill()
+        self.deaths["kill"] += 1
 
 
 @asynccontextmanager

@@ -1,11 +1,14 @@
 """Who can write the database allows himself nothing (S7): policy rows that were changed, copied or moved."""
 
+import asyncio
 from dataclasses import dataclass
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from tests.fleet import Fleet, House
+from tests.processes import POLL_S
 from worker.client import KeyriverClient
 from worker.client.errors import RequestRefused
 from worker.client.results import ItemError, Unwrapped, WrappedDek
@@ -128,6 +131,48 @@ async def test_a_rule_that_was_taken_back_is_not_opened_again(fleet: Fleet, hous
     assert await _told(reads, dek) == "NOT_FOUND"
     await fleet.pool.execute("UPDATE keyriver.rules SET revoked = false WHERE id = $1", rule.id)
     assert await _told(reads, dek) == "INTEGRITY"
+
+
+async def _put_back(fleet: Fleet, table: str, rows: list[asyncpg.Record]) -> None:
+    """What a database's owner does with a dump: the rows as they were, with MACs that hold."""
+    await fleet.pool.execute(f"DELETE FROM keyriver.{table} WHERE id = $1", rows[0]["id"])  # noqa: S608 - our own table
+    await fleet.pool.copy_records_to_table(table, schema_name="keyriver", records=[tuple(row) for row in rows])
+
+
+async def test_a_rule_from_a_dump_opens_nothing(fleet: Fleet, house: House) -> None:
+    client = await fleet.service(house.tenant, permissions=())
+    reads = await fleet.client(client)
+    (dek,) = await house.client.generate(house.key)
+    assert isinstance(dek, WrappedDek)
+    rule = (await _allow(fleet, house, client.client)).rule
+    dump = await fleet.pool.fetch("SELECT * FROM keyriver.rules WHERE id = $1", rule.id)
+    await fleet.command(Operation.POLICY_REVOKE, PolicyRevokeBody(tenant=house.tenant, rule=rule.id))
+    await _put_back(fleet, "rules", dump)
+    async with asyncio.timeout(60):  # what the fleet says of a row reaches every worker within a second or so
+        while await _told(reads, dek) == "":
+            await asyncio.sleep(POLL_S)
+    assert await _told(reads, dek) in REFUSED
+
+
+async def test_a_quota_from_a_dump_or_none_gives_nothing(fleet: Fleet, house: House) -> None:
+    await fleet.command(Operation.TENANT_QUOTA, TenantQuotaBody(tenant=house.tenant, per_second=10**6))
+    dump = await fleet.pool.fetch("SELECT * FROM keyriver.quotas WHERE id = $1", house.tenant)
+    await fleet.command(Operation.TENANT_QUOTA, TenantQuotaBody(tenant=house.tenant, per_second=10**5))
+    assert await _refusal(house) == ""
+    await _put_back(fleet, "quotas", dump)
+    async with asyncio.timeout(60):
+        while await _refusal(house) != "INTEGRITY":
+            await asyncio.sleep(POLL_S)
+    await fleet.pool.execute("DELETE FROM keyriver.quotas WHERE id = $1", house.tenant)
+    assert await _refusal(house) == "INTEGRITY"
+
+
+async def _refusal(house: House) -> str:
+    try:
+        await house.client.generate(house.key)
+    except RequestRefused as refused:
+        return refused.code
+    return ""
 
 
 @pytest.mark.parametrize(

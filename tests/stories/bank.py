@@ -56,9 +56,8 @@ class Bank:
 
     async def wrapped(self, told: ImportParametersResult, key: Path, **more: object) -> KeyImportBody:
         """What the customer does with openssl, and the officer with what comes back."""
-        identity = self.fleet.officers[0]
         folder = self.desk / f"import-{told.parameters}"
-        _write(folder, told, identity.fleet, identity.fleet_key)
+        _write(folder, told, (await self.fleet.officer()).lineage)
         pem = self.desk / "fleet.pem"
         pem.write_bytes((folder / "fleet.pem").read_bytes())
         await asyncio.to_thread(by_openssl, folder, key, pem)

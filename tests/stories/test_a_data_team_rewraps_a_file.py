@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from base64 import b64decode
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -33,60 +34,79 @@ async def heap(fleet: Fleet) -> Heap:
     return await a_heap(fleet, 20_000)
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """The team's file: one blob a line, and ten bad lines: unreadable, changed, and another tenant's."""
+
+    heap: Heap
+    foreign: bytes
+
+    @property
+    def bad(self) -> dict[int, int]:
+        many = len(self.heap.blobs)
+        return {many * place // 11 + place: place for place in range(10)}
+
+    def line(self, number: int, wrapped: bytes) -> str:
+        whole = {"row": number, "wrapped": text(wrapped), "note": "größer", "n": 1.50}
+        return json.dumps(whole, ensure_ascii=False) + "\n"
+
+    def bad_line(self, number: int) -> str:
+        return (
+            "no JSON\n",
+            json.dumps({"row": number}) + "\n",
+            json.dumps({"row": number, "wrapped": "%%%"}) + "\n",
+            self.line(number, tampered(self.heap.blobs[number])),
+            self.line(number, self.foreign),
+        )[self.bad[number] % 5]
+
+    def write(self, path: Path) -> int:
+        """Make the file; its length in bytes."""
+        bad = self.bad
+        with path.open("w") as file:
+            file.writelines(
+                self.bad_line(number) if number in bad else self.line(number, raw)
+                for number, raw in enumerate(self.heap.blobs)
+            )
+        return path.stat().st_size
+
+    async def check(self, path: Path, sample: int) -> None:
+        """It is complete, in order, no line twice, only the blobs are others; every `sample`-th is the same DEK."""
+        bad, picked, moved = self.bad, [], []
+        good = [number for number in range(len(self.heap.blobs)) if number not in bad]
+        with path.open() as file:
+            for place, (number, found) in enumerate(zip(good, file, strict=True)):
+                now = b64decode(json.loads(found)["wrapped"])
+                assert found == self.line(number, now)
+                assert now != self.heap.blobs[number]
+                if place % sample == 0:
+                    picked.append(number)
+                    moved.append(now)
+        await are_the_same(self.heap.house, moved, picked, [self.heap.deks[number] for number in picked])
+
+
 async def _killed_thrice(fleet: Fleet, heap: Heap, folder: Path, sample: int) -> None:
-    """The story; every `sample`-th DEK is unwrapped at the end."""
-    # Given a file of blobs with ten bad lines: unreadable, changed, and another tenant's
-    many, house = len(heap.blobs), heap.house
+    # Given a file of blobs with ten bad lines
     stranger = await fleet.tenant()
     (foreign,) = await stranger.client.generate(stranger.key, store=False)
     assert isinstance(foreign, WrappedDek)
-    lines = [
-        json.dumps({"row": number, "wrapped": text(raw), "note": "größer", "n": 1.50}, ensure_ascii=False) + "\n"
-        for number, raw in enumerate(heap.blobs)
-    ]
-    bad = {many * place // 11 + place: place for place in range(10)}
-    for number, place in bad.items():
-        whole = {"row": number, "wrapped": text(heap.blobs[number])}
-        lines[number] = (
-            "no JSON\n",
-            json.dumps({"row": number}) + "\n",
-            json.dumps({**whole, "wrapped": "%%%"}) + "\n",
-            json.dumps({**whole, "wrapped": text(tampered(heap.blobs[number]))}) + "\n",
-            json.dumps({**whole, "wrapped": text(foreign.blob or b"")}) + "\n",
-        )[place % 5]
-    (folder / "deks.jsonl").write_text("".join(lines))
-    total = (folder / "deks.jsonl").stat().st_size
+    sheet = Sheet(heap, foreign.blob or b"")
+    total = sheet.write(folder / "deks.jsonl")
     # When the job is killed three times and started again each time
-    team = Team(fleet, house, folder)
+    team = Team(fleet, heap.house, folder)
     more = ("--column", "wrapped", "--in-flight", "2")
     for share in KILLS:
         await team.killed("deks.jsonl", "moved.jsonl", int(total * share), *more)
     done = await team.run("deks.jsonl", "moved.jsonl", *more, "--json")
     # Then it ends, and says by its exit code that there are rejects
     assert done.returncode == 4, done.stderr
-    summary = json.loads(done.stdout)
-    assert (summary["rewrapped"], summary["unchanged"], summary["rejected"]) == (many - 10, 0, 10)
-    assert {path.name for path in folder.iterdir()} == {
-        "archive.json",
-        "deks.jsonl",
-        "moved.jsonl",
-        "moved.jsonl.rejects.jsonl",
-    }
-    # The output is complete, in order, no line twice, and only the blobs are others
-    good = [number for number in range(many) if number not in bad]
-    moved: list[bytes] = []
-    with (folder / "moved.jsonl").open() as file:
-        for number, line in zip(good, file, strict=True):
-            now = json.loads(line)["wrapped"]
-            assert line == lines[number].replace(text(heap.blobs[number]), now)
-            moved.append(b64decode(now))
-    assert len({*moved, *heap.blobs}) == 2 * many - 10
-    picked = slice(None, None, sample)
-    deks = [heap.deks[number] for number in good]
-    await are_the_same(house, moved[picked], good[picked], deks[picked])
+    summary, rejects = json.loads(done.stdout), "moved.jsonl.rejects.jsonl"
+    assert [summary[name] for name in ("rewrapped", "unchanged", "rejected")] == [len(heap.blobs) - 10, 0, 10]
+    assert {path.name for path in folder.iterdir()} == {"archive.json", "deks.jsonl", "moved.jsonl", rejects}
+    # The output is as it has to be
+    await sheet.check(folder / "moved.jsonl", sample)
     # The rejects are the ten, each with its line, its code and its text
-    told = [json.loads(line) for line in (folder / "moved.jsonl.rejects.jsonl").read_text().splitlines()]
-    assert [(one["line"], one["record"]) for one in told] == [(number + 1, lines[number]) for number in sorted(bad)]
+    told = [json.loads(one) for one in (folder / rejects).read_text().splitlines()]
+    assert [(one["line"], one["record"]) for one in told] == [(n + 1, sheet.bad_line(n)) for n in sorted(sheet.bad)]
     codes = ["MALFORMED", "MALFORMED", "MALFORMED", "UNWRAP_FAILED", "NOT_FOUND"]
     assert [one["code"] for one in told] == codes * 2
 

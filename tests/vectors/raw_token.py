@@ -104,7 +104,9 @@ class Raw:
             (CKA_TOKEN, False),
             (CKA_PRIVATE, True),
         ]
-        made = self.create([*head, (CKA_SENSITIVE, False), (CKA_EXTRACTABLE, True), (CKA_DECRYPT, True), *parts])
+        made = self.create(
+            [*head, (CKA_SENSITIVE, False), (CKA_EXTRACTABLE, True), (CKA_DECRYPT, True), (CKA_UNWRAP, True), *parts]
+        )
         try:
             yield made
         finally:

@@ -82,7 +82,7 @@ async def test_the_blobs_import(algorithm: ImportAlgorithm) -> None:
     blob, expected = bytes.fromhex(VECTOR["blobs"][algorithm]), bytes.fromhex(VECTOR["check_value"])
     assert len(blob) == algorithm.blob_bytes(3072)
     assert check_value(bytes.fromhex(VECTOR["key"])) == expected
-    op = ImportMaster(uuid4(), 1, uuid4(), label, PUBLIC, algorithm, blob, expected)
+    op = ImportMaster(uuid4(), 1, uuid4(), label, PUBLIC, algorithm, blob, expected, token.serial)
     (done,) = await token.hsm.run([op], 1)
     assert isinstance(done, ImportedMaster)
     assert token.masters[op.material][0].hex() == VECTOR["key"]

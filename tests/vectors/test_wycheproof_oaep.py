@@ -10,8 +10,17 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
-from tests.vectors.raw_token import HASHES, VECTORS, Raw, raw_session, wycheproof
-from worker.edges.hsm.ck import CkError
+from tests.vectors.raw_token import HASHES, VECTORS, Raw, raw_session, readable, wycheproof
+from worker.edges.hsm.binding import oaep_parameters
+from worker.edges.hsm.ck import (
+    CKA_VALUE,
+    CKG_MGF1_SHA1,
+    CKG_MGF1_SHA256,
+    CKM_RSA_PKCS_OAEP,
+    CKM_SHA256,
+    CKM_SHA_1,
+    CkError,
+)
 from worker.local import Token
 
 NAMES = sorted(file.name.removesuffix(".json") for file in VECTORS.iterdir() if file.name.startswith("rsa_oaep_"))
@@ -84,6 +93,31 @@ def test_what_a_token_refuses_is_known_and_the_rest_is_right(raw: Raw, token: To
     else:
         known = {kind for kind in kinds() if TRUNCATED & set(kind[1:3])}
     assert refused_by(decrypt) == known
+
+
+def test_keys_unwrap_as_the_vectors_say(raw: Raw, token: Token) -> None:
+    """The way of an import (S12), which decrypts nothing: C_UnwrapKey, without labels, one hash for both."""
+    taken = {"SHA-1": (CKM_SHA_1, CKG_MGF1_SHA1), "SHA-256": (CKM_SHA256, CKG_MGF1_SHA256)}
+    known = {"SHA-1"} if "SOFTHSM2_CONF" in token.env else set(taken)
+    opened = set()
+    for (_, sha, mgf), key, tests in groups():
+        if sha != mgf or sha not in known:
+            continue
+        way = oaep_parameters(*taken[sha])
+        with raw.private(key) as pair:
+            for test in (one for one in tests if one["label"] == "" and one["msg"]):
+                try:
+                    ciphertext = bytes.fromhex(test["ct"])
+                    made = raw.session.unwrap(CKM_RSA_PKCS_OAEP, pair, ciphertext, readable(), way)
+                except CkError:
+                    assert test["result"] != "valid", test["tcId"]
+                    continue
+                value = raw.session.attribute(made, CKA_VALUE)
+                raw.session.destroy(made)
+                assert test["result"] != "invalid", test["tcId"]
+                assert value.hex() == test["msg"]
+                opened.add(sha)
+    assert opened == known
 
 
 def test_the_software_path() -> None:

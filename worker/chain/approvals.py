@@ -34,6 +34,7 @@ from worker.model.policies import GrantGiveBody, PolicyAllowBody
 from worker.model.regional import RegionSetBody
 from worker.model.replies import ApprovalListResult, ApprovalResult, PendingResult
 from worker.model.rows import Approval, ApprovalState, Client, Key, Role, Row, RowRef, Table
+from worker.model.triggering import TriggerAddBody
 from worker.seal.frames import framed
 
 LIFE_MS = 24 * 3_600_000
@@ -53,6 +54,7 @@ _ALWAYS = (
     TenantMoveBody,
     FleetRotateBody,
     RegionSetBody,
+    TriggerAddBody,
 )
 CarryOut = Callable[[Case, AnyBody], Step | Code]
 

@@ -1,13 +1,13 @@
 """The end of a campaign's round: verify, slice again what was left, and retire the old version under its lock."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from worker.chain import campaigns, merkle
 from worker.chain.campaigns import Turn, Verdict, moves_deks, remaining, seen_view, verdict
-from worker.chain.slices import ACTOR, announce, resting
+from worker.chain.leaves import ACTOR, own_leaf
+from worker.chain.slices import announce, resting
 from worker.chain.told import Teller
 from worker.model.audit import Head
 from worker.model.campaign_replies import CampaignTold, Certificate
@@ -111,13 +111,12 @@ def _settlement(
     type_ = campaigns.EVENTS[now.state]
     if not quiet:
         effects.append(announce(facts.now_ms, type_, now, told, *name))
-    effects.append(Leaf(derived_id(facts.now_ms, *name, "leaf"), was.tenant, leaf_of(was, type_, told)))
+    effects.append(leaf_of(facts.now_ms, was, type_, told))
     return Settlement(None, None, resting(was, parent), (was.ref,), tuple(effects))
 
 
-def leaf_of(campaign: Campaign, type_: str, told: CampaignTold) -> bytes:
-    """A transition's audit leaf: canonical JSON, as that of what falls due."""
-    row = f"{campaign.ref.table} {campaign.ref.key}"
-    leaf: dict[str, object] = {"form": 1, "tenant": campaign.tenant, "client": ACTOR, "type": type_, "row": row}
-    leaf |= {"told": told.model_dump(mode="json", exclude_none=True)}
-    return json.dumps(leaf, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+def leaf_of(now_ms: int, campaign: Campaign, type_: str, told: CampaignTold) -> Leaf:
+    """The audit leaf of what becomes of a campaign."""
+    id_ = derived_id(now_ms, str(campaign.id), str(campaign.revision), "leaf")
+    place = campaign.key, campaign.from_version
+    return own_leaf(id_, campaign.tenant, now_ms, type_, str(campaign.id), place=place, told=told)

@@ -7,12 +7,12 @@ from uuid import UUID
 from worker.chain import campaigns
 from worker.chain.campaign_end import leaf_of
 from worker.chain.campaigns import Turn, campaign_id, campaign_ref, remaining, seen_view
-from worker.chain.slices import ACTOR, announce, resting
+from worker.chain.leaves import ACTOR
+from worker.chain.slices import announce, resting
 from worker.model.campaign_replies import CampaignTold
 from worker.model.campaigns import Campaign, CampaignState, Leftovers
-from worker.model.effects import Effect, Leaf, PutRow, Settlement
+from worker.model.effects import Effect, PutRow, Settlement
 from worker.model.facts import Facts, Needs
-from worker.model.ids import derived_id
 from worker.model.rows import State
 
 _OVER = frozenset({CampaignState.FAILED, CampaignState.CANCELLED})
@@ -69,6 +69,6 @@ def begun(campaign: Campaign, parts: Sequence[Campaign], facts: Facts) -> Settle
         now = replace(campaigns.went(wanted, state, facts.now_ms), items=items)
         told = CampaignTold(campaign=seen_view(facts, now), who=ACTOR, why=f"part of {campaign.id}")
         type_, name = campaigns.EVENTS[state], (str(part.id), str(part.revision))
-        leaf = Leaf(derived_id(facts.now_ms, *name, "leaf"), part.tenant, leaf_of(part, type_, told))
+        leaf = leaf_of(facts.now_ms, part, type_, told)
         effects += [PutRow(now), announce(facts.now_ms, type_, now, told, *name), leaf]
     return Settlement(None, None, resting(campaign, None), tuple(part.ref for part in parts), tuple(effects))

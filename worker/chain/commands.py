@@ -14,6 +14,7 @@ from worker.chain import (
     rotation,
     rules,
     switch,
+    trigger_commands,
     versions,
 )
 from worker.chain.outcomes import recall
@@ -61,6 +62,7 @@ from worker.model.policies import (
     TenantQuotasBody,
 )
 from worker.model.regional import RegionListBody, RegionSetBody
+from worker.model.triggering import AnyTriggerBody
 
 
 def plan(case: Case) -> Decision:
@@ -151,6 +153,8 @@ def _step(case: Case, body: AnyBody) -> Step | Code:  # noqa: C901, PLR0911, PLR
             return quotas.set_quota(case, body)
         case TenantQuotasBody():
             return quotas.list_page(case, body)
+        case _ if isinstance(body, AnyTriggerBody):
+            return trigger_commands.command(case, body)
         case _ if isinstance(body, AnyCampaignBody):
             return campaign_commands.command(case, body)
         case _:

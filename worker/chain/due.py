@@ -143,7 +143,7 @@ def effects(
         body = told.model_dump_json(exclude_none=True).encode()
         made.append(Announce(derived_id(at_ms, ref.table, ref.key, type_), type_, tenant, body))
         leaf_id, name = derived_id(at_ms, ref.table, ref.key, type_, "leaf"), f"{ref.table} {ref.key}"
-        made.append(own_leaf(leaf_id, tenant, at_ms, type_, name, _WORDS.get(type_, OK), place, told))
+        made.append(own_leaf(leaf_id, tenant, at_ms, type_, name, {_WORDS.get(type_, OK): 1}, place, told))
     if drops:
         made.append(Announce(derived_id(at_ms, ref.table, ref.key, HINT), HINT, tenant, hint(drops)))
     return tuple(made)

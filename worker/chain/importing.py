@@ -182,6 +182,7 @@ def accept(case: Case, body: KeyImportBody) -> Step | Code:
         algorithm=row.algorithm,
         blob=body.blob,
         check_value=bytes.fromhex(body.check_value),
+        serial=row.serial,
         canary=version.canary,
     )
     return replace(filling, op=op)
@@ -233,7 +234,7 @@ def _filled(case: Case, key: Key, row: Import, body: KeyImportBody) -> Importing
     filled = replace(
         version,
         state=State.ACTIVE if is_first else version.state,
-        material=_material(case),
+        material=_material(case, number),
         absent=False,
         not_after_ms=body.not_after_ms or 0,
         revision=version.revision + 1,
@@ -253,7 +254,8 @@ def _rotated(case: Case, key: Key, row: Import, body: KeyImportBody) -> Importin
         return Code.INTEGRITY
     if body.version is not None:
         return Code.MALFORMED
-    fresh = new_version(case, key, key.latest_version + 1, 0, _material(case))
+    number = key.latest_version + 1
+    fresh = new_version(case, key, number, 0, _material(case, number))
     fresh = replace(fresh, not_after_ms=body.not_after_ms or 0)
     retired, also = retiring(teller(case), key, current, Change.RETIRE, body.why)
     moved = replace(
@@ -320,9 +322,9 @@ def _fact(case: Case, key: Key, row: Import, why: str) -> ImportFact:
     )
 
 
-def _material(case: Case) -> UUID:
-    """The label of the object that this very request makes: another one never takes it for its own."""
-    return _label(case, f"import {case.request.body_digest.hex()}")
+def _material(case: Case, number: int) -> UUID:
+    """The label of the object that this very request makes as this version: another one never takes it for its own."""
+    return _label(case, f"import {case.request.body_digest.hex()} {number}")
 
 
 def _label(case: Case, what: str) -> UUID:

@@ -47,6 +47,11 @@ def material_due(facts: Facts, key: Key, version: Version) -> Due | None:
     return Due(op, Settlement(None, None, rests, (version.ref,), done))
 
 
+def is_closed(version: Version) -> bool:
+    """Whether its imported material works no more, and its token object goes once every handle is gone (S15)."""
+    return version.absent and version.material is not None and version.not_after_ms > 0
+
+
 def import_due(facts: Facts, row: Import) -> Due | None:
     """Parameters whose time is over; and the key pair of any that are good for nothing more."""
     if row.material is None:

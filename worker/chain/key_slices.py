@@ -12,8 +12,9 @@ from worker.chain import lifecycle
 from worker.chain.campaigns import campaign_id, campaign_ref, moves_deks, new_campaign
 from worker.chain.conclude import HINT, hint
 from worker.chain.keys import creation
+from worker.chain.leaves import ACTOR
 from worker.chain.lifecycle import Change
-from worker.chain.slices import ACTOR, Ends, digest_of, resting, said
+from worker.chain.slices import Ends, digest_of, resting, said
 from worker.chain.told import Teller
 from worker.chain.versions import retiring
 from worker.chain.work import failed

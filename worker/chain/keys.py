@@ -1,6 +1,7 @@
 """Commands on tenants and keys: create, show, list."""
 
 from dataclasses import replace
+from typing import Protocol
 from uuid import UUID
 
 from worker.chain.bound import bound
@@ -12,12 +13,21 @@ from worker.chain.views import key_view
 from worker.chain.work import Commanding, Step
 from worker.model.bodies import KeyCreateBody, KeyListBody, KeyShowBody, TenantCreateBody
 from worker.model.codes import Code
-from worker.model.facts import Paging
+from worker.model.facts import Facts, Paging
 from worker.model.hsm import CreateKey, CreateMaster, CreateOutside, Purpose, Wrapping
 from worker.model.ids import derived_id, moment_of
 from worker.model.outcomes import Commanded
 from worker.model.replies import KeyListResult, KeyResult, TenantResult
 from worker.model.rows import FLEET_TENANT, Alias, Key, Origin, RowRef, State, Table, Tenant, Version
+
+
+class Known(Protocol):
+    """What knows the facts: a case, or a duty that nobody asked."""
+
+    @property
+    def facts(self) -> Facts:
+        """As of one moment."""
+        ...
 
 
 def create_tenant(case: Case, body: TenantCreateBody) -> Step | Code:
@@ -190,7 +200,7 @@ def creation(above: Usable, key: Key, number: int) -> CreateKey | CreateOutside:
     return CreateOutside(above.kek, key.id, number, key.purpose, outside)
 
 
-def new_version(case: Case, key: Key, number: int, parent_version: int, material: UUID | None) -> Version:
+def new_version(case: Known, key: Key, number: int, parent_version: int, material: UUID | None) -> Version:
     """A version as it stands before the token gave it its material; of a token object `material` is the label."""
     return Version(
         key=key.id,

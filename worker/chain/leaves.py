@@ -1,6 +1,8 @@
 """Audit leaves of what happens without a request (S16): in the form of all others, under the fleet's own name."""
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from uuid import UUID
 
 from worker.model.alarms import PinLocked
@@ -12,27 +14,32 @@ ACTOR = "keyriver"
 """Who acts when nobody asked at that moment; the officer who set a time stands in the event of his command."""
 PIN_LOCKED = "keyriver.pin.locked.v1"
 OK = "OK"
+DONE: Mapping[str, int] = MappingProxyType({OK: 1})
 
 
-def own_leaf(
+def own_leaf(  # noqa: PLR0913, PLR0917 - a leaf has so many parts
     id_: UUID,
     tenant: str,
     at_ms: int,
     type_: str,
     name: str,
-    word: str = OK,
+    counts: Mapping[str, int] = DONE,
     place: tuple[UUID, int] | None = None,
     told: Answer | None = None,
+    items: bytes = b"",
 ) -> Leaf:
-    """What became of it (`word`: OK, or a security event), which key version it is about, and its `name` as request."""
+    """What became of it (`counts` by OK or code), which key version it is about, and its `name` as request.
+
+    `items` is the digest of what was encrypted, where something was.
+    """
     leaf: dict[str, object] = {
-        "algorithm": "",
+        "algorithm": "AES-256-GCM" if items else "",
         "appended_ms": at_ms,
         "client": ACTOR,
         "correlation": name,
-        "counts": {word: 1},
+        "counts": dict(counts),
         "form": 1,
-        "items": "",
+        "items": items.hex(),
         "key": None if place is None else str(place[0]),
         "request": name,
         "signed": "",
@@ -50,6 +57,6 @@ def own_leaf(
 def pin_locked(ids: tuple[UUID, UUID], at_ms: int, who: str) -> Settlement:
     """The token refused the PIN: no worker logs in again before a person has looked (S9). In the fleet's own log."""
     told = PinLocked(worker=who)
-    leaf = own_leaf(ids[0], FLEET_TENANT, at_ms, PIN_LOCKED, who, "PIN_LOCKED", told=told)
+    leaf = own_leaf(ids[0], FLEET_TENANT, at_ms, PIN_LOCKED, who, {"PIN_LOCKED": 1}, told=told)
     event = Announce(ids[1], PIN_LOCKED, FLEET_TENANT, told.model_dump_json().encode())
     return Settlement(None, None, (), (), (leaf, event))

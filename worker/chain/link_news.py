@@ -19,7 +19,7 @@ def noticed(facts: Facts, link: Link, version: str) -> Settlement | None:
     """
     if version == link.external_version:
         return None
-    seen = replace(link, external_version=version, revision=link.revision + 1)
+    seen = replace(link, external_version=version, rotated_ms=facts.now_ms, revision=link.revision + 1)
     name = f"link {link.id} version {version}"
     told = LinkChange(
         tenant=link.tenant,

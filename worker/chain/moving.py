@@ -36,19 +36,20 @@ def move(case: Case, body: TenantMoveBody) -> Step | Code:
     left = _left(case, current)
     if isinstance(left, Code):
         return left
+    link_seen, link_left = left
     retired, also = retiring(teller(case), key, current, Change.RETIRE, body.why)
     version, link, op = _made(case, key, body)
     origin = Origin.GENERATED if link is None else Origin.EXTERNAL
     number, revision = version.number, key.revision + 1
     moved = replace(key, origin=origin, active_version=number, latest_version=number, revision=revision)
     touched = (Seen(key.ref, key.revision), Seen(current.ref, current.revision))
-    changed = (*(touched if retired else touched[:1]), *(Seen(one.ref, one.revision - 1) for one in left))
+    changed = (*(touched if retired else touched[:1]), *(link_seen if link_left else ()))
     return Commanding(
         op=op,
         version=version,
-        rows=(moved, *retired, *left, *([] if link is None else [link])),
+        rows=(moved, *retired, *link_left, *([] if link is None else [link])),
         changes=tuple(seen.ref for seen in changed),
-        rests=tuple(dict.fromkeys((Seen(tenant.ref, tenant.revision), *touched, *changed))),
+        rests=tuple(dict.fromkeys((Seen(tenant.ref, tenant.revision), *touched, *link_seen))),
         result=MoveResult(
             tenant=tenant.id,
             moved_key=key.id,
@@ -62,14 +63,15 @@ def move(case: Case, body: TenantMoveBody) -> Step | Code:
     )
 
 
-def _left(case: Case, current: Version) -> tuple[Link, ...] | Code:
-    """The link that is left, as it will stand: who has a key elsewhere is sovereign no more."""
+def _left(case: Case, current: Version) -> tuple[tuple[Seen, ...], tuple[Link, ...]] | Code:
+    """The link that is left, and how it will stand if that changes it: who has a key elsewhere is sovereign no more."""
     if not is_outside(current):
-        return ()
+        return (), ()
     link = case.facts.rows.get(RowRef(Table.LINKS, str(current.link)))
     if not isinstance(link, Link):
         return Code.INTEGRITY
-    return (replace(link, sovereign=False, revision=link.revision + 1),) if link.sovereign else ()
+    left = (replace(link, sovereign=False, revision=link.revision + 1),) if link.sovereign else ()
+    return (Seen(link.ref, link.revision),), left
 
 
 def _made(case: Case, key: Key, body: TenantMoveBody) -> tuple[Version, Link | None, CreateLink | CreateMaster]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from worker.chain.lifecycle import Use
-from worker.model.operations import DATA_OPERATIONS, Operation, Permission
+from worker.model.operations import SERVICE_OPERATIONS, Operation, Permission
 from worker.model.rows import FLEET_TENANT, Client, Grant, Key, Role, Row, Rule, Suite
 
 Licence = Client | Rule | Grant
@@ -45,8 +45,8 @@ def is_live(client: Client, now_ms: int) -> bool:
 
 
 def may_ask(client: Client, operation: Operation) -> bool:
-    """Whether this kind of signer may send this operation: data operations are services', commands are officers'."""
-    if operation in DATA_OPERATIONS:
+    """Whether this kind of signer may send this operation: services work with DEKs and report, officers command."""
+    if operation in SERVICE_OPERATIONS:
         return client.role is Role.SERVICE
     return client.role is Role.OFFICER and client.tenant == FLEET_TENANT
 

@@ -48,6 +48,8 @@ def asked_of(request: Request) -> tuple[str, ...]:
 
 def bounds(request: Request, facts: Facts) -> tuple[Quota, ...]:
     """The quotas that bound this request."""
+    if not facts.rows:
+        return ()
     rows = [facts.rows.get(quota_ref(id_)) for id_ in asked_of(request)]
     return tuple(row for row in rows if isinstance(row, Quota) and row.per_second > 0)
 

@@ -35,6 +35,7 @@ USES = {
     Permission.REWRAP: Use.WRAP,
     Permission.REWRAP_FROM: Use.REWRAP_FROM,
     Permission.REWRAP_TO: Use.WRAP,
+    Permission.TRIGGER: Use.WRAP,
 }
 """What each permission does with a version, if nothing else is said."""
 

@@ -8,7 +8,7 @@ from worker.chain import keys, policy
 from worker.chain.clients import enrolled_by, find_client
 from worker.chain.lifecycle import Use
 from worker.chain.plan import Case
-from worker.chain.policy import Shown
+from worker.chain.policy import Licence, Shown
 from worker.chain.resolve import USES, Usable
 from worker.chain.told import teller
 from worker.chain.views import grant_view, rule_view
@@ -157,6 +157,8 @@ def check(case: Case, body: PolicyCheckBody) -> Step | Code:
         return key
     if client.role is not Role.SERVICE or not policy.is_live(client, case.facts.now_ms):  # 1
         return _refused(key, None, Code.NOT_FOUND, "the client may sign nothing any more")
+    if body.permission is Permission.TRIGGER:
+        return _checked_report(case, client, key)
     uses = [(body.version, USES[body.permission])]
     if body.permission is Permission.REWRAP:  # from the version named, and to the active one
         uses = [(body.version, Use.REWRAP_FROM), (None, Use.WRAP)]
@@ -170,6 +172,20 @@ def check(case: Case, body: PolicyCheckBody) -> Step | Code:
             return _refused(key, number, found, _why(found))
     number = key.active_version if body.version is None else body.version
     licence = case.chains.licence(client, body.permission, key, number, uses[0][1], _shown(client, body))  # 2
+    return _allowed(key, number, licence)
+
+
+def _checked_report(case: Case, client: Client, key: Key) -> Commanded:
+    """A report of an occasion is taken whatever state the key is in; it shows no context and no plaintext."""
+    number = key.active_version
+    licence = case.chains.licence(client, Permission.TRIGGER, key, number, Use.WRAP, Shown())
+    if licence is not None:
+        return _allowed(key, number, licence)
+    code = Code.INTEGRITY if client.id in case.facts.distrusted else Code.NOT_FOUND
+    return _refused(key, number, code, _why(code))
+
+
+def _allowed(key: Key, number: int, licence: Licence | None) -> Commanded:
     return Commanded(
         CheckResult(
             allowed=True,

@@ -4,7 +4,6 @@ The chain as it is now decides; the settlement rests on the campaign's row and o
 slice of a campaign that was paused, or under a key that was switched off meanwhile, leaves nothing (D8).
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,20 +12,20 @@ from uuid import UUID
 
 from worker.chain import blob
 from worker.chain.campaigns import ITEMS_FAILED, PROGRESS, moves_deks, seen_view
+from worker.chain.leaves import ACTOR, own_leaf
 from worker.chain.lifecycle import Use, Who
 from worker.chain.resolve import Chains, Usable
 from worker.chain.work import Rewrapping
 from worker.model.campaign_replies import CampaignTold
 from worker.model.campaigns import Campaign, CampaignState, Failure, Slice
 from worker.model.codes import Code
-from worker.model.effects import Announce, Count, Effect, FinishSlice, Leaf, MoveDeks, Seen, Settlement
+from worker.model.effects import Announce, Count, Effect, FinishSlice, MoveDeks, Seen, Settlement
 from worker.model.facts import Facts
 from worker.model.hsm import Fault, HsmFault, HsmOp, HsmResult, RewrapDek
 from worker.model.ids import derived_id
 from worker.model.outcomes import Failed, Rewrapped
 from worker.model.rows import Dek
 
-ACTOR = "keyriver"
 """Who acts; the officer who started the campaign stands in its row and its events."""
 SLICE = "keyriver.campaign.slice"
 """The type in a slice's leaf; it is no event."""
@@ -167,23 +166,10 @@ def said(
     if not (moved or codes):
         return []
     name = (str(held.campaign), f"{held.round}/{held.number}/{held.epoch}")
-    leaf = {
-        "algorithm": "AES-256-GCM",
-        "client": ACTOR,
-        "correlation": str(campaign.id),
-        "counts": ({"OK": moved} if moved else {}) | codes,
-        "form": 1,
-        "items": digest.hex(),
-        "key": str(campaign.key),
-        "request": "/".join(name),
-        "tenant": campaign.tenant,
-        "time_ms": facts.now_ms,
-        "to_version": campaign.to_version,
-        "type": SLICE,
-        "version": campaign.from_version,
-    }
-    text = json.dumps(leaf, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    effects: list[Effect] = [Leaf(derived_id(facts.now_ms, *name, "leaf"), campaign.tenant, text)]
+    counts = ({"OK": moved} if moved else {}) | codes
+    leaf_id, place = derived_id(facts.now_ms, *name, "leaf"), (campaign.key, campaign.from_version)
+    leaf = own_leaf(leaf_id, campaign.tenant, facts.now_ms, SLICE, "/".join(name), counts, place, items=digest)
+    effects: list[Effect] = [leaf]
     told = CampaignTold(campaign=seen_view(facts, campaign), who=ACTOR, codes=codes)
     if codes:
         effects.append(announce(facts.now_ms, ITEMS_FAILED, campaign, told, *name))

@@ -27,6 +27,7 @@ from worker.cli import (
     rewrap,
     run,
     topics,
+    trigger,
 )
 from worker.cli.errors import Usage, plain
 from worker.cli.output import complain, say
@@ -74,6 +75,7 @@ for _place, _noun in enumerate(
         grant.grant,
         approval.approval,
         campaign.campaign,
+        trigger.trigger,
         fleet.fleet,
         audit.audit,
     )

@@ -12,6 +12,7 @@ from worker.model.audit import Checkpoint
 from worker.model.rows import Algorithm
 from worker.seal import checkpoints
 from worker.seal.errors import SealError
+from worker.seal.lineage import FleetKey
 from worker.seal.signatures import check_public_key
 
 
@@ -37,7 +38,7 @@ def pinned(told: str, identity: Path | None, folder: Path) -> tuple[str, bytes]:
 class Accepted:
     """The file. Each checkpoint in it was signed by the fleet, so only its absence could be forged: keep it safe."""
 
-    def __init__(self, path: Path, fleet: str, fleet_key: bytes) -> None:
+    def __init__(self, path: Path, fleet: str, fleet_key: FleetKey) -> None:
         self._path = path
         self._fleet = fleet
         self._key = fleet_key

@@ -27,6 +27,7 @@ from worker.model.topics import Topics
 from worker.parts import kafka_access
 from worker.seal import checkpoints
 from worker.seal.errors import SealError
+from worker.seal.lineage import Lineage, announcement
 from worker.settings import Books
 
 T = TypeVar("T")
@@ -67,9 +68,10 @@ async def verify_(
         offline: Don't read the audit topic.
     """
     books = load(Books)
-    fleet, key = accepted.pinned(fleet_key, signs, books.identities)
-    kept = accepted.Accepted(accepted_file or books.identities.with_name("audit-accepted.json"), fleet, key)
-    hearing = Hearing(fleet, key)
+    keys = Lineage(*accepted.pinned(fleet_key, signs, books.identities))
+    await _follow(books, keys, offline=offline)
+    kept = accepted.Accepted(accepted_file or books.identities.with_name("audit-accepted.json"), keys.fleet, keys)
+    hearing = Hearing(keys.fleet, keys)
     for said in (*kept.read(), *([] if checkpoint is None else [_given(checkpoint, hearing)])):
         hearing.hear(said)
     with working("reading the checkpoints that were published"):
@@ -136,7 +138,9 @@ async def prove_(
         record: A record's id, or the id of the request that it is about.
     """
     books = load(Books)
-    hearing = Hearing(*accepted.pinned(fleet_key, signs, books.identities))
+    keys = Lineage(*accepted.pinned(fleet_key, signs, books.identities))
+    await _follow(books, keys, offline=True)
+    hearing = Hearing(keys.fleet, keys)
     said = None if checkpoint is None else _given(checkpoint, hearing)
 
     async def work(trail: PostgresTrail) -> Proof:
@@ -146,7 +150,7 @@ async def prove_(
         proof = await _reading(books, work)
     except NoProof as error:
         raise Refused(str(error)) from None
-    show_json(_document(proof, hearing.fleet_key))
+    show_json(_document(proof, keys))
 
 
 async def _found(trail: PostgresTrail, record: str, tenant: str) -> tuple[str, int]:
@@ -166,7 +170,7 @@ async def _found(trail: PostgresTrail, record: str, tenant: str) -> tuple[str, i
     return places[0]
 
 
-def _document(proof: Proof, fleet_key: bytes) -> dict[str, object]:
+def _document(proof: Proof, keys: Lineage) -> dict[str, object]:
     leaf = proof.leaf
     return {
         "format": "keyriver-proof/1",
@@ -179,8 +183,24 @@ def _document(proof: Proof, fleet_key: bytes) -> dict[str, object]:
         },
         "path": [accepted.base64(step) for step in proof.path],
         "checkpoint": text.loads(checkpoints.to_json(proof.checkpoint)),
-        "fleet_key": accepted.base64(fleet_key),
+        "fleet_key": accepted.base64(keys.pin),
+        "rotations": [text.loads(each) for each in keys.links],
     }
+
+
+async def _follow(books: Books, keys: Lineage, *, offline: bool) -> None:
+    """The fleet's signing keys since the pinned one, and before it. Stored or announced, they prove themselves."""
+    rows = await _reading(books, lambda trail: trail.rotations())
+    told = [announcement(keys.fleet, row) for row in rows]
+    if not offline:
+        async with Tail(kafka_access(books), Topics(books.topic_prefix).intake) as tail:
+            entries = await tail.catch_up()
+        told += [entry.value or b"" for entry in entries if (entry.key or b"").startswith(b"fleet-key/")]
+    for value in told:
+        try:
+            keys.accept(value)
+        except SealError as error:
+            say(f"a rotation of the fleet's signing key is not followed: {error}")
 
 
 async def _listen(books: Books, hearing: Hearing) -> None:

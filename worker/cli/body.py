@@ -11,7 +11,7 @@ B = TypeVar("B", bound=BaseModel)
 E = TypeVar("E", bound=StrEnum)
 
 
-def body(kind: type[B], **words: object) -> B:
+def body(kind: type[B], /, **words: object) -> B:
     """The body. Raises `Usage`."""
     try:
         return kind.model_validate(words)

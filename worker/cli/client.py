@@ -67,7 +67,7 @@ async def add(
     Args:
         tenant: The tenant whose keys it uses.
         name: Its name, unique in the fleet.
-        allow: Comma-separated: wrap, unwrap, rewrap, rewrap-from, rewrap-to; empty where only rules are to allow.
+        allow: Comma-separated: wrap, unwrap, rewrap, rewrap-from, rewrap-to, trigger; empty where only rules allow.
         keys: A shell pattern over aliases; `*` also crosses slashes.
         reply_topic: Topics it may be answered on; else the fleet's reply topic.
         days: For how long.

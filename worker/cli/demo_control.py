@@ -8,7 +8,8 @@ from base64 import b64encode
 from pathlib import Path
 
 from worker.cli import identities
-from worker.cli.demo_orders import order, printed
+from worker.cli.demo_campaign import SPEED, campaign, certified, only_when_empty
+from worker.cli.demo_orders import order, printed, quietly
 from worker.cli.demo_records import decrypted, encrypted, instances, refusal
 from worker.cli.demo_story import Story
 from worker.cli.errors import Refused
@@ -37,6 +38,7 @@ class Control:
         return all(
             [
                 await self._rotated(rows[:READS], sealed[:READS]),
+                await self._moved(rows[:READS], sealed[:READS], len(sealed)),
                 await self._stopped(sealed[1]),
                 await self._back(rows[1], sealed[1]),
                 await self._proved(),
@@ -45,17 +47,34 @@ class Control:
 
     async def _rotated(self, rows: list[Row], sealed: list[Row]) -> bool:
         story = self._story
-        story.step("Rotate the key while it is in use")
+        story.step("An event from outside rotates the key while it is in use")
+        rule = f"leavers --on member-left --keys '{self._tenant}/*' --items-per-second {SPEED}"
+        await quietly(story, f"trigger add {self._tenant} {rule}")
         async with instances(*self._reach) as envelopes:
             with story.progress("decrypted meanwhile", len(sealed)) as advance:
                 reading = asyncio.create_task(decrypted(envelopes, sealed, advance))
-                await order(story, f"key rotate {self._key} --why 'once a year'")
+                await order(story, f"trigger send member-left {self._key} --why 'HR 4711' --as {self._reach[0]}")
                 back = await reading
             (fresh,) = await encrypted(envelopes, rows[:1], lambda: None)
             again = await decrypted(envelopes, [fresh, sealed[0]], lambda: None)
         same = back == rows and again == [rows[0], rows[0]]
         return self._says(
             same, f"{len(back)} reads, none refused. Old records still read, new ones are under version 2."
+        )
+
+    async def _moved(self, rows: list[Row], sealed: list[Row], records: int) -> bool:
+        story = self._story
+        story.step(f"Move all {records:,} keys to version 2, and only then destroy version 1")
+        kept = await only_when_empty(story, self._key, empty=False)
+        async with instances(*self._reach) as envelopes:
+            reading = asyncio.create_task(decrypted(envelopes, sealed, lambda: None))
+            done = await campaign(story, self._tenant)
+            back = await reading
+        empty = certified(story, done)
+        gone = await only_when_empty(story, self._key, empty=True)
+        good = kept and empty and gone and back == rows
+        return self._says(
+            good, f"{done.moved:,} moved; {len(back)} reads meanwhile, none refused. Version 1 goes after its grace."
         )
 
     async def _stopped(self, sealed: Row) -> bool:

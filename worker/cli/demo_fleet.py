@@ -51,6 +51,7 @@ class Fleet:
             CONFIG: str(write_config(self.stack, "dev-demo")),
             "KEYRIVER_KAFKA_SESSION_S": str(SESSION_S),
             "KEYRIVER_KAFKA_PARTITIONS": "4",
+            "KEYRIVER_RECOVERABLE_DAYS": "30",
         }
 
     def run(self) -> None:

@@ -6,7 +6,7 @@ from io import StringIO
 
 from worker.cli import app, identities
 from worker.cli.demo_story import Story
-from worker.client import Pending
+from worker.client import Pending, RequestRefused
 from worker.settings import Settings
 
 SECOND = "bob"
@@ -30,6 +30,19 @@ async def quietly(story: Story, line: str) -> None:
     except Pending as waiting:
         story.tell("pending: another officer has to approve it", "dim")
         await quietly(story, f"approval approve {waiting.approval.id} --as {_second()}")
+
+
+async def refused(story: Story, line: str) -> str:
+    """A command that the fleet must refuse: the code, empty if it was carried out."""
+    story.typed(f"keyriver {line}")
+    try:
+        await printed(line)
+    except Pending:
+        return ""
+    except RequestRefused as error:
+        story.tell(str(error), "dim")
+        return str(error.code)
+    return ""
 
 
 async def printed(line: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from time import monotonic
 
 from rich.console import Console
@@ -50,13 +51,20 @@ class Story:
     @contextmanager
     def progress(self, text: str, total: int) -> Iterator[Callable[[], None]]:
         """Counts up: yields what to call for each of `total`."""
+        done = count(1)
+        with self.bar(text, total) as reach:
+            yield lambda: reach(next(done))
+
+    @contextmanager
+    def bar(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Shows how far something is: yields what to call with how much of `total` is done."""
         if not self._console.is_terminal:
             yield self._lines(text, total)
             return
         columns = TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         with Progress(*columns, console=self._console) as bars:
             bar = bars.add_task(text, total=total)
-            yield lambda: bars.advance(bar)
+            yield lambda done: bars.update(bar, completed=done)
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Figures, the first column their names."""
@@ -68,14 +76,13 @@ class Story:
         self._console.print()
         self._console.print(table)
 
-    def _lines(self, text: str, total: int) -> Callable[[], None]:
-        done, told = 0, monotonic()
+    def _lines(self, text: str, total: int) -> Callable[[int], None]:
+        told = monotonic()
 
-        def advance() -> None:
-            nonlocal done, told
-            done += 1
+        def reach(done: int) -> None:
+            nonlocal told
             if monotonic() - told > QUIET_S:
                 told = monotonic()
                 self.tell(f"{text}: {done:,} of {total:,} …")
 
-        return advance
+        return reach

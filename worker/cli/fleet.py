@@ -30,8 +30,9 @@ async def rotate(kind: FleetKind, /, *, why: str = "", signs: As = None, json: J
     """Make the next version of a fleet key in the token. A second officer has to approve it.
 
     What older versions made stays readable. Back up the token before you record it: `keyriver init --backup-recorded`.
-    After a leak: row-mac and signing versions that leaked are still read, so a rotation alone does not shut out who has
-    one. See "Fleet keys" in the README for what does.
+    After a leak a rotation alone is not enough. Rows with a MAC of a leaked version are still read. A leaked signing
+    key means nothing any more to those who heard of the rotation; who only pinned it can still be shown another chain,
+    until the new key is pinned there by hand.
 
     ```
     keyriver fleet rotate row-mac --why yearly

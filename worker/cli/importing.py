@@ -24,6 +24,7 @@ from worker.model.operations import Operation
 from worker.model.replies import KeyResult
 from worker.seal.errors import SealError
 from worker.seal.importing import ImportStatement
+from worker.seal.lineage import Lineage
 
 __all__ = ["key"]
 SCRIPT = "wrap.sh"
@@ -69,7 +70,7 @@ async def import_parameters(
     asked = body(KeyImportParametersBody, tenant=tenant_of(name, tenant), key=name, **words)
     async with Officer(signs) as asking:
         told = await asking.ask(Operation.KEY_IMPORT_PARAMETERS, asked, ImportParametersResult)
-        _write(out, told, asking.identity.fleet, asking.identity.fleet_key)
+        _write(out, told, asking.lineage)
     if json:
         show_json(told)
         return
@@ -141,17 +142,17 @@ async def import_key(
     show_view((await ask(signs, Operation.KEY_IMPORT, asked, KeyResult)).key, json=json)
 
 
-def _write(out: Path, told: ImportParametersResult, fleet: str, fleet_key: bytes) -> None:
+def _write(out: Path, told: ImportParametersResult, fleet: Lineage) -> None:
     """The folder, once the fleet's signature was verified. Raises `Refused`."""
     names = ("fleet", "tenant", "key", "parameters", "algorithm", "public_key", "serial", "expires_ms")
     statement = ImportStatement(**{name: getattr(told, name) for name in names})
     try:
-        statement.check(fleet, fleet_key, told.signature, time.time_ns() // 1_000_000)
+        statement.check(fleet.fleet, fleet, told.signature, time.time_ns() // 1_000_000)
     except SealError as error:
         raise Refused(str(error)) from None
     r, s = told.signature[:_SCALAR_BYTES], told.signature[_SCALAR_BYTES:]
     der = encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
-    spki = b64encode(_P256_SPKI + fleet_key).decode()
+    spki = b64encode(_P256_SPKI + fleet.newest).decode()
     pem = "\n".join(("-----BEGIN PUBLIC KEY-----", spki[:64], spki[64:], "-----END PUBLIC KEY-----", ""))
     out.mkdir(mode=0o700)
     (out / "public.der").write_bytes(told.public_key)

@@ -1,6 +1,6 @@
 """`keyriver key`: keys by alias path (`acme/eu/payments`) or by id."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -56,7 +56,7 @@ async def create(
     Args:
         alias: Its name from now on.
         parent: The key above it, alias or id; else the alias without its last part.
-        region: Bind it to a region.
+        region: Bind it to a region, one of `keyriver region list`: it works only in that region's tokens.
     """
     above = parent or alias.rpartition("/")[0]
     if not above:
@@ -143,23 +143,35 @@ async def tree(tenant: str, /, *, signs: As = None, json: Json = False) -> None:
     """
     keys = await _all(tenant, signs)
     if json:
-        show_json(nested(keys, None))
+        show_json(nested(by_parent(keys), None))
         return
-    for root in (one for one in keys if one.parent is None):
-        Console(highlight=False, markup=False, soft_wrap=True).print(_grown(root, keys))
+    below = by_parent(keys)
+    for root in below.get(None, ()):
+        Console(highlight=False, markup=False, soft_wrap=True).print(_grown(root, below))
 
 
-def nested(keys: Iterable[KeyView], parent: UUID | None) -> list[dict[str, object]]:
+Below = Mapping[UUID | None, Sequence[KeyView]]
+"""Keys by the one above them."""
+
+
+def by_parent(keys: Iterable[KeyView]) -> Below:
+    """Keys by the one above them, in the order of their aliases."""
+    below: dict[UUID | None, list[KeyView]] = {}
+    for one in sorted(keys, key=lambda one: one.alias):
+        below.setdefault(one.parent, []).append(one)
+    return below
+
+
+def nested(below: Below, parent: UUID | None) -> list[dict[str, object]]:
     """The keys below one, each with those below it."""
-    known = list(keys)
-    return [{**one.model_dump(mode="json"), "children": nested(known, one.id)} for one in known if one.parent == parent]
+    return [{**one.model_dump(mode="json"), "children": nested(below, one.id)} for one in below.get(parent, ())]
 
 
-def _grown(root: KeyView, keys: list[KeyView]) -> Tree:
+def _grown(root: KeyView, below: Below) -> Tree:
     label = f"{root.alias or root.id}  L{root.layer}  v{root.active_version}{'' if root.enabled else '  DISABLED'}"
     branch = Tree(label)
-    for child in sorted((one for one in keys if one.parent == root.id), key=lambda one: one.alias):
-        branch.add(_grown(child, keys))
+    for child in below.get(root.id, ()):
+        branch.add(_grown(child, below))
     return branch
 
 

@@ -14,6 +14,7 @@ from worker.model.operations import Operation
 from worker.model.replies import CommandResult
 from worker.parts import kafka_access
 from worker.seal.identity import Identity
+from worker.seal.lineage import Lineage
 from worker.settings import Reach
 
 R = TypeVar("R", bound=CommandResult)
@@ -44,6 +45,11 @@ class Officer:
     async def __aexit__(self, *about: object) -> None:
         """Disconnect."""
         await self._client.__aexit__(None, None, None)
+
+    @property
+    def lineage(self) -> Lineage:
+        """See `KeyriverClient.lineage`."""
+        return self._client.lineage
 
     async def ask(self, operation: Operation, body: CommandBody, kind: type[R]) -> R:
         """The answer. Raises `RequestRefused` or `NoAnswer`."""

@@ -47,6 +47,7 @@ from worker.model.replies import (
     UnwrapResult,
     WrapResult,
 )
+from worker.model.triggering import TriggerCheckResult, TriggerListResult, TriggerResult, TriggerRuleResult
 
 _R = TypeVar("_R")
 
@@ -120,6 +121,10 @@ Answer = (
     | _Answer[GrantListResult]
     | _Answer[QuotaResult]
     | _Answer[QuotaListResult]
+    | _Answer[TriggerResult]
+    | _Answer[TriggerRuleResult]
+    | _Answer[TriggerListResult]
+    | _Answer[TriggerCheckResult]
     | _Answer[FleetKeyResult]
     | _Answer[FleetShowResult]
 )
@@ -172,6 +177,11 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.GRANT_LIST: _Answer[GrantListResult],
     Operation.TENANT_QUOTA: _Answer[QuotaResult],
     Operation.TENANT_QUOTAS: _Answer[QuotaListResult],
+    Operation.TRIGGER: _Answer[TriggerResult],
+    Operation.TRIGGER_ADD: _Answer[TriggerRuleResult],
+    Operation.TRIGGER_REMOVE: _Answer[TriggerRuleResult],
+    Operation.TRIGGER_LIST: _Answer[TriggerListResult],
+    Operation.TRIGGER_CHECK: _Answer[TriggerCheckResult],
     Operation.CAMPAIGN_PLAN: _Answer[CampaignPlanResult],
     Operation.CAMPAIGN_START: _Answer[CampaignResult],
     Operation.CAMPAIGN_SHOW: _Answer[CampaignResult],

@@ -22,6 +22,7 @@ from worker.model.bodies import BODIES, CommandBody, DekItem, RewrapItem, WrapIt
 from worker.model.operations import DATA_OPERATIONS, Operation
 from worker.model.replies import CommandResult
 from worker.seal.identity import Identity
+from worker.seal.lineage import Lineage
 
 DEK_BYTES = range(16, 65)
 """What the fleet takes; a wrong one is refused here, before it can share a request with others."""
@@ -68,6 +69,11 @@ class KeyriverClient:
         A refused answer is never ordinary; of announcements, expired and older ones are.
         """
         return self._sender.refused
+
+    @property
+    def lineage(self) -> Lineage:
+        """The fleet's keys as far as the pinned one leads by now: for what the fleet signs to be shown to others."""
+        return self._sender.trust.lineage
 
     async def generate(
         self,

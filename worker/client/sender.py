@@ -48,7 +48,7 @@ class Sender:
         self._transport = transport
         self._options = options
         self._recipient = Recipient(identity.recipient.suite, identity.recipient.public)
-        trust = Trust(identity.fleet, identity.fleet_key)
+        self.trust = trust = Trust(identity.fleet, identity.fleet_key)
         self._replies = Replies(identity, trust, now_ms, options.patience_s)
         self._news = News(trust, self._replies, now_ms, options.patience_s)
         self._calls: Calls | None = None

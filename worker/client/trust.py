@@ -28,6 +28,11 @@ class Trust:
         self._intake: dict[int, IntakeAnnouncement] = {}
         self._highest: dict[Suite, int] = {}
 
+    @property
+    def lineage(self) -> Lineage:
+        """The keys that the pinned one leads to."""
+        return self._lineage
+
     def accept(self, key: bytes | None, value: bytes, now_ms: int) -> Announcement | Succession:
         """Take one record of the intake topic. Raises `BadCertificate`, and then nothing that counts has changed."""
         try:

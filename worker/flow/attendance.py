@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from worker.chain.importing_due import is_closed
 from worker.flow.trust import Trust
 from worker.model.facts import Question
 from worker.model.hsm import Condemned
-from worker.model.rows import State
+from worker.model.rows import State, Version
 from worker.ports import Hsm, Store
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class Presence(Protocol):
         ...
 
     async def condemned(self, limit: int) -> Sequence[tuple[UUID, int]]:
-        """Key versions whose destruction is due, the longest first; their rows are not verified."""
+        """Key versions whose destruction is due, and whose imported material goes; their rows are not verified."""
         ...
 
     async def confirm(self, run: UUID, gone: Sequence[Condemned]) -> None:
@@ -63,7 +64,7 @@ class Attendance:
             return 0
         facts = await self.trust.verified(await self.store.know(Question(versions=places)))
         rows = [facts.versions[place] for place in places if place in facts.versions]
-        scheduled = [row for row in rows if row.state is State.DESTROY_SCHEDULED and 0 < row.due_ms <= facts.now_ms]
+        scheduled = [row for row in rows if is_closed(row) or _is_due(row, facts.now_ms)]
         gone = self.hsm.condemn(Condemned(row.key, row.number, row.revision) for row in scheduled)
         if len(gone) < len(scheduled):
             log.info(
@@ -72,3 +73,7 @@ class Attendance:
         if gone:
             await self.presence.confirm(self.run, list(gone))
         return len(gone)
+
+
+def _is_due(row: Version, now_ms: int) -> bool:
+    return row.state is State.DESTROY_SCHEDULED and 0 < row.due_ms <= now_ms

@@ -11,6 +11,7 @@ from worker.chain.merkle import BadProof, check_inclusion
 from worker.model.audit import AuditLeaf, Checkpoint, Flaw, Head, LogRow, Node, Span, Stray
 from worker.seal import checkpoints
 from worker.seal.errors import SealError
+from worker.seal.lineage import FleetKey
 
 ROWS = 2000
 
@@ -80,7 +81,7 @@ class Hearing:
     """All that was told of the logs outside the database: published, accepted before, or in a customer's hand."""
 
     fleet: str
-    fleet_key: bytes
+    fleet_key: FleetKey
     told: dict[str, Told] = field(default_factory=dict)
     forks: dict[str, list[Flaw]] = field(default_factory=dict)
     unread: int = 0

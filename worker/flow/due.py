@@ -1,21 +1,23 @@
 """The duty that carries out what falls due, on the database's clock: activations, destructions, expired approvals.
 
-One process at a time leads it. Nothing depends on that: each step rests on the rows' revisions, so a second one that
-comes late is refused, and what a dead one left is found again. A destruction waits until every living worker has
+One process at a time leads it, and what a dead one left is found again. No row depends on that: each step rests on the
+rows' revisions, so a second one that comes late is refused. The token knows no revisions, and imported material may be
+back by then: who was frozen past its lead touches no object. A destruction waits until every living worker has
 confirmed that its handles are gone (S15).
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from worker.chain.approvals import approval_ref
 from worker.chain.due import Due, approval_due, version_due
 from worker.chain.importing import import_ref
-from worker.chain.importing_due import import_due, material_due
+from worker.chain.importing_due import import_due, is_closed, material_due
 from worker.flow.attendance import Presence
 from worker.flow.authentic import authenticated
+from worker.flow.clock import boottime
 from worker.flow.failpoints import NONE, Failpoints
 from worker.flow.trust import Trust
 from worker.model.effects import Settled
@@ -30,7 +32,6 @@ log = logging.getLogger(__name__)
 LEAD_S = 5.0
 """Several turns; so long what is due waits when its leader dies."""
 AT_ONCE = 100
-HSM_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,12 @@ class DueWork:
     fleet_keys: FleetKeys
     hsm: Hsm
     failpoints: Failpoints = NONE
+    clock: Callable[[], float] = boottime
+    """Seconds, as `flow.clock`."""
 
     async def turn(self) -> int:
         """Do what is due now; how many steps were done. A step that fails is logged and tried again next time."""
+        until = self.clock() + LEAD_S
         if not await self.dues.lead(f"due/{self.serial}", self.holder, LEAD_S):
             return 0
         versions, approvals = await self.dues.due(AT_ONCE, self.serial)
@@ -68,12 +72,12 @@ class DueWork:
         parameters = (facts.rows.get(import_ref(id_)) for id_ in imports)
         ended = [import_due(facts, row) for row in parameters if isinstance(row, Import)]
         dues = [*self._all(facts, ready, approvals), *(due for due in ended if due is not None)]
-        return sum([await self._carry_out(due) for due in dues])
+        return sum([await self._carry_out(due, until) for due in dues])
 
     async def _without_handles(self, facts: Facts, places: Sequence[tuple[UUID, int]]) -> list[tuple[UUID, int]]:
-        """What waits for no worker: everything but destructions that somebody has not confirmed."""
+        """What waits for no worker: everything but destructions, of material too, that somebody has not confirmed."""
         found = [facts.versions[place] for place in places if place in facts.versions]
-        asked = [_condemned(version) for version in found if version.state is State.DESTROY_SCHEDULED]
+        asked = [_condemned(one) for one in found if one.state is State.DESTROY_SCHEDULED or is_closed(one)]
         awaited = await self.presence.awaited(asked) if asked else {}
         for one, names in awaited.items():
             log.info("the destruction of %s/%d waits for %s", one.key, one.version, ", ".join(names))
@@ -96,11 +100,14 @@ class DueWork:
             if due is not None:
                 yield due
 
-    async def _carry_out(self, due: Due) -> bool:
+    async def _carry_out(self, due: Due, until: float) -> bool:
         if due.op is not None:
+            left = until - self.clock()
+            if left <= 0:
+                return False
             if isinstance(due.op, DestroyMaster):
                 self.hsm.drop([due.op.key])
-            (result,) = await self.hsm.run([due.op], HSM_S)
+            (result,) = await self.hsm.run([due.op], left)
             if not isinstance(result, DestroyedMaster):
                 log.warning("the token object %s is not destroyed yet: %s", due.op.material, result)
                 return False

@@ -252,6 +252,9 @@ class Keystones:
         back = await self._asked(contact, lambda keystore: _compared(keystore, probe.sealed, PROBE_AAD, probe.text))
         if isinstance(back, HsmFault):
             contact.probe = None
+            if back.fault is Fault.INTEGRITY:  # the key that wrapped it is no more: what it opened has to open again
+                self._hsm.drop(contact.keys)
+                self.dropped(contact.keys)
 
     async def _asked(
         self, contact: Contact, call: Callable[[Keystore], Awaitable[T]], *, proves: bool = True
@@ -281,7 +284,8 @@ class Keystones:
                 contact.forbade(now)
                 return HsmFault(Fault.FORBIDDEN, str(fault))
             case KeystoreThrottled(retry_after_s=seconds):
-                contact.not_before = now + seconds
+                # Who is never asked can't answer again: no pause is longer than the time after which all is refused.
+                contact.not_before = now + min(seconds, self._contacts.limit_s)
                 return HsmFault(Fault.BUSY, str(fault))
             case KeystoreRefused():
                 return HsmFault(Fault.INTEGRITY, str(fault))

@@ -16,7 +16,7 @@ from worker.chain.importing import import_ref
 from worker.chain.keys import key_paging
 from worker.chain.links import link_paging
 from worker.chain.regions import region_paging, region_ref
-from worker.flow import campaign_knowing
+from worker.flow import campaign_knowing, trigger_knowing
 from worker.flow.trust import Trust
 from worker.model.bodies import (
     AnyBody,
@@ -47,7 +47,7 @@ from worker.model.facts import Answer, Facts, Paging, Question, RowPage
 from worker.model.fleet import FleetKind, FleetRotateBody, FleetShowBody
 from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
-from worker.model.operations import DATA_OPERATIONS
+from worker.model.operations import SERVICE_OPERATIONS
 from worker.model.outcomes import Wrapped
 from worker.model.policies import (
     GrantGiveBody,
@@ -63,6 +63,7 @@ from worker.model.policies import (
 from worker.model.regional import RegionListBody
 from worker.model.requests import LedgerKey, Request
 from worker.model.rows import FLEET_TENANT, Alias, Approval, Row, RowRef, Version
+from worker.model.triggering import AnyTriggerBody, TriggerBody, TriggerCheckBody
 from worker.ports import Store
 
 _KEYED = (
@@ -77,6 +78,8 @@ _KEYED = (
     | KeyImportBody
     | CampaignOfKeyBody
     | PolicyCheckBody
+    | TriggerBody
+    | TriggerCheckBody
 )
 """Commands on one key, by its alias or id, that see all its versions."""
 
@@ -105,13 +108,16 @@ def ask(requests: Sequence[Request]) -> Question:
         wanted.ledger.add(request.key)
         wanted.clients.add(request.key.client)
         wanted.tenants.add(request.key.tenant)
-        if request.operation in DATA_OPERATIONS:
+        if request.operation in SERVICE_OPERATIONS:
             wanted.licences.add(request.key.client)
             wanted.quotas.update(quotas.asked_of(request))
         wanted.add(request.body)
     question = wanted.question()
     for body in (request.body for request in requests if isinstance(request.body, AnyCampaignBody)):
         question = _union(question, campaign_knowing.first(body))
+    for request in requests:
+        if isinstance(request.body, AnyTriggerBody):
+            question = _union(question, trigger_knowing.first(request.key.tenant, request.body))
     return question
 
 
@@ -143,7 +149,17 @@ def _widened(question: Question, requests: Iterable[Request], answer: Answer) ->
             wanted.about(body, named[body.key])
         if isinstance(body, LinkBody | TenantMoveBody):
             wanted.weigh(named.get(body.key) or _uuid(body.key), rows)
-    return _union(question, wanted.question())
+    return _with_triggers(_union(question, wanted.question()), bodies, rows)
+
+
+def _with_triggers(question: Question, bodies: Iterable[AnyBody], rows: Sequence[Row]) -> Question:
+    """What reports and dry runs lead to, and what an approved rule has to know at first."""
+    for body in bodies:
+        if isinstance(body, TriggerBody | TriggerCheckBody):
+            question = _union(question, trigger_knowing.wider(body, rows))
+        elif isinstance(body, AnyTriggerBody):
+            question = _union(question, trigger_knowing.first("", body))
+    return question
 
 
 def _union(one: Question, other: Question) -> Question:

@@ -29,12 +29,14 @@ class LinkNews:
         facts = await self.trust.verified(await self.store.know(Question(refs=frozenset(news))))
         told = 0
         for ref, contact in news.items():
-            link = facts.rows.get(ref)
-            settlement = noticed(facts, link, contact.version) if isinstance(link, Link) else None
+            link, version = facts.rows.get(ref), contact.version
+            settlement = noticed(facts, link, version) if isinstance(link, Link) else None
             if settlement is not None:
                 (done,) = await self.store.settle([await self._authenticated(settlement)])
-                told += isinstance(done, Settled)
-            contact.is_news = False
+                if not isinstance(done, Settled):
+                    continue  # the row has moved: at the next turn it is looked at again
+                told += 1
+            contact.is_news = contact.version != version
         return told
 
     async def _authenticated(self, settlement: Settlement) -> Settlement:

@@ -66,14 +66,16 @@ class Quotas:
 
         By their places in the batch. What was answered before costs nothing.
         """
-        found = {index: bounds(one, facts) for index, one in enumerate(requests) if not _is_free(one, facts)}
-        bounded = {index: quotas for index, quotas in found.items() if quotas}
+        bounded: dict[int, Sequence[Quota]] = {}
+        for index, request in enumerate(requests):
+            quotas = bounds(request, facts)
+            self._meet(request, quotas)
+            if quotas and not is_answered(facts.ledger.get(request.key)):
+                bounded[index] = quotas
         if not bounded:
             return {}
-        for quotas in bounded.values():
-            for quota in quotas:
-                self._meet(quota)
-        wants = self._wants((quota, cost(requests[index])) for index, quotas in bounded.items() for quota in quotas)
+        demands = [(quota, cost(requests[index])) for index, quotas in bounded.items() for quota in quotas]
+        wants = self._wants(demands)
         if wants:
             await self._lease(wants)
         waits = ((index, self._take(cost(requests[index]), quotas)) for index, quotas in bounded.items())
@@ -82,10 +84,14 @@ class Quotas:
     def _met(self, request: Request) -> Iterable[str]:
         return (id_ for id_ in asked_of(request) if id_ in self._held)
 
-    def _meet(self, quota: Quota) -> None:
-        held = self._held.get(quota.id)
-        if held is None or held.quota != quota:
-            self._held[quota.id] = _Held(quota)
+    def _meet(self, request: Request, quotas: Sequence[Quota]) -> None:
+        """Forget what was lifted, and begin anew with what changed."""
+        for lifted in set(self._met(request)).difference(quota.id for quota in quotas):
+            del self._held[lifted]
+        for quota in quotas:
+            held = self._held.get(quota.id)
+            if held is None or held.quota != quota:
+                self._held[quota.id] = _Held(quota)
 
     def _wants(self, demands: Iterable[tuple[Quota, int]]) -> list[Want]:
         """What to lease so that these demands are met. `need` is what the first of them lacks."""
@@ -113,14 +119,11 @@ class Quotas:
 
     def _take(self, price: int, quotas: Sequence[Quota]) -> int | None:
         """Take the price from all, or from none and say for how long the longest waits."""
-        helds = [self._held[quota.id] for quota in quotas]
+        met = [self._held.get(quota.id) for quota in quotas]
+        helds = [held for held in met if held is not None]  # another lane's batch may have seen that one was lifted
         short = [held for held in helds if held.left < price]
         for held in helds if not short else ():
             held.left -= price
         if not short:
             return None
         return max(1, *(ceil((held.closed_until - self.clock()) * 1000) for held in short))
-
-
-def _is_free(request: Request, facts: Facts) -> bool:
-    return is_answered(facts.ledger.get(request.key))

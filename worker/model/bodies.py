@@ -66,6 +66,7 @@ from worker.model.operations import Operation, Permission
 from worker.model.policies import POLICY_BODIES, AnyPolicyBody
 from worker.model.regional import RegionListBody, RegionSetBody
 from worker.model.rows import Algorithm, Origin, Suite
+from worker.model.triggering import TRIGGER_BODIES, AnyTriggerBody
 
 
 class SealedDeks(Body):
@@ -280,6 +281,7 @@ CommandBody = (
     | FleetRotateBody
     | FleetShowBody
     | AnyPolicyBody
+    | AnyTriggerBody
     | AnyCampaignBody
 )
 AnyBody = DataBody | CommandBody
@@ -324,6 +326,7 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.FLEET_ROTATE: FleetRotateBody,
     Operation.FLEET_SHOW: FleetShowBody,
     **POLICY_BODIES,
+    **TRIGGER_BODIES,
     Operation.CAMPAIGN_PLAN: CampaignPlanBody,
     Operation.CAMPAIGN_START: CampaignStartBody,
     Operation.CAMPAIGN_SHOW: CampaignShowBody,

@@ -22,7 +22,8 @@ class CreateImportPair:
 class ImportMaster:
     """Unwrap a customer's AES-256 key as an L1 labelled `material`, with the pair whose public half is `public_key`.
 
-    `check_value` is what he says of it. `canary` is what an earlier import of the same key left, empty at the first.
+    `check_value` is what he says of it; `serial` names the token that has the pair. `canary` is what an earlier import
+    of the same key left, empty at the first.
     `Fault.BAD_CIPHERTEXT` is the one answer to everything that is wrong once decryption has begun.
     """
 
@@ -34,6 +35,7 @@ class ImportMaster:
     algorithm: ImportAlgorithm
     blob: bytes
     check_value: bytes
+    serial: str
     canary: bytes = b""
 
 

@@ -14,7 +14,8 @@ class Link:
 
     `credential` is a name in the workers' settings. `inner` labels the link's inner key in the token `serial`.
     `sovereign`: whatever opened the tenant's keys before this link is destroyed. `cut_revision` is the revision that
-    the last cut made: a restore names it.
+    the last cut made: a restore names it. `rotated_ms` is when `external_version` was first seen, if there was another
+    before it.
     """
 
     TABLE: ClassVar[Table] = Table.LINKS
@@ -34,6 +35,7 @@ class Link:
     created_ms: int
     revision: int
     cut_revision: int = 0
+    rotated_ms: int = 0
 
     @property
     def ref(self) -> RowRef:

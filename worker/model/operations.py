@@ -65,6 +65,11 @@ class Operation(StrEnum):
     CAMPAIGN_REPLAY = "campaign.replay"
     CAMPAIGN_FAILURES = "campaign.failures"
     CAMPAIGN_EXPOSED = "campaign.exposed"
+    TRIGGER = "trigger"
+    TRIGGER_ADD = "trigger.add"
+    TRIGGER_REMOVE = "trigger.remove"
+    TRIGGER_LIST = "trigger.list"
+    TRIGGER_CHECK = "trigger.check"
 
     @property
     def request_type(self) -> str:
@@ -102,6 +107,8 @@ _TOPICS = {
     Operation.GRANT_REVOKE: "control.v1",
     Operation.CAMPAIGN_PAUSE: "control.v1",
     Operation.CAMPAIGN_CANCEL: "control.v1",
+    Operation.TRIGGER_REMOVE: "control.v1",
+    Operation.TRIGGER: "triggers.v1",
 }
 _READS = frozenset(
     {
@@ -121,6 +128,8 @@ _READS = frozenset(
         Operation.CAMPAIGN_LIST,
         Operation.CAMPAIGN_FAILURES,
         Operation.CAMPAIGN_EXPOSED,
+        Operation.TRIGGER_LIST,
+        Operation.TRIGGER_CHECK,
         Operation.LINK_SHOW,
         Operation.LINK_LIST,
     }
@@ -129,7 +138,10 @@ _READS = frozenset(
 BY_TYPE = {operation.request_type: operation for operation in Operation}
 
 DATA_OPERATIONS = frozenset({Operation.WRAP, Operation.UNWRAP, Operation.REWRAP})
-"""The services' operations; the rest is the officers'."""
+"""What services ask on DEKs, item by item."""
+
+SERVICE_OPERATIONS = DATA_OPERATIONS | {Operation.TRIGGER}
+"""What only services may send; the rest is the officers'."""
 
 SECOND_OFFICER = frozenset(
     {
@@ -148,6 +160,7 @@ SECOND_OFFICER = frozenset(
         Operation.FLEET_ROTATE,
         Operation.POLICY_ALLOW,
         Operation.GRANT_GIVE,
+        Operation.TRIGGER_ADD,
     }
 )
 """What may be answered "pending" until a second officer agrees (S14).
@@ -164,3 +177,5 @@ class Permission(StrEnum):
     REWRAP = "rewrap"
     REWRAP_FROM = "rewrap-from"
     REWRAP_TO = "rewrap-to"
+    TRIGGER = "trigger"
+    """Report what happened to them (S18)."""

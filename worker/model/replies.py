@@ -18,6 +18,7 @@ from worker.model.operations import Operation
 from worker.model.policies import POLICY_RESULTS, GrantResult, PolicyCommandResult, RuleResult
 from worker.model.regional import RegionListResult, RegionResult
 from worker.model.rows import Suite
+from worker.model.triggering import TRIGGER_RESULTS, TriggerCommandResult, TriggerRuleResult
 from worker.model.views import (
     ApprovalView,
     Blast,
@@ -197,6 +198,7 @@ Approved = (
     | GrantResult
     | FleetKeyResult
     | RegionResult
+    | TriggerRuleResult
 )
 """What commands answer that may need a second officer."""
 
@@ -225,6 +227,7 @@ CommandResult = (
     | RegionResult
     | RegionListResult
     | PolicyCommandResult
+    | TriggerCommandResult
     | CampaignCommandResult
     | LinkReport
     | LinkListResult
@@ -290,6 +293,7 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.FLEET_ROTATE: FleetKeyResult,
     Operation.FLEET_SHOW: FleetShowResult,
     **POLICY_RESULTS,
+    **TRIGGER_RESULTS,
     **CAMPAIGN_RESULTS,
 }
 """What an item of each operation's answer is, if it is no `ErrorResult`."""

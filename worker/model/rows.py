@@ -16,6 +16,7 @@ from worker.model.licences import Grant, Rule
 from worker.model.links import Link
 from worker.model.quotas import Quota
 from worker.model.regions import Region
+from worker.model.triggers import TriggerRule
 from worker.model.words import FLEET_TENANT, Algorithm, ApprovalState, Origin, Role, RowRef, State, Suite, Table
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Suite",
     "Table",
     "Tenant",
+    "TriggerRule",
     "Version",
 ]
 
@@ -239,6 +241,7 @@ Row = (
     | Import
     | Region
     | FleetKey
+    | TriggerRule
 )
 
 

@@ -158,7 +158,7 @@ class Topics:
         """What a lane consumes."""
         return {
             Lane.CONTROL: (self.control,),
-            Lane.INTERACTIVE: (self.wrap, self.unwrap, self.rotate, self.keys),
+            Lane.INTERACTIVE: (self.wrap, self.unwrap, self.rotate, self.keys, self.triggers),
             Lane.BULK: (self.rewrap,),
         }[lane]
 

@@ -92,6 +92,7 @@ class Table(StrEnum):
     QUOTAS = "quotas"
     CAMPAIGNS = "campaigns"
     LINKS = "links"
+    TRIGGER_RULES = "trigger_rules"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -8,10 +8,10 @@ import json
 from pydantic import ValidationError
 
 from worker.model.campaign_replies import Certificate
-from worker.model.rows import Algorithm
-from worker.seal import signatures
+from worker.seal import lineage
 from worker.seal.errors import BadSignature, SealError
 from worker.seal.frames import framed
+from worker.seal.lineage import FleetKey
 
 FORM = "keyriver-certificate/1"
 
@@ -32,7 +32,7 @@ def signed(said: Certificate, signature: bytes) -> bytes:
     return said.model_copy(update={"signature": signature}).model_dump_json().encode()
 
 
-def check(value: bytes | str, fleet: str, fleet_key: bytes) -> Certificate:
+def check(value: bytes | str, fleet: str, fleet_key: FleetKey) -> Certificate:
     """The certificate, or BadCertificate."""
     try:
         said = Certificate.model_validate_json(value)
@@ -43,7 +43,7 @@ def check(value: bytes | str, fleet: str, fleet_key: bytes) -> Certificate:
     if said.fleet != fleet:
         raise BadCertificate("the certificate is another fleet's")
     try:
-        signatures.verify_raw(Algorithm.ES256, fleet_key, said.signature, payload(said))
+        lineage.verify(fleet_key, said.signature, payload(said), said.ended_ms)
     except BadSignature:
         raise BadCertificate("the fleet's key did not sign the certificate") from None
     return said

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from worker.model.imports import CHECK_VALUE_BYTES, ImportAlgorithm
-from worker.model.rows import Algorithm
-from worker.seal import signatures
+from worker.seal import lineage
 from worker.seal.errors import BadCertificate, BadKey, BadSignature
+from worker.seal.lineage import FleetKey
 
 FORM = "keyriver-import/1"
 _BLOCK = bytes(16)
@@ -51,7 +51,7 @@ class ImportStatement:
         )
         return "".join(f"{line}\n" for line in lines).encode("ascii")
 
-    def check(self, fleet: str, fleet_key: bytes, signature: bytes, now_ms: int) -> None:
+    def check(self, fleet: str, fleet_key: FleetKey, signature: bytes, now_ms: int) -> None:
         """Raise BadCertificate unless it is this fleet's, holds now, and its P-256 key signed it (64 bytes, r ‖ s)."""
         if self.fleet != fleet:
             raise BadCertificate("the import parameters are refused: they are another fleet's")
@@ -59,7 +59,7 @@ class ImportStatement:
             raise BadCertificate("the import parameters are refused: they have expired")
         try:
             public_rsa_key(self.public_key)
-            signatures.verify_raw(Algorithm.ES256, fleet_key, signature, self.payload())
+            lineage.verify(fleet_key, signature, self.payload(), now_ms)
         except (BadSignature, BadKey):
             raise BadCertificate("the import parameters are refused: the fleet's key did not sign them") from None
 

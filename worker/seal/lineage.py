@@ -49,6 +49,8 @@ class Succession:
     predecessor: bytes
     public_key: bytes
     not_before_ms: int
+    told: bytes = field(default=b"", compare=False, repr=False)
+    """The announcement that it was read from."""
 
     @property
     def record_key(self) -> bytes:
@@ -86,7 +88,7 @@ class Succession:
             body = SuccessionBody.model_validate_json(value)  # 1
         except ValidationError:
             raise _refused("it is not readable") from None
-        said = cls(body.fleet, body.number, body.predecessor, body.public_key, body.not_before_ms)
+        said = cls(body.fleet, body.number, body.predecessor, body.public_key, body.not_before_ms, value)
         if said.fleet != fleet:  # 2
             raise _refused("it is another fleet's")
         if said.predecessor == said.public_key:  # 3
@@ -125,6 +127,11 @@ class Lineage:
         while keys[-1] in self._before:
             keys.append(self._before[keys[-1]].predecessor)
         return tuple(keys)
+
+    @property
+    def links(self) -> list[bytes]:
+        """The announcements that lead from key to key, as they were accepted."""
+        return [said.told for said in self._after.values()]
 
     def accept(self, value: bytes) -> Succession:
         """Take one announcement. Raises `BadCertificate`, and then nothing has changed."""

@@ -91,7 +91,7 @@ def test_a_record_that_was_altered_is_told_as_such(body: bytes) -> None:
 
 @pytest.mark.parametrize(("word", "worst"), [("OK", Severity.INFORMATIONAL), ("PIN_LOCKED", Severity.CRITICAL)])
 def test_what_happens_without_a_request_is_a_record_like_any_other(word: str, worst: Severity) -> None:
-    made = own_leaf(UUID(int=1), "acme", 7, "keyriver.key.destroyed.v1", "versions a/1", word, (UUID(int=2), 1))
+    made = own_leaf(UUID(int=1), "acme", 7, "keyriver.key.destroyed.v1", "versions a/1", {word: 1}, (UUID(int=2), 1))
     one = leaf(5, body=made.body)
     told = ocsf.event(LogRow(LogEntry(7, 5, one.id, audit.hash_of(one, 7)), one))
     assert (told["severity_id"], told["status_code"]) == (worst, word)

@@ -16,6 +16,7 @@ from schemas.audit import verify
 from tests.unit.audit.book import signer
 from tests.vectors.test_golden_audit import FLEET_KEY, GOLDEN
 
+ROTATED = json.loads((Path(__file__).parents[2] / "vectors" / "fleet.json").read_text(encoding="utf-8"))
 Spoil = Callable[[dict[str, Any]], object]
 PROOF: dict[str, Any] = GOLDEN["proof"]
 OTHER = json.loads(GOLDEN["checkpoints"][0]["value"])
@@ -54,6 +55,22 @@ def test_no_forgery_passes(name: str) -> None:
 def test_the_key_is_the_pinned_one_not_the_one_sent_along() -> None:
     with pytest.raises(Exception):  # noqa: B017, PT011
         verify.verify(PROOF, signer(2).public_key)
+
+
+ROTATION = json.loads(ROTATED["rotation"]["value"])
+NEW_KEY = bytes.fromhex(ROTATED["rotation"]["public_key"])
+
+
+def test_a_pin_from_after_a_rotation_believes_what_was_signed_before_it() -> None:
+    """And not what the old key signed after its end; a branch that only one key signed leads nowhere."""
+    assert FLEET_KEY in verify.keys_at([ROTATION], "dev-example", NEW_KEY, ROTATION["not_before_ms"])
+    assert verify.keys_at([ROTATION], "dev-example", FLEET_KEY, ROTATION["not_before_ms"]) == {FLEET_KEY, NEW_KEY}
+    assert verify.keys_at([ROTATION], "dev-example", FLEET_KEY, ROTATION["not_before_ms"] + 300_001) == {NEW_KEY}
+    for name in ("by_predecessor", "by_itself"):
+        forged = ROTATION | {name: ROTATION["by_itself" if name == "by_predecessor" else "by_predecessor"]}
+        assert verify.keys_at([forged], "dev-example", FLEET_KEY, 0) == {FLEET_KEY}
+    assert verify.keys_at([ROTATION], "dev-other", FLEET_KEY, 0) == {FLEET_KEY}
+    assert verify.keys_at([ROTATION], "dev-example", signer(2).public_key, 0) == {signer(2).public_key}
 
 
 def test_it_runs_alone(tmp_path: Path) -> None:

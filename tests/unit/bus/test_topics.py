@@ -31,7 +31,14 @@ def test_every_topic_of_the_contract_is_there_under_its_prefix() -> None:
 
 def test_each_lane_has_its_topics_and_a_group() -> None:
     assert TOPICS.lane(Lane.CONTROL) == ("acme.control.v1",)
-    assert TOPICS.lane(Lane.INTERACTIVE) == ("acme.wrap.v1", "acme.unwrap.v1", "acme.rotate.v1", "acme.keys.v1")
+    interactive = TOPICS.lane(Lane.INTERACTIVE)
+    assert interactive == (
+        "acme.wrap.v1",
+        "acme.unwrap.v1",
+        "acme.rotate.v1",
+        "acme.keys.v1",
+        "acme.triggers.v1",
+    )
     assert TOPICS.lane(Lane.BULK) == ("acme.rewrap.v1",)
     assert TOPICS.group(Lane.BULK) == "acme.bulk"
 

@@ -135,7 +135,7 @@ def test_the_first_import_brings_the_version_to_life() -> None:
     assert isinstance(op, ImportMaster)
     assert (op.key, op.version, op.material, op.canary) == (ROOT, 1, version.material, b"")
     assert (op.pair, op.public_key, op.algorithm, op.blob) == (uid(701), b"pub", WAY, BLOB)
-    assert op.check_value == b"\xa1\xb2\xc3"
+    assert (op.check_value, op.serial) == (b"\xa1\xb2\xc3", "token-1")
     assert (version.state, version.absent, version.not_after_ms) == (State.ACTIVE, False, NOW + 9)
     assert (version.serial, version.canary, version.revision) == ("token-9", b"canary", 2)
     assert (row_of(world).state, row_of(world).failures) == (ImportState.USED, 0)

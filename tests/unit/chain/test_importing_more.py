@@ -53,6 +53,20 @@ def test_a_successor_becomes_the_active_version() -> None:
     assert key_ref(ROOT) in concluded.settlement.changes
 
 
+def test_a_successor_that_lost_its_number_to_another_is_an_object_of_its_own_number() -> None:
+    """The token has made the object of the first try by then, as version 2: found again, it would be another key's."""
+    world = expired()
+    request = asked(world, order(rotate=True))
+    (first,) = world.plan(request).ops
+    world.put(replace(world.key(ROOT), latest_version=2))
+    (second,) = world.plan(request).ops
+    assert isinstance(first, ImportMaster)
+    assert isinstance(second, ImportMaster)
+    assert (first.version, second.version) == (2, 3)
+    assert first.material != second.material
+    assert [*world.plan(request).ops] == [second], "done again, it is found again"
+
+
 def test_a_successor_of_a_version_that_never_came_leaves_that_one_alone() -> None:
     world = waiting()
     done(world, order(rotate=True))

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 from tests.unit.chain.outer import LINK, outer_world
+from tests.unit.chain.world import NOW
 from worker.chain.link_news import ROTATED, noticed
 from worker.model.effects import Announce, Leaf, PutRow, Seen
 
@@ -13,7 +14,7 @@ def test_another_version_outside_is_written_down_and_told() -> None:
     done = noticed(world.facts(), LINK, "8")
     assert done is not None
     put, event, leaf = done.effects
-    assert put == PutRow(replace(LINK, external_version="8", revision=5))
+    assert put == PutRow(replace(LINK, external_version="8", rotated_ms=NOW, revision=5))
     assert isinstance(event, Announce)
     assert isinstance(leaf, Leaf)
     said = json.loads(event.body)

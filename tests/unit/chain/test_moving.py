@@ -102,6 +102,13 @@ def test_who_moves_away_is_sovereign_no_more(world: World) -> None:
     assert Seen(LINK.ref, 4) in done.settlement.seen
 
 
+def test_a_move_rests_on_the_link_that_it_leaves(world: World) -> None:
+    """Declared sovereign between the look and the settlement, it would stay so with its tenant's key elsewhere."""
+    done = moved(world, TenantMoveBody(tenant="acme", key="acme"))
+    assert Seen(LINK.ref, 4) in done.settlement.seen
+    assert LINK.ref not in done.settlement.changes
+
+
 def test_a_move_from_a_link_that_is_not_shown_is_refused(world: World) -> None:
     world.tamper(LINK.ref)
     assert refusal(asked(world, TenantMoveBody(tenant="acme", key="acme"))) is Code.INTEGRITY

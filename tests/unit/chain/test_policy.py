@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.chain.world import NOW, officer, service
 from worker.chain import policy
-from worker.model.operations import DATA_OPERATIONS, Operation, Permission
+from worker.model.operations import SERVICE_OPERATIONS, Operation, Permission
 from worker.model.rows import FLEET_TENANT
 
 CLIENT = replace(service(), permissions=("wrap",), pattern="acme/eu/*", not_after_ms=NOW)
@@ -20,7 +20,7 @@ def test_a_client_lives_until_its_end_and_not_a_millisecond_longer() -> None:
 
 @pytest.mark.parametrize("operation", Operation)
 def test_services_use_deks_and_officers_command(operation: Operation) -> None:
-    is_data = operation in DATA_OPERATIONS
+    is_data = operation in SERVICE_OPERATIONS
     assert policy.may_ask(CLIENT, operation) is is_data
     assert policy.may_ask(officer("ann"), operation) is not is_data
     assert policy.may_ask(replace(CLIENT, tenant=FLEET_TENANT), operation) is is_data

@@ -80,6 +80,18 @@ def test_a_rewrap_is_checked_at_both_ends() -> None:
     )
 
 
+def test_a_report_of_an_occasion_is_allowed_in_any_state() -> None:
+    world = bare(rule_row(permissions=("trigger",)))
+    world.set_state(PAYMENTS, State.COMPROMISED)
+    told = checked(world, permission="trigger")
+    assert told.allowed
+    assert told.rule is not None
+    assert checked(bare(), permission="trigger").code is Code.NOT_FOUND
+    world = bare()
+    world.distrusted.add("billing")
+    assert checked(world, permission="trigger").code is Code.INTEGRITY
+
+
 def test_what_there_is_not_can_not_be_checked() -> None:
     world = World()
     base: dict[str, Any] = {"tenant": "acme", "client": "billing", "permission": "unwrap", "key": "acme/eu/payments"}

@@ -1,5 +1,6 @@
 """What a request costs, which quotas bound it, and the command that sets them."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,7 +71,7 @@ def test_officers_commands_cost_nothing_and_count_for_no_quota() -> None:
 def test_a_tenants_and_a_clients_quota_bound_a_request() -> None:
     world = World()
     request = data(world, Operation.WRAP, WRAP)
-    assert quotas.bounds(request, world.facts()) == ()
+    assert quotas.bounds(request, world.facts()) == quotas.bounds(request, replace(world.facts(), rows={})) == ()
     world.put(OF_TENANT, OF_CLIENT, Quota("acme/cards", "acme", "cards", 1, 1, "", "ann", 1))
     assert quotas.bounds(request, world.facts()) == (OF_TENANT, OF_CLIENT)
     world.put(Quota("acme", "acme", "", 0, 0, "", "ann", 2))

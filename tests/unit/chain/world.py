@@ -83,7 +83,7 @@ def service(name: str = "billing", tenant: str = "acme") -> Client:
         role=Role.SERVICE,
         algorithm=Algorithm.ED25519,
         public_key=b"p" * 32,
-        permissions=("wrap", "unwrap", "rewrap", "rewrap-from", "rewrap-to"),
+        permissions=("wrap", "unwrap", "rewrap", "rewrap-from", "rewrap-to", "trigger"),
         pattern="*",
         reply_topics=("keyriver.replies.v1",),
         recipient_suite=None,

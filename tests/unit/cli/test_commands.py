@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.cli.conftest import SECRET, Configure
 from worker.cli import obey
-from worker.cli.key import nested
+from worker.cli.key import by_parent, nested
 from worker.model.hsm import Purpose
 from worker.model.replies import KeyView
 from worker.model.rows import Origin
@@ -23,6 +23,9 @@ COMMANDS = [
     "key show",
     "key list",
     "key tree",
+    "key disable",
+    "region set",
+    "region list",
     "tenant move",
     "tenant follow",
     "link create",
@@ -36,6 +39,11 @@ COMMANDS = [
     "client rotate",
     "client revoke",
     "client list",
+    "trigger add",
+    "trigger remove",
+    "trigger list",
+    "trigger check",
+    "trigger send",
     "officer add",
     "officer remove",
     "officer list",
@@ -129,4 +137,23 @@ def test_a_tree_is_every_key_under_its_parent() -> None:
         assert isinstance(nodes, list)
         return {node["alias"]: shape(node["children"]) for node in nodes}
 
-    assert shape(nested(keys, None)) == {"k1": {"k2": {}, "k3": {"k4": {}}}}
+    assert shape(nested(by_parent(keys), None)) == {"k1": {"k2": {}, "k3": {"k4": {}}}}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("trigger add acme yearly --on key-age", "a period goes with key-age"),
+        ("trigger add acme now --on schedule-due --do emergency", "emergency goes with"),
+        ("trigger add acme below --on parent-rotated", "parent-rotated goes with move"),
+        ("trigger add acme worn --on use-count --do move", "use-count goes with rotate"),
+        ("trigger add acme Late --on schedule-due", "name: "),
+        ("trigger send member-left acme/eu", "--as: name an identity file"),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused_here(
+    line: str, said: str, configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure()
+    assert obey(line.split()) == 2
+    assert said in capsys.readouterr().err

@@ -135,6 +135,20 @@ async def test_a_throttling_keystore_is_left_alone_for_as_long_as_it_asks(rig: R
     assert isinstance(await rig.insisting(acme.unwrap(wrapped)), UnwrappedDek)
 
 
+async def test_who_asks_for_hours_of_peace_is_asked_again_all_the_same(rig: Rig) -> None:
+    """After the sovereign limit everything is refused until he answers: whoever is never asked never does."""
+    acme = await house(rig)
+    wrapped = await acme.wrapped()
+    acme.store.fault = KeystoreThrottled("later", 9999.0)
+    await rig.turn(PROBE_S * 2)
+    acme.store.fault, calls = None, acme.store.calls
+    await rig.turn(LIMIT_S - 1)
+    assert acme.store.calls == calls
+    for _ in range(3):
+        await rig.turn(PROBE_S * 1.3)
+    assert await rig.insisting(acme.unwrap(wrapped)) == UnwrappedDek(wrapped.dek, DIGEST)
+
+
 async def test_a_cold_key_whose_keystore_does_not_answer_says_so(rig: Rig) -> None:
     acme = await house(rig)
     wrapped = await acme.wrapped()
@@ -178,6 +192,21 @@ async def test_a_customers_rotation_outside_is_noticed_and_breaks_nothing(rig: R
     assert contact.probe is None, "the probe was of the old key"
     await rig.turn(PROBE_S * 2)
     assert contact.probe is not None
+
+
+async def test_who_shreds_his_key_and_makes_another_of_its_name_has_cut(rig: Rig) -> None:
+    """The keystore answers and its key is on, but nothing that the old one wrapped ever opens again."""
+    acme = await house(rig)
+    wrapped = await acme.wrapped()
+    await rig.turn(PROBE_S * 2)
+    acme.store._versions.clear()
+    acme.store.rotate()
+    for _ in range(int(LIMIT_S / PROBE_S)):
+        await rig.turn(PROBE_S)
+    assert acme.l1.key in rig.token.hsm.dropped
+    assert await rig.fault(acme.unwrap(wrapped)) is Fault.COLD
+    await rig.settled()
+    assert await rig.fault(acme.unwrap(wrapped)) is Fault.INTEGRITY
 
 
 async def test_a_link_that_nobody_uses_is_forgotten_and_probed_no_more(rig: Rig) -> None:

@@ -1,22 +1,26 @@
 """S15: a worker confirms that handles are gone, and what falls due waits for those who live."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from tests.unit.flow_river.rig import PAYMENTS, Rig
 from worker.chain.plan import Limits
 from worker.flow.attendance import Attendance
-from worker.flow.due import DueWork
+from worker.flow.clock import boottime
+from worker.flow.due import LEAD_S, DueWork
 from worker.flow.failpoints import FailpointError, Failpoints, parse
 from worker.flow.fresh import new_ids
 from worker.flow.trust import Trust
 from worker.model.bodies import DekItem, KeyRotateBody, KeyShowBody, UnwrapBody, WrapBody, WrapItem
 from worker.model.control import KeyCancelDestroyBody, KeyDestroyBody
-from worker.model.facts import StoredRow
+from worker.model.facts import Answer, Question, StoredRow
 from worker.model.operations import Operation
 from worker.model.replies import KeyResult
 from worker.model.rows import RowRef, State, Table, Version
+from worker.seal.rowmac import mac_input
 
 SESSION_S = 30.0
 DAY_MS = 86_400_000
@@ -38,7 +42,7 @@ class Crew:
     async def beat(self, names: str) -> list[int]:
         return [await self.attending[name].turn() for name in names]
 
-    async def due(self, failpoints: str = "") -> int:
+    async def due(self, failpoints: str = "", clock: Callable[[], float] = boottime) -> int:
         rig = self.rig
         work = DueWork(
             holder="a",
@@ -51,6 +55,7 @@ class Crew:
             fleet_keys=rig.token.fleet_keys,
             hsm=rig.token.hsm,
             failpoints=Failpoints(parse(failpoints)),
+            clock=clock,
         )
         return await work.turn()
 
@@ -169,3 +174,46 @@ async def test_a_duty_that_stops_anywhere_is_finished_by_the_next_one_once(point
     assert len(rig.token.masters) == 1, "the new version's object"
     told = [event.type for event in rig.memory.outbox.values()]
     assert told.count("keyriver.key.destroyed.v1") == 1
+
+
+async def test_a_leader_that_was_frozen_past_its_lead_touches_no_token_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By then another one may have deleted the material, and its customer may have brought it again (S12)."""
+    rig = await Rig.made()
+    crew = Crew(rig, "a")
+    await scheduled(rig, "acme")
+    await crew.beat("a")
+    assert await crew.due() == 1, "the way back is closed"
+    masters, seconds = dict(rig.token.masters), [0.0]
+    know, slow = rig.store.know, [LEAD_S]
+
+    async def known(question: Question) -> Answer:
+        seconds[0] += slow[0]
+        return await know(question)
+
+    monkeypatch.setattr(rig.store, "know", known)
+    clock = partial(seconds.__getitem__, 0)
+    assert await crew.due(clock=clock) == 0
+    assert rig.token.masters == masters
+    slow[0] = LEAD_S / 2
+    assert await crew.due(clock=clock) == 1
+    assert rig.token.masters != masters
+
+
+async def test_imported_material_waits_for_handles_too() -> None:
+    rig = await Rig.made()
+    crew = Crew(rig, "ab")
+    shown = await rig.command(Operation.KEY_SHOW, KeyShowBody(tenant="acme", key="acme"))
+    assert isinstance(shown, KeyResult)
+    row = rig.memory.rows[RowRef(Table.VERSIONS, f"{shown.key.id}/1")].row
+    assert isinstance(row, Version)
+    over = replace(row, not_after_ms=1, canary=b"c")
+    (mac,) = await rig.token.fleet_keys.mac([mac_input(over)])
+    rig.memory.rows[row.ref] = StoredRow(over, mac.version, mac.value)
+    await crew.beat("ab")
+    assert await crew.due() == 1, "from now on it works no more"
+    assert await crew.beat("a") == [1]
+    assert await crew.due() == 0, "the other one may have handles that it opened"
+    assert row.material in rig.token.masters
+    assert await crew.beat("b") == [1]
+    assert await crew.due() == 1
+    assert row.material not in rig.token.masters

@@ -1,6 +1,6 @@
 """Quotas in the river (D10): who is throttled, for how long, and what that costs everybody else: nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -28,8 +28,11 @@ class Counting:
     behind: QuotaLeases
     asked: list[list[Want]] = field(default_factory=list)
     is_away: bool = False
+    hook: Callable[[Sequence[Want]], Awaitable[list[Lease]]] | None = None
 
     async def lease_quotas(self, wants: Sequence[Want]) -> list[Lease]:
+        if self.hook is not None:
+            return await self.hook(wants)
         self.asked.append(list(wants))
         if self.is_away:
             raise StoreUnavailable
@@ -156,6 +159,34 @@ async def test_without_a_quota_nothing_is_leased() -> None:
     listed = await rig.command(Operation.TENANT_QUOTAS, TenantQuotasBody(tenant="acme"))
     assert isinstance(listed, QuotaListResult)
     assert [(one.per_second, one.burst) for one in listed.quotas] == [(None, None)]
+
+
+async def test_a_quota_that_was_lifted_is_not_leased_any_more() -> None:
+    rig, leases = await made(1, 1)
+    assert [await code(rig) for _ in range(2)] == ["", "THROTTLED"]
+    await put(rig)
+    assert await code(rig) == ""
+    before = len(leases.asked)
+    rig.clock.ms += 60_000
+    assert [await code(rig) for _ in range(5)] == [""] * 5
+    assert len(leases.asked) == before
+
+
+async def test_another_lane_sees_a_quota_lifted_while_this_one_leases() -> None:
+    rig, leases = await made(1, 1)
+    quotas = rig.river.quotas
+    request = rig.draft(Operation.WRAP, wraps(1))
+
+    async def lifted(wants: Sequence[Want]) -> list[Lease]:
+        leases.hook = None
+        await put(rig)
+        assert await code(rig) == ""
+        return await leases.lease_quotas(wants)
+
+    leases.hook = lifted
+    await rig.run(request)
+    assert rig.river.quotas is quotas
+    assert rig.told(request)[0].code == ""
 
 
 async def test_a_quota_that_changed_counts_from_the_next_batch_on() -> None:

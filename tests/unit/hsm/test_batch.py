@@ -64,7 +64,7 @@ def test_equal_keks_are_one_group_whatever_objects_they_are() -> None:
         CreateLink(OUTSIDE.address, uuid4(), 1, uuid4()),
         CreateImportPair(uuid4(), WAY, 3072),
         CreateImportPair(uuid4(), WAY, 4096),
-        ImportMaster(uuid4(), 1, uuid4(), uuid4(), b"", WAY, b"", b""),
+        ImportMaster(uuid4(), 1, uuid4(), uuid4(), b"", WAY, b"", b"", "t"),
         DestroyImportPair(uuid4()),
         RewrapKey(A, uuid4(), 1, Purpose.WRAPS_DEKS, Wrapping.AES_KW, b"", B),
     ]

@@ -11,7 +11,7 @@ import pytest
 from worker.model import effects, facts, fleet, hsm, outcomes, records, requests, rows, topics, words
 from worker.model.bodies import BODIES
 from worker.model.codes import MEANINGS, Code, Family, is_retryable
-from worker.model.operations import BY_TYPE, DATA_OPERATIONS, Operation, Permission
+from worker.model.operations import BY_TYPE, DATA_OPERATIONS, SERVICE_OPERATIONS, Operation, Permission
 from worker.model.records import ITEM_BYTES, Partition, Record
 from worker.model.replies import ERRORS, REPLIES, RESULTS
 from worker.model.rows import Suite
@@ -54,6 +54,7 @@ def test_every_operation_has_its_type_body_result_and_topic(operation: Operation
     )
     own |= dict.fromkeys(("policy.revoke", "grant.revoke"), "control.v1")
     own |= {"campaign.pause": "control.v1", "campaign.cancel": "control.v1"}
+    own |= {"trigger": "triggers.v1", "trigger.remove": "control.v1"}
     assert operation.topic == own.get(operation.value, "keys.v1")
 
 
@@ -63,10 +64,12 @@ def test_what_makes_or_changes_something_is_ledgered() -> None:
     reads |= {Operation.LINK_SHOW, Operation.LINK_LIST, Operation.CAMPAIGN_PLAN, Operation.CAMPAIGN_SHOW}
     reads |= {Operation.CAMPAIGN_LIST, Operation.CAMPAIGN_FAILURES, Operation.CAMPAIGN_EXPOSED}
     reads |= {Operation.POLICY_LIST, Operation.POLICY_CHECK, Operation.GRANT_LIST, Operation.TENANT_QUOTAS}
-    reads |= {Operation.FLEET_SHOW}
+    reads |= {Operation.FLEET_SHOW, Operation.TRIGGER_LIST, Operation.TRIGGER_CHECK}
     assert {operation for operation in Operation if not operation.is_ledgered} == reads
     assert {operation.value for operation in DATA_OPERATIONS} == {"wrap", "unwrap", "rewrap"}
-    assert [permission.value for permission in Permission] == ["wrap", "unwrap", "rewrap", "rewrap-from", "rewrap-to"]
+    assert DATA_OPERATIONS | {Operation.TRIGGER} == SERVICE_OPERATIONS
+    allowed = ["wrap", "unwrap", "rewrap", "rewrap-from", "rewrap-to", "trigger"]
+    assert [permission.value for permission in Permission] == allowed
 
 
 @pytest.mark.parametrize("suite", Suite)
@@ -134,8 +137,8 @@ def test_a_lane_consumes_its_topics_under_its_group(lane: topics.Lane) -> None:
     assert names.group(lane) == f"p.{lane}"
 
 
-def test_every_request_topic_but_the_triggers_is_in_one_lane() -> None:
+def test_every_request_topic_is_in_one_lane() -> None:
     names = topics.Topics("p")
     consumed = [topic for lane in topics.Lane for topic in names.lane(lane)]
-    assert sorted([*consumed, names.triggers]) == sorted(names.requests)
+    assert sorted(consumed) == sorted(names.requests)
     assert {f"p.{operation.topic}" for operation in Operation} <= set(consumed)

@@ -104,6 +104,23 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     assert run(plan).rewrapped == 10
 
 
+def test_a_lock_on_a_file_that_its_owner_just_finished_is_none(tmp_path: Path) -> None:
+    plan = the_plan(tmp_path)
+    plan.source.write_bytes(whole("jsonl", 10, set()))
+    part, lock = tmp_path / "out.jsonl.part", fcntl.flock
+
+    def late(file: int, how: int) -> None:
+        part.rename(tmp_path / "finished")
+        lock(file, how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fcntl.flock", late)
+        with pytest.raises(FileRefused, match="another process works"):
+            run(plan)
+    assert (tmp_path / "finished").read_bytes() == b""
+    assert set(tmp_path.iterdir()) == {plan.source, tmp_path / "finished"}
+
+
 @pytest.mark.parametrize("died", ["before the name", "after the name"])
 def test_death_around_the_end_is_no_failure(tmp_path: Path, died: str) -> None:
     plan = the_plan(tmp_path)

@@ -42,6 +42,7 @@ def test_any_pin_leads_to_all_keys_in_whatever_order_they_are_told(pinned: int, 
     assert lineage.keys == tuple(key.public_key for key in reversed(KEYS[:4]))
     assert lineage.newest == KEYS[3].public_key
     assert all(believes(lineage, key) for key in KEYS[:4])
+    assert sorted(lineage.links) == sorted(CHAIN)
     assert not believes(lineage, KEYS[4])
     again = lineage.keys
     for place in order:

@@ -37,11 +37,15 @@ from worker.model.rows import (
     Tenant,
     Version,
 )
+from worker.model.triggers import Occasion, TriggerAction, TriggerRule
 from worker.model.words import LinkState
 from worker.seal import rowmac
 
 ID = UUID("01890a5d-ac96-774b-bcce-b302099a8057")
 ROWS: list[Row] = [
+    TriggerRule(
+        "acme/y", "acme", Occasion.KEY_AGE, "*", TriggerAction.ROTATE, 60, 0, 100, "", "alice+bob", 1, False, 1
+    ),
     Tenant("acme", 3, Suite.X25519, True, 1),
     Key(ID, "acme", None, 1, Purpose.WRAPS_KEYS, Origin.GENERATED, "", True, 1, 1, 1),
     Version(ID, 1, State.ACTIVE, Wrapping.AES_KWP, b"wrapped", 1, None, "", 1_700_000_000_000, 1),

@@ -53,7 +53,7 @@ def acl_commands(topics: Topics, who: Principals, reply_topics: Sequence[str] = 
         *_allow(who.officers, write, (topics.rotate, topics.keys, topics.control)),
         *_allow(who.triggers, write, (topics.triggers,)),
     ]
-    for principal in (who.services, who.officers):
+    for principal in (who.services, who.officers, who.triggers):
         commands += _allow(principal, read, (topics.replies, topics.intake))
     return commands
 

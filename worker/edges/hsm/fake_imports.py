@@ -50,6 +50,8 @@ class FakeImports:
                 return self._import(op)
 
     def _import(self, op: ImportMaster) -> HsmResult:
+        if op.serial != self._serial:
+            return HsmFault(Fault.ELSEWHERE, "the import key is in another token")
         pair = self.pairs.get(op.pair)
         if pair is None or _public(pair) != op.public_key:
             return HsmFault(Fault.INTEGRITY, "the token has not this import key")

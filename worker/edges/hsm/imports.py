@@ -28,6 +28,8 @@ def import_master(op: ImportMaster, crew: Crew) -> ImportedMaster | HsmFault:
 
     Whatever was wrong, it is tried twice, and the device is asked each time whether the fault was its own.
     """
+    if op.serial != crew.device.info.serial:
+        return HsmFault(Fault.ELSEWHERE, f"the import key {op.pair} is bound to the token {op.serial}")
     pair = next((one for one in _pairs(op, crew) if public_key(crew, one) == op.public_key), None)
     if pair is None:
         return HsmFault(Fault.INTEGRITY, f"the token has not the import key {op.pair}")

@@ -189,9 +189,11 @@ class FakeStore:
     async def condemned(self, limit: int) -> Sequence[tuple[UUID, int]]:
         """As `flow.attendance.Presence.condemned`."""
         rows = [stored.row for stored in self.rows.values()]
-        found = [row for row in rows if isinstance(row, Version) and row.state is State.DESTROY_SCHEDULED]
-        found = sorted((row for row in found if 0 < row.due_ms <= self.clock()), key=lambda row: row.due_ms)
-        return [(row.key, row.number) for row in found[:limit]]
+        versions = [row for row in rows if isinstance(row, Version)]
+        found = [row for row in versions if row.state is State.DESTROY_SCHEDULED and 0 < row.due_ms <= self.clock()]
+        found.sort(key=lambda row: row.due_ms)
+        found += [row for row in versions if row.not_after_ms and row.absent and row.material is not None]
+        return [*dict.fromkeys((row.key, row.number) for row in found)][:limit]
 
     async def confirm(self, run: UUID, gone: Sequence[Condemned]) -> None:
         """As `flow.attendance.Presence.confirm`."""

@@ -1,6 +1,7 @@
 """The audit logs in Postgres: what the sequencer appends and signs, and the trail as an auditor reads it (S16)."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import fields
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -22,6 +23,7 @@ from worker.model.audit import (
     Span,
     Stray,
 )
+from worker.model.fleet import FleetKey
 
 T = TypeVar("T")
 FETCH = 2000
@@ -152,6 +154,12 @@ class PostgresTrail:
             Stray(Fault.REMOVED if row["id"] is None else Fault.INSERTED, row["number"], row["tenant"] or "", row["id"])
             for row in rows
         ]
+
+    async def rotations(self) -> list[FleetKey]:
+        """Those of the fleet's signing key, oldest first. Nothing about them was verified; their signatures do that."""
+        rows = await self._connection.fetch(SQL["trail_rotations"])
+        columns = [field.name for field in fields(FleetKey)]
+        return [FleetKey(**{name: row[name] for name in columns}) for row in rows]
 
     async def of_leaf(self, leaf: UUID) -> list[tuple[str, int]]:
         """Tenant and index; one, unless somebody tampered."""

@@ -1,7 +1,7 @@
 -- migrate:up
 
 -- What allows besides the clients' own rows, and what bounds them. Read by client in `know`: only what is in force, so
--- the index holds no more than that. Hiding a row only denies; a quota's absence is no bound (stated limit).
+-- the index holds no more than that. Hiding a row only denies; that a quota vanished is seen by its sequence (S7).
 
 CREATE TABLE keyriver.rules (
     id uuid PRIMARY KEY,

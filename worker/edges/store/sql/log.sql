@@ -116,3 +116,11 @@ SELECT e.tenant, e.index FROM keyriver.leaves AS l
 JOIN LATERAL (SELECT * FROM keyriver.log_entries AS k WHERE k.number = l.number OFFSET 0) AS e ON true
 WHERE position($1::bytea IN l.body) > 0 AND ($2 = '' OR l.tenant = $2)
 ORDER BY l.number LIMIT 10;
+
+-- name: trail_rotations
+SELECT
+    k.id, k.kind, k.number, k.state, k.since_ms, k.revision, k.tenant,
+    k.public_key, k.predecessor, k.by_predecessor, k.by_itself
+FROM keyriver.fleet_keys AS k
+WHERE k.kind = 'signing' AND k.public_key IS NOT NULL AND k.by_itself IS NOT NULL
+ORDER BY k.number;

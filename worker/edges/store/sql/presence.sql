@@ -9,11 +9,20 @@ ON CONFLICT (run) DO UPDATE SET seen = excluded.seen, expires = excluded.expires
 RETURNING coalesce((SELECT was.alive FROM was), false);
 
 -- name: condemned
-SELECT v.key, v.number FROM keyriver.versions AS v
-WHERE
-    v.due_ms IS NOT NULL AND v.due_ms <= (extract(EPOCH FROM clock_timestamp()) * 1000)::bigint
-    AND v.state = 'destroy-scheduled'
-ORDER BY v.due_ms LIMIT $1;
+(
+    SELECT v.key, v.number FROM keyriver.versions AS v
+    WHERE
+        v.due_ms IS NOT NULL AND v.due_ms <= (extract(EPOCH FROM clock_timestamp()) * 1000)::bigint
+        AND v.state = 'destroy-scheduled'
+    ORDER BY v.due_ms LIMIT $1
+)
+UNION
+(
+    SELECT v.key, v.number FROM keyriver.versions AS v
+    WHERE v.not_after_ms IS NOT NULL AND v.absent AND v.material IS NOT NULL
+    ORDER BY v.not_after_ms LIMIT $1
+)
+LIMIT $1;
 
 -- name: confirm
 INSERT INTO keyriver.confirmations (run, key, version, revision)

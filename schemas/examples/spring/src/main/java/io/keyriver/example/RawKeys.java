@@ -7,6 +7,7 @@ import java.security.PrivateKey;
 import java.security.PublicKey;
 import java.security.spec.PKCS8EncodedKeySpec;
 import java.security.spec.X509EncodedKeySpec;
+import java.util.Arrays;
 import java.util.HexFormat;
 
 /** Raw keys as the contract has them, in the envelopes that JCA wants (RFC 8410, RFC 5480). */
@@ -30,6 +31,12 @@ final class RawKeys {
     /** A 65-byte uncompressed point. */
     static PublicKey p256(byte[] raw) throws GeneralSecurityException {
         return published("EC", P256_PUBLIC, raw);
+    }
+
+    /** The same point of a key. */
+    static byte[] point(PublicKey p256) {
+        byte[] encoded = p256.getEncoded();
+        return Arrays.copyOfRange(encoded, encoded.length - 65, encoded.length);
     }
 
     static PrivateKey x25519Private(byte[] raw) throws GeneralSecurityException {
