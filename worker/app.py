@@ -130,6 +130,7 @@ class Worker:
         self.intakes = {lane: self._intake(lane, source) for lane, source in self.sources.items()}
         for lane, source in self.sources.items():
             parts.metrics.lag_of(lane.value, source.lag)
+        parts.metrics.handles_of(lambda: parts.token.hsm.handles)
 
     def _intake(self, lane: Lane, source: KafkaSource) -> Intake:
         settings = self._parts.settings

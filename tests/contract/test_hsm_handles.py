@@ -206,8 +206,12 @@ async def test_a_handle_that_is_just_being_opened_is_not_gone_and_not_kept(
 
 async def test_all_handles_are_dropped_at_once(hsm_token: Token, tenant: Chain) -> None:
     await generated(hsm_token.hsm, tenant.l3, 1)
+    assert hsm_token.hsm.handles >= 3
     hsm_token.hsm.drop(None)
     assert len(keeper_of(hsm_token)) == 0
+    async with asyncio.timeout(20):
+        while hsm_token.hsm.handles:
+            await asyncio.sleep(0.01)
     assert len(await generated(hsm_token.hsm, tenant.l3, 1)) == 1
 
 

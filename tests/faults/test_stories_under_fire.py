@@ -9,6 +9,7 @@ import pytest
 from tests.faults.fire import Fire, on_fire
 from tests.fleet import Fleet, House
 from tests.stack import Services
+from tests.stories import test_a_country_retreats as retreat
 from tests.stories import test_a_customer_brings_a_key as byok
 from tests.stories import test_a_key_is_compromised_and_destroyed as compromise
 from tests.stories import test_an_officer_presses_the_red_button as button
@@ -32,6 +33,7 @@ async def brings(fleet: Fleet) -> None:
 
 
 STORIES: dict[str, Story] = {
+    "a country retreats": retreat.test_one_region_is_switched_off_and_the_others_go_on,
     "red button at layer 2": button.test_red_button_at_layer_2,
     "red button at layer 1": button.test_a_layer_1_key_needs_two_even_to_stop_and_a_second_stop_voids_the_enable,
     "compromise of a layer 3": alone(compromise.test_a_compromise_is_refused_at_once_and_the_key_goes_on),

@@ -30,7 +30,7 @@ CHAIN = (
     "tenant create acme",
     "key create acme/eu",
     f"key create {KEY}",
-    f"client add acme {CLIENT} --keys 'acme/eu/*'",
+    f"client add acme {CLIENT} --keys 'acme/eu/*' --allow wrap,unwrap,trigger",
 )
 FOLDER = "keyriver-demo"
 """Beside the checkout's own stack. It is removed at the end, so its name is nobody else's."""

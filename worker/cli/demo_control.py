@@ -8,8 +8,8 @@ from base64 import b64encode
 from pathlib import Path
 
 from worker.cli import identities
-from worker.cli.demo_campaign import campaign, certified, only_when_empty
-from worker.cli.demo_orders import order, printed
+from worker.cli.demo_campaign import SPEED, campaign, certified, only_when_empty
+from worker.cli.demo_orders import order, printed, quietly
 from worker.cli.demo_records import decrypted, encrypted, instances, refusal
 from worker.cli.demo_story import Story
 from worker.cli.errors import Refused
@@ -47,11 +47,13 @@ class Control:
 
     async def _rotated(self, rows: list[Row], sealed: list[Row]) -> bool:
         story = self._story
-        story.step("Rotate the key while it is in use")
+        story.step("An event from outside rotates the key while it is in use")
+        rule = f"leavers --on member-left --keys '{self._tenant}/*' --items-per-second {SPEED}"
+        await quietly(story, f"trigger add {self._tenant} {rule}")
         async with instances(*self._reach) as envelopes:
             with story.progress("decrypted meanwhile", len(sealed)) as advance:
                 reading = asyncio.create_task(decrypted(envelopes, sealed, advance))
-                await order(story, f"key rotate {self._key} --why 'once a year'")
+                await order(story, f"trigger send member-left {self._key} --why 'HR 4711' --as {self._reach[0]}")
                 back = await reading
             (fresh,) = await encrypted(envelopes, rows[:1], lambda: None)
             again = await decrypted(envelopes, [fresh, sealed[0]], lambda: None)
@@ -66,7 +68,7 @@ class Control:
         kept = await only_when_empty(story, self._key, empty=False)
         async with instances(*self._reach) as envelopes:
             reading = asyncio.create_task(decrypted(envelopes, sealed, lambda: None))
-            done = await campaign(story, self._key)
+            done = await campaign(story, self._tenant)
             back = await reading
         empty = certified(story, done)
         gone = await only_when_empty(story, self._key, empty=True)

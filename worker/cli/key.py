@@ -56,7 +56,7 @@ async def create(
     Args:
         alias: Its name from now on.
         parent: The key above it, alias or id; else the alias without its last part.
-        region: Bind it to a region.
+        region: Bind it to a region, one of `keyriver region list`: it works only in that region's tokens.
     """
     above = parent or alias.rpartition("/")[0]
     if not above:

@@ -60,6 +60,10 @@ class Metrics:
         """Where a lane's lag is read from."""
         self._lags[lane] = lag
 
+    def handles_of(self, handles: Callable[[], int]) -> None:
+        """Where the number of open KEKs is read from, at each scrape."""
+        self._table.hsm_handles.set_function(handles)
+
     def audit_behind(self, seconds: float) -> None:
         """How far the audit log is behind the leaves."""
         self._table.audit_behind.set(seconds)

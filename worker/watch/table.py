@@ -75,6 +75,8 @@ class Table:
         # Per operation, not per batch: the group's time shared out.
         self.hsm_seconds = make.histogram("hsm_seconds", "Seconds of one HSM operation", SECONDS, "operation")
         self.hsm_operations = make.counter("hsm_operations", "HSM operations by kind and fault", "operation", "fault")
+        # At the setting hsm_handles all the time: more keys are in use than are kept open. 0 after a red button on all.
+        self.hsm_handles = make.gauge("hsm_handles", "KEKs that are open in the token")
         # At the configured number all the time: the token is the narrow place.
         self.hsm_sessions = make.gauge("hsm_sessions_in_use", "Sessions at work at this moment")
         # ALARM when state is pin-refused: no login is tried again before a restart with the right PIN (S9).

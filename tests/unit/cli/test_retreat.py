@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 
+from worker.cli import obey
 from worker.cli.errors import Refused
 from worker.cli.retreat import R, every_key, retreat, together, topmost
 from worker.model.bodies import CommandBody, KeyListBody
@@ -100,3 +101,8 @@ def test_several_reports_are_one() -> None:
         (3, 2, 4, 6, 2),
     ]
     assert ([one.deks for one in whole.services], whole.more) == ([5, 1], 2)
+
+
+@pytest.mark.parametrize("words", [[], ["a/b", "--region", "us"], ["--region", "us"]])
+def test_a_switch_is_a_keys_or_a_regions(words: list[str]) -> None:
+    assert obey(["key", "disable", *words]) == 2

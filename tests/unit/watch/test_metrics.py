@@ -144,6 +144,14 @@ def test_the_token(caplog: pytest.LogCaptureFixture) -> None:
     assert found[of("keyriver_token_state", "pin-refused")] == 1
 
 
+def test_open_handles_are_read_at_each_scrape() -> None:
+    metrics, handles = Metrics(), [3]
+    metrics.handles_of(lambda: handles[-1])
+    assert samples(metrics)[of("keyriver_hsm_handles")] == 3
+    handles.append(0)
+    assert samples(metrics)[of("keyriver_hsm_handles")] == 0
+
+
 def test_lag_is_read_at_each_scrape() -> None:
     metrics, behind = Metrics(), {PARTITION: 5}
     metrics.lag_of("interactive", lambda: behind)

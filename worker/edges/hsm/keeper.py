@@ -170,10 +170,11 @@ class Keeper:
         """See `Hsm.condemn`: those of which nothing is left, and whether there is something to bury."""
         asked = frozenset(versions)
         with self._book:
-            self._drops += 1
             for one in asked:
                 place = one.key, one.version
-                self._condemned[place] = max(one.revision, self._condemned.pop(place, 0))
+                known = self._condemned.pop(place, -1)
+                self._condemned[place] = max(one.revision, known)
+                self._drops += one.revision > known  # whatever is just being opened is not kept
             while len(self._condemned) > _REMEMBERED:
                 self._condemned.popitem(last=False)
             for entry in [entry for entry in self._entries.values() if self._is_condemned(entry.kek)]:
@@ -196,6 +197,11 @@ class Keeper:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def living(self) -> int:
+        """How many KEKs have a handle, those that are dropped but in use included."""
+        return len(self._living)
 
     # The book.
 

@@ -99,6 +99,11 @@ class Pool:
         if graves:
             self._queue.put(_Call(self._keeper.bury, monotonic() + 1.0, lambda: None))
 
+    @property
+    def handles(self) -> int:
+        """How many KEKs are open in the token by this process."""
+        return self._keeper.living
+
     async def call(self, function: Callable[[Crew], T], timeout_s: float) -> T:
         """Run a function on a pool session. Raises `TokenUnavailable` when it is not done in time, or its own error."""
         done = _Countdown(1)

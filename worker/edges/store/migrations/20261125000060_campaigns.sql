@@ -161,8 +161,88 @@ BEGIN
 END
 $$;
 
+-- A slice of a campaign is done, where its lease still holds: whatever was listed of its range is as of this look.
+CREATE FUNCTION keyriver.finish_slice_v1(
+    of_campaign uuid, of_round int, of_number int, of_epoch int, moved int, sum bytea, lost uuid[],
+    first uuid, last uuid, failed text[], codes text[]
+) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE keyriver.campaign_slices AS s SET done_at = clock_timestamp(), items = moved, digest = sum, exposed = lost
+    WHERE s.campaign = of_campaign AND s.round = of_round AND s.number = of_number
+        AND s.epoch = of_epoch AND s.done_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    DELETE FROM keyriver.campaign_failures AS f  -- an item is an id, or an id and a version's number
+    WHERE f.campaign = of_campaign AND f.item > first::text || '/~' AND f.item <= last::text || '/~';
+    INSERT INTO keyriver.campaign_failures (campaign, item, code)
+    SELECT of_campaign, n.item, n.code FROM unnest(failed, codes) AS n (item, code)
+    ON CONFLICT (campaign, item) DO UPDATE SET code = excluded.code, at = now();
+    RETURN true;
+END
+$$;
+
+-- Whether nothing is left under a version, after its row was locked: no DEK by the census, and no version of a key below
+-- (or only retired ones).
+CREATE FUNCTION keyriver.vacant_v1(of_key uuid, of_version int, retired_only boolean)
+RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN coalesce(
+        (SELECT sum(c.stored) FROM keyriver.census AS c WHERE c.key = of_key AND c.version = of_version), 0
+    ) = 0
+    AND NOT EXISTS (
+        SELECT FROM keyriver.keys AS k
+        CROSS JOIN LATERAL (
+            SELECT w.state, w.parent_version, w.retired_ms FROM keyriver.versions AS w WHERE w.key = k.id OFFSET 0
+        ) AS v
+        WHERE k.parent = of_key AND v.parent_version = of_version AND v.state <> 'destroyed'
+            AND NOT (retired_only AND coalesce(v.retired_ms, 0) > 0)
+    );
+END
+$$;
+
+-- Settle one settlement in a transaction of its own: settle_v3 with its locks first, then what rests on them, or nothing
+-- at all (KR001). One statement, so that a worker that stands still never holds a lock. Its first arguments are settle_v3's.
+DO $$
+DECLARE
+    arguments text := pg_get_function_arguments('keyriver.settle_v3'::regproc);
+    names text := (
+        SELECT string_agg(quote_ident(a.name), ', ' ORDER BY a.ord)
+        FROM pg_proc AS p, unnest(p.proargnames) WITH ORDINALITY AS a (name, ord)
+        WHERE p.oid = 'keyriver.settle_v3'::regproc AND a.ord <= p.pronargs
+    );
+BEGIN
+    EXECUTE format($make$
+        CREATE FUNCTION keyriver.settle_alone_v1(
+            %1$s,
+            to_version int, ids uuid[], olds bytea[], blobs bytea[],
+            of_campaign uuid, of_round int, of_number int, of_epoch int, moved int, sum bytea, lost uuid[],
+            first uuid, last uuid, failed text[], codes text[],
+            vacant_key uuid, vacant_version int, retired_only boolean
+        ) RETURNS boolean LANGUAGE plpgsql AS $body$
+        BEGIN
+            IF EXISTS (SELECT FROM keyriver.settle_v3(%2$s)) THEN
+                RETURN false;
+            END IF;
+            IF cardinality(ids) > 0
+                AND keyriver.move_deks_v1(to_version, ids, olds, blobs) <> cardinality(ids)
+            OR of_campaign IS NOT NULL AND NOT keyriver.finish_slice_v1(
+                of_campaign, of_round, of_number, of_epoch, moved, sum, lost, first, last, failed, codes)
+            OR vacant_key IS NOT NULL AND NOT keyriver.vacant_v1(vacant_key, vacant_version, retired_only) THEN
+                RAISE EXCEPTION 'moved' USING ERRCODE = 'KR001';
+            END IF;
+            RETURN true;
+        END
+        $body$
+    $make$, arguments, names);
+END
+$$;
+
 -- migrate:down
 
+DROP FUNCTION keyriver.settle_alone_v1;
+DROP FUNCTION keyriver.vacant_v1;
+DROP FUNCTION keyriver.finish_slice_v1;
 DROP FUNCTION keyriver.move_deks_v1;
 DROP FUNCTION keyriver.lease_slice_v1;
 DROP TABLE keyriver.campaign_failures, keyriver.campaign_slices, keyriver.campaign_rounds, keyriver.campaigns;

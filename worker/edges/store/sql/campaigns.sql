@@ -29,37 +29,12 @@ CROSS JOIN LATERAL (
 WHERE k.parent = $1 AND k.id > $2 AND k.id <= $3 AND v.parent_version = $4 AND v.state <> 'destroyed'
 ORDER BY v.key, v.number;
 
--- name: move_deks
-SELECT keyriver.move_deks_v1($1, $2, $3, $4);
-
--- name: finish_slice
-UPDATE keyriver.campaign_slices AS s
-SET done_at = clock_timestamp(), items = $5, digest = $6, exposed = $7
-WHERE s.campaign = $1 AND s.round = $2 AND s.number = $3 AND s.epoch = $4 AND s.done_at IS NULL
-RETURNING true;
-
--- name: forget_failures
--- Of the range that was looked at again; an item is an id, or an id and a version's number.
-DELETE FROM keyriver.campaign_failures AS f
-WHERE f.campaign = $1 AND f.item > $2::uuid::text || '/~' AND f.item <= $3::uuid::text || '/~';
-
--- name: note_failures
-INSERT INTO keyriver.campaign_failures (campaign, item, code)
-SELECT $1, n.item, n.code FROM unnest($2::text[], $3::text[]) AS n (item, code)
-ON CONFLICT (campaign, item) DO UPDATE SET code = excluded.code, at = now();
-
--- name: vacant
--- After the version's row was locked: no DEK by the census, and no version of a key below (or only retired ones).
-SELECT
-    coalesce((SELECT sum(c.stored) FROM keyriver.census AS c WHERE c.key = $1 AND c.version = $2), 0) = 0
-    AND NOT EXISTS (
-        SELECT FROM keyriver.keys AS k
-        CROSS JOIN LATERAL (
-            SELECT w.state, w.parent_version, w.retired_ms FROM keyriver.versions AS w WHERE w.key = k.id OFFSET 0
-        ) AS v
-        WHERE k.parent = $1 AND v.parent_version = $2 AND v.state <> 'destroyed'
-            AND NOT ($3 AND coalesce(v.retired_ms, 0) > 0)
-    );
+-- name: settle_alone
+SELECT keyriver.settle_alone_v1(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
+    $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42,
+    $43, $44, $45, $46, $47, $48, $49, $50, $51, $52
+);
 
 -- name: scan_leftovers
 -- A page of a key's DEKs: where it ends, and what of it still stands under the old version.

@@ -118,6 +118,7 @@ SELECT 'regions', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NU
 FROM (
     SELECT DISTINCT k.region FROM touched AS q
     CROSS JOIN LATERAL (SELECT t.region FROM keyriver.keys AS t WHERE t.id = q.key OFFSET 0) AS k
+    WHERE k.region <> ''
 ) AS q
 CROSS JOIN LATERAL (SELECT * FROM keyriver.regions AS t WHERE t.id = q.region OFFSET 0) AS r;
 
