@@ -50,6 +50,7 @@ def test_another_mode_is_refused(tmp_path: Path, mode: int) -> None:
         XKS | {"current": {"access_key_id": "A" * 20, "secret_access_key": SECRET[:20]}},
         XKS | {"current": {"access_key_id": "a" * 20, "secret_access_key": SECRET}},
         TRANSIT | {"token": ""},
+        TRANSIT | {"token": f"{SECRET}\n"},
         TRANSIT | {"mount": "../sys"},
         PKCS11 | {"pin": ""},
     ],

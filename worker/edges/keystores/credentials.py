@@ -4,19 +4,37 @@ A credential names the endpoints that it is for, so that no command can make a w
 another's server. Read once, at start.
 """
 
+import re
 import ssl
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 from worker.model.keystores import KeystoreMisconfigured
 
 _MODE = stat.S_IRUSR
 _PLACE = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+_VISIBLE = re.compile(r"[!-~]+")
 _WORD = r"^[A-Za-z0-9_/-]{0,128}$"
+
+
+def _for_a_header(secret: SecretStr) -> SecretStr:
+    """Visible ASCII: what can't stand in a header, as a line's end, would be shown in the error of whoever sends it."""
+    if not _VISIBLE.fullmatch(secret.get_secret_value()):
+        raise ValueError("visible ASCII characters alone, without spaces or a line's end")
+    return secret
 
 
 class _Strict(BaseModel):
@@ -50,7 +68,7 @@ class TransitCredential(_Strict):
 
     provider: Literal["transit"]
     endpoints: Annotated[tuple[_PLACE, ...], Field(min_length=1)]
-    token: Annotated[SecretStr, Field(min_length=1)]
+    token: Annotated[SecretStr, AfterValidator(_for_a_header)]
     namespace: Annotated[str, StringConstraints(pattern=_WORD)] = ""
     mount: Annotated[str, StringConstraints(pattern=_WORD, min_length=1)] = "transit"
     ca_file: Path | None = None
