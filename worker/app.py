@@ -253,7 +253,15 @@ class Worker:
         sizes = (parts.settings.slice_items, KEYS)
         verifying = Verifying(fleet, self._name, slices, standings, keys, dues)
         return Campaigning(
-            self._name, slices, standings, self._hsm, self._uses, verifying, self._failpoints, sizes=sizes
+            self._name,
+            slices,
+            standings,
+            self._hsm,
+            self._uses,
+            verifying,
+            self._failpoints,
+            parts.metrics,
+            sizes=sizes,
         )
 
     def _triggering(self, dues: PostgresDues) -> Triggering:

@@ -40,6 +40,7 @@ from worker.model.facts import Answer, Question
 from worker.model.hsm import UnwrapDek, UnwrappedDek
 from worker.model.operations import Operation
 from worker.model.rows import Alias, Dek, Key, RowRef, Table, Version
+from worker.watch import Metrics
 
 T = TypeVar("T")
 Task = asyncio.Future[object]
@@ -126,7 +127,7 @@ class CampaignModel(RuleBasedStateMachine):
         standings = Standings(rig.store, Trust(token.fleet_keys), token.fleet_keys)
         verifying = Verifying(FLEET, "p", rig.memory.slices, standings, token.fleet_keys, rig.memory)
         uses = Uses(rig.memory)
-        return Campaigning("p", rig.memory.slices, standings, token.hsm, uses, verifying, NONE, sizes=SIZES)
+        return Campaigning("p", rig.memory.slices, standings, token.hsm, uses, verifying, NONE, Metrics(), sizes=SIZES)
 
     def campaigns(self) -> list[Campaign]:
         rows = [stored.row for stored in self.rig.memory.rows.values()]

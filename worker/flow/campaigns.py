@@ -6,15 +6,15 @@ Leases only save work. What is written is guarded by the rows themselves: the ca
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from worker.chain import key_slices, slices
 from worker.chain.campaign_end import turned
-from worker.chain.campaigns import Turn, campaign_id, campaign_ref
+from worker.chain.campaigns import Turn, campaign_id, campaign_ref, remaining
 from worker.chain.key_slices import KeyWork
 from worker.chain.resolve import Chains
 from worker.chain.slices import DekWork, Ends
@@ -25,6 +25,7 @@ from worker.flow.standing import Standing, Standings
 from worker.flow.uses import Uses
 from worker.model.campaigns import Campaign, CampaignKind, CampaignState, Leased, Slice
 from worker.model.codes import Code
+from worker.model.effects import FinishSlice, Settlement
 from worker.model.facts import Facts
 from worker.ports import Hsm
 
@@ -41,6 +42,20 @@ AT_ONCE = 2
 """Slices of one process at the same time: while one is in Postgres the other is on the token."""
 TELLS_S = 1.0
 FULL_SHARE = 100
+WAIT_S, QUIET_S = 1.0, 30.0
+"""A campaign that can't go on is tried again after so long, and that is said again after so long without trouble."""
+
+
+class CampaignWatch(Protocol):
+    """Who counts what campaigns do. Must not block or raise."""
+
+    def sliced(self, moved: int, codes: Mapping[str, int], seconds: float) -> None:
+        """A slice was settled: so many moved, the others failed, in so many seconds from lease to settle."""
+        ...
+
+    def remains(self, campaign: UUID, items: int, rate: float) -> None:
+        """So many are left under the old version; the rate of all processes in items per second, 0 if unknown."""
+        ...
 
 
 class _Lane(NamedTuple):
@@ -59,9 +74,12 @@ class Campaigning:
     uses: Uses
     verifying: Verifying
     failpoints: Failpoints
+    watch: CampaignWatch
     clock: Callable[[], float] = perf_counter
     sizes: tuple[int, int] = (DEKS, KEYS)
     _told: dict[UUID, float] = field(default_factory=dict)
+    _waits: dict[UUID, float] = field(default_factory=dict)
+    """Campaigns that can't go on now, and until when nobody tries."""
 
     async def turn(self) -> int:
         """Work while there is work; how many slices and states were settled."""
@@ -72,7 +90,7 @@ class Campaigning:
 
     async def _advance(self, id_: UUID) -> int:
         standing = await self.standings.of(id_)
-        if standing is None or not standing.moves:
+        if standing is None or not standing.moves or self.clock() < self._waits.get(id_, 0.0):
             return 0
         if standing.campaign.state is CampaignState.VERIFYING:
             return await self.verifying.turn(id_)
@@ -151,22 +169,37 @@ class Campaigning:
             settlement = key_slices.conclude_keys(work, results, facts, tells=tells)
         settled = await self.standings.settle(settlement)
         self.failpoints.reach("sliced")
-        if settled and tells:
-            self._told[work.campaign.id] = self.clock()
+        if settled:
+            self._counted(settlement, facts, perf_counter() - began, tells=tells)
         await asyncio.sleep(spent * (FULL_SHARE / work.campaign.hsm_share - 1))
         return settled
+
+    def _counted(self, settlement: Settlement, facts: Facts, seconds: float, *, tells: bool) -> None:
+        for effect in settlement.effects:
+            if isinstance(effect, FinishSlice):
+                self.watch.sliced(effect.items, Counter(one.code for one in effect.failures), seconds)
+                if tells:
+                    self._told[effect.slice.campaign] = self.clock()
+                    self._looked(facts, effect.slice.campaign)
+
+    def _looked(self, facts: Facts, id_: UUID) -> None:
+        left = sum(remaining(needs) for needs in facts.needs.values())
+        self.watch.remains(id_, left, facts.progress[id_].rate)
 
     async def _blocked(self, campaign: Campaign, code: Code) -> bool:
         """Nothing can be done now: it is tried again later. What was rotated again can never be done."""
         if code is Code.CAMPAIGN_STATE:
             await self._turn(campaign.id, Turn.FAIL, "the key was rotated again: start a campaign to that version")
         else:
-            log.warning("the campaign %s waits: %s", campaign.id, code)
+            if self._waits.get(campaign.id, 0.0) < self.clock() - QUIET_S:
+                log.warning("the campaign %s waits: %s", campaign.id, code)
+            self._waits[campaign.id] = self.clock() + WAIT_S
         return False
 
     async def _turn(self, id_: UUID, turn: Turn, why: str = "") -> bool:
         standing = await self.standings.of(id_, counted=True)
         if standing is None or not standing.moves:
             return False
+        self._looked(standing.facts, id_)
         settlement = turned(standing.campaign, standing.parent, standing.facts, turn, why)
         return settlement is not None and await self.standings.settle(settlement)

@@ -43,6 +43,8 @@ class Standings:
     fleet_keys: FleetKeys
     _questions: dict[UUID, Question] = field(default_factory=dict)
     """What never changes of a campaign: its key, its versions and those above it."""
+    _old: dict[UUID, frozenset[tuple[UUID, int]]] = field(default_factory=dict)
+    """The version that it empties."""
 
     async def of(self, id_: UUID, *, counted: bool = False) -> Standing | None:
         """As of now; `counted`: with the census and the progress. None for what can't be believed."""
@@ -50,7 +52,7 @@ class Standings:
         if question is None:
             return None
         if counted:
-            question = replace(question, needs=question.versions, progress=frozenset({id_}))
+            question = replace(question, needs=self._old[id_], progress=frozenset({id_}))
         facts = await self.trust.verified(await self.store.know(question))
         campaign = facts.rows.get(campaign_ref(id_))
         line = list(_above(campaign, facts))
@@ -81,6 +83,7 @@ class Standings:
         versions = frozenset({(mine.key, mine.from_version), (mine.key, mine.to_version)})
         made = Question(tenants=frozenset({mine.tenant}), keys=frozenset({mine.key}), versions=versions, refs=refs)
         self._questions[id_] = made
+        self._old[id_] = frozenset({(mine.key, mine.from_version)})
         return made
 
     async def know(self, question: Question) -> Facts:

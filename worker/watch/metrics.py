@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from uuid import UUID
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -125,6 +126,18 @@ class Metrics:
             self._table.links_barred.labels(why.value).set(links.get(why, 0))
 
     # edges.hsm.Observer
+
+    def sliced(self, moved: int, codes: Mapping[str, int], seconds: float) -> None:
+        """See `CampaignWatch`."""
+        self._table.campaign_items.labels("OK").inc(moved)
+        for code, count in codes.items():
+            self._table.campaign_items.labels(code).inc(count)
+        self._table.campaign_slice_seconds.observe(seconds)
+
+    def remains(self, campaign: UUID, items: int, rate: float) -> None:
+        """See `CampaignWatch`."""
+        self._table.campaign_remaining.labels(str(campaign)).set(items)
+        self._table.campaign_eta.labels(str(campaign)).set(items / rate if rate else float("nan"))
 
     def done(self, operation: str, count: int, seconds: float, fault: Fault | None) -> None:
         """See `edges.hsm.Observer`."""

@@ -41,6 +41,7 @@ class Table:
         self._lanes(make)
         self._letters(make)
         self._token(make)
+        self._campaigns(make)
         self._keystores(make)
 
     def _lanes(self, make: "_Make") -> None:
@@ -93,3 +94,13 @@ class Table:
         # Above 0: a customer's keystore does not answer, and his keys close when the time limit has passed (S13).
         self.links_barred = make.gauge("keystore_links_barred", "Links whose keys this process refuses", "why")
         self.keystores_silent = make.gauge("keystores_silent", "Keystores whose breaker is open", "credential")
+
+    def _campaigns(self, make: "_Make") -> None:
+        # rate() of OK is this process's speed; any other code: `keyriver campaign failures` lists the items.
+        self.campaign_items = make.counter("campaign_items", "Items of campaigns by what became of them", "code")
+        self.campaign_slice_seconds = make.histogram(
+            "campaign_slice_seconds", "Seconds of a slice, HSM to settle", SECONDS
+        )
+        # Flat while the campaign is running: it waits (the log says for what), or is throttled.
+        self.campaign_remaining = make.gauge("campaign_remaining", "Items still under the old version", "campaign")
+        self.campaign_eta = make.gauge("campaign_eta_seconds", "Remaining items at the present rate", "campaign")

@@ -19,6 +19,7 @@ from worker.model.facts import Facts, Question
 from worker.model.fields import Reason
 from worker.model.operations import Operation
 from worker.model.rows import Alias, Key, RowRef, Table, Version
+from worker.watch import Metrics
 
 
 @dataclass
@@ -36,7 +37,9 @@ class Office:
         standings = Standings(rig.store, Trust(token.fleet_keys), token.fleet_keys)
         verifying = Verifying(FLEET, "p", rig.memory.slices, standings, token.fleet_keys, rig.memory)
         uses = Uses(rig.memory)
-        return Campaigning("p", rig.memory.slices, standings, rig.hiccups, uses, verifying, NONE, sizes=sizes)
+        return Campaigning(
+            "p", rig.memory.slices, standings, rig.hiccups, uses, verifying, NONE, Metrics(), sizes=sizes
+        )
 
     async def ask(self, operation: Operation, body: AnyBody) -> Result:
         (result,) = (await self.rig.ask(operation, body, self.rig.ann)).results

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from worker.chain.plan import Conclusion, Plan
 from worker.edges.hsm import Observer, TokenState
+from worker.flow.campaigns import CampaignWatch
 from worker.flow.deadletters import Mourner
 from worker.flow.guarding import KeystoreWatch, Outcome
 from worker.flow.intake import IntakeObserver
@@ -177,3 +178,18 @@ def test_keystores_are_told_apart_by_credential_and_outcome() -> None:
     watch.circuit(where, closed=True)
     assert samples(metrics)[of("keyriver_keystores_silent", "acme")] == 0
     assert b"a-key-of-theirs" not in metrics.render()
+
+
+def test_campaigns_are_counted_by_what_became_of_their_items() -> None:
+    metrics = Metrics()
+    watch: CampaignWatch = metrics
+    id_ = uuid4()
+    watch.sliced(7, {"INTEGRITY": 2}, 0.1)
+    watch.sliced(3, {}, 0.1)
+    watch.remains(id_, 50, 25.0)
+    found = samples(metrics)
+    assert found[of("keyriver_campaign_items_total", "OK")] == 10
+    assert found[of("keyriver_campaign_items_total", "INTEGRITY")] == 2
+    assert found[of("keyriver_campaign_slice_seconds_count")] == 2
+    assert found[of("keyriver_campaign_remaining", str(id_))] == 50
+    assert found[of("keyriver_campaign_eta_seconds", str(id_))] == 2
