@@ -3,6 +3,7 @@
 from worker.client import BadIdentityFile, BusDown, ClientError, NoAnswer
 from worker.edges.hsm import FleetKeyMissing, PinRefused, TokenLacks
 from worker.edges.store.pool import SchemaMismatch, StoreRefused
+from worker.flow.fleetkeys import FleetKeysDoubted
 from worker.local import PartFailed, PartMissing
 from worker.model.keystores import KeystoreMisconfigured
 from worker.parts import WrongFleet, WrongTopics
@@ -42,6 +43,7 @@ _CURES: tuple[tuple[type[BaseException], str], ...] = (
     (TokenLacks, "use another token, or another version of its module"),
     (SchemaMismatch, ""),
     (WrongFleet, ""),
+    (FleetKeysDoubted, "somebody changed the table fleet_keys: restore it from a backup"),
     (WrongTopics, "`keyriver topics` shows what is missing and, with `--create`, makes it"),
     (StoreRefused, "`keyriver doctor` says what is wrong with Postgres"),
     (BusUnavailable, ""),
