@@ -179,7 +179,7 @@ class Worker:
             await self._attendance.turn()  # before any handle is opened (S15)
             await self._intake_keys.keep(now_ms())
             async with self._hints() as hints:
-                await self._run([*self._duties(), *work.duties(followed), sequences, hints], stop)
+                await self._run([*self._duties(), *work.duties(followed), *sequences, hints], stop)
 
     @asynccontextmanager
     async def _hints(self) -> AsyncIterator[Duty]:

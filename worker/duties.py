@@ -17,6 +17,7 @@ from worker.flow.fleetkeys import FollowedKeys
 from worker.flow.fresh import new_ids, now_ms
 from worker.flow.relay import Relay
 from worker.flow.renewing import Renewing
+from worker.flow.retelling import Retelling
 from worker.flow.sequencer import TURN_S, Sequencer
 from worker.flow.sequences import SequenceFeed
 from worker.flow.upkeep import Duty
@@ -54,12 +55,14 @@ class FleetWork:
         )
 
     @asynccontextmanager
-    async def sequences(self) -> AsyncIterator[Duty]:
+    async def sequences(self) -> AsyncIterator[list[Duty]]:
         """All that was ever told of rows (S7), and then what comes."""
         async with Tail(self.parts.access, self.parts.topics.sequences) as topic:
-            feed = SequenceFeed(topic, self.parts.token.fleet_keys, self.parts.sequences)
+            parts, keys, dues = self.parts, self.parts.token.fleet_keys, PostgresDues(self.parts.pool)
+            feed = SequenceFeed(topic, keys, parts.sequences)
             await feed.catch_up()
-            yield Duty("sequences", feed.turn, 0.1)
+            again = Retelling(self.name, dues, feed, parts.store, parts.trust, keys)
+            yield [Duty("sequences", feed.turn, 0.1), Duty("sequences told again", again.turn, 1.0)]
 
     def _relay(self) -> Relay:
         parts, topics = self.parts, self.parts.topics

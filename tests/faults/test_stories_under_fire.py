@@ -13,6 +13,7 @@ from tests.stories import test_a_country_retreats as retreat
 from tests.stories import test_a_customer_brings_a_key as byok
 from tests.stories import test_a_key_is_compromised_and_destroyed as compromise
 from tests.stories import test_an_officer_presses_the_red_button as button
+from tests.stories import test_fleet_keys_rotate as rotations
 from tests.stories.bank import SAFE, Bank
 from worker.local import Token
 
@@ -39,6 +40,7 @@ STORIES: dict[str, Story] = {
     "compromise of a layer 3": alone(compromise.test_a_compromise_is_refused_at_once_and_the_key_goes_on),
     "destruction of two officers": alone(compromise.test_a_destruction_of_two_officers),
     "a customer brings a key": alone(brings),
+    "the fleet's own keys rotate": rotations.every_kind,
     "a layer 1 version goes": alone(compromise.test_a_layer_1_version_goes_from_the_token),
 }
 

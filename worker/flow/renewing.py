@@ -19,7 +19,8 @@ from worker.ports import Dues, FleetKeys
 
 log = logging.getLogger(__name__)
 
-LEAD_S = 30.0
+LEAD_S = 5.0
+TABLES = tuple(Table)
 AT_ONCE = 200
 REST_TURNS = 120
 """Turns between two walks over tables in which nothing old was found."""
@@ -46,6 +47,7 @@ class Renewing:
     rows: MacRows
     trust: Trust
     fleet_keys: FleetKeys
+    _newest: int = 1
     _place: int = 0
     _after: StoredRow | None = None
     _found: bool = False
@@ -53,21 +55,23 @@ class Renewing:
     _named: set[RowRef] = field(default_factory=set)
 
     async def turn(self) -> int:
-        """Renew the next piece; how many rows it had."""
+        """Renew the next piece; how many of its rows have a new MAC."""
         newest = self.fleet_keys.newest(FleetKind.ROW_MAC)
+        if newest != self._newest:
+            self._newest, self._place, self._after, self._rest = newest, 0, None, 0
         self._rest = max(0, self._rest - 1)
         if newest == 1 or self._rest or not await self.dues.lead("row MACs", self.holder, LEAD_S):
             return 0
-        tables = list(Table)
-        piece = await self.rows.older(tables[self._place], self._after, newest, AT_ONCE)
-        renewed = await self._renew(piece)
-        self._found = self._found or renewed > 0
-        self._after = piece[-1] if len(piece) == AT_ONCE else None
-        if self._after is None:
-            self._place = (self._place + 1) % len(tables)
-            if self._place == 0:
-                self._rest, self._found = 0 if self._found else REST_TURNS, False
-        return renewed
+        while self._place < len(TABLES):
+            piece = await self.rows.older(TABLES[self._place], self._after, newest, AT_ONCE)
+            if piece:
+                self._after = piece[-1]
+                renewed = await self._renew(piece)
+                self._found = self._found or renewed > 0
+                return renewed
+            self._place, self._after = self._place + 1, None
+        self._place, self._rest, self._found = 0, 0 if self._found else REST_TURNS, False
+        return 0
 
     async def _renew(self, piece: Sequence[StoredRow]) -> int:
         if not piece:

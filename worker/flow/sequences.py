@@ -14,6 +14,7 @@ from worker.chain.sequences import Mark, Sequences, stands
 from worker.model.effects import Settlement, Settling
 from worker.model.facts import Answer, Question
 from worker.model.records import Entry
+from worker.model.words import RowRef
 from worker.ports import FleetKeys, Mac, Store
 from worker.seal import sequences as told
 from worker.seal.sequences import BadSequence
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 WAIT_S = 0.5
 AT_ONCE = 500
 """Tags that the token verifies in one call."""
+MOST_OVERTAKEN = 10_000
 
 
 class Compacted(Protocol):
@@ -46,6 +48,8 @@ class SequenceFeed:
     sequences: Sequences
     refused: Counter[str] = field(default_factory=Counter)
     """Records that count for nothing, by reason. Forgeries show here."""
+    overtaken: set[RowRef] = field(default_factory=set)
+    """Rows of which an older sequence came after a newer one: compaction would keep the older."""
     _waiting: deque[Entry] = field(default_factory=deque)
 
     async def catch_up(self) -> int:
@@ -96,6 +100,8 @@ class SequenceFeed:
         known = self.sequences.mark(said.ref)
         if known is not None and (known.revision, known.mac_version) == (said.revision, said.mac_version):
             self._refuse("contradicting", f"{said.ref.table} {said.ref.key} at revision {said.revision}")
+        elif len(self.overtaken) < MOST_OVERTAKEN:
+            self.overtaken.add(said.ref)
 
     def _refuse(self, why: str, what: str) -> None:
         self.refused[why] += 1

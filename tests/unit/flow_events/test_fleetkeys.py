@@ -196,9 +196,8 @@ async def test_only_who_leads_renews_and_a_finished_walk_rests() -> None:
     await where.put(client(1))
     await where.rotate(FleetKind.ROW_MAC, 2)
     await where.followed.turn(NOW)
-    one, two = (
-        Renewing(name, where.memory, MacRows(where.memory), where.trust, where.token.fleet_keys) for name in "ab"
-    )
+    rows = MacRows(where.memory)
+    one, two = (Renewing(name, where.memory, rows, where.trust, where.token.fleet_keys) for name in "ab")
     assert await whole_walk(one) == 2
     assert one._rest > 0
     await where.memory.lead("row MACs", "a", 30)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from uuid import UUID
 
 import pytest
 
@@ -10,13 +11,16 @@ from worker.chain.sequences import Sequences
 from worker.edges.hsm.fake import FakeToken
 from worker.edges.store.fake import FakeStore
 from worker.flow.authentic import authentic_rows
+from worker.flow.retelling import Retelling, naming
 from worker.flow.sequences import SequencedStore, SequenceFeed
 from worker.flow.trust import Trust
 from worker.model.effects import Announce, PutRow, Settled, Settlement
 from worker.model.facts import Answer, Question, StoredRow
 from worker.model.records import Entry, Partition
 from worker.model.rows import Client
+from worker.model.words import RowRef, Table
 from worker.ports import TokenUnavailable
+from worker.seal.sequences import Sequence as SaidOfARow
 from worker.seal.sequences import record_key, record_key_of
 
 CLIENT = replace(row(identity()), revision=1)
@@ -166,6 +170,57 @@ async def test_what_can_not_be_verified_now_waits() -> None:
     ((put, _),) = await authentic_rows(where.token.fleet_keys, [CLIENT])
     where.memory.rows[CLIENT.ref] = StoredRow(CLIENT, put.mac_version, put.mac)
     assert await where.client() is None, told
+
+
+async def test_a_sequence_that_came_after_a_newer_one_is_told_again_as_the_row_stands() -> None:
+    """Compaction keeps the last record of a row: an older one must not stay the last."""
+    where = Scene()
+    old = await where.put(CLIENT)
+    await where.put(REVOKED)
+    await where.feed.turn()
+    keys, trust = where.token.fleet_keys, Trust(where.token.fleet_keys)
+    duties = [Retelling(name, where.memory, where.feed, where.store, trust, keys) for name in "ab"]
+    before = set(where.memory.outbox)
+    assert await duties[0].turn() == 0, "nothing was overtaken"
+    where.topic.tell(old)
+    await where.feed.turn()
+    assert where.feed.overtaken == {CLIENT.ref}
+    assert await duties[0].turn() == 1
+    assert where.feed.overtaken == set()
+    (again,) = [event for id_, event in where.memory.outbox.items() if id_ not in before]
+    said, _, _ = SaidOfARow.parse(again.body)
+    assert (said.ref, said.revision, said.mac) == (CLIENT.ref, 2, where.stored().mac)
+    where.topic.tell(again)
+    await where.feed.turn()
+    assert where.feed.refused == {}
+    where.topic.tell(old)
+    await where.feed.turn()
+    assert await duties[1].turn() == 0, "another one leads, and has read the same"
+    assert where.feed.overtaken == set()
+
+
+async def test_of_a_row_that_is_set_back_nothing_is_told_again() -> None:
+    where = Scene()
+    old = await where.put(CLIENT)
+    before = where.stored()
+    await where.put(REVOKED)
+    where.topic.tell(old)
+    await where.feed.turn()
+    where.memory.rows[CLIENT.ref] = before
+    told = len(where.memory.outbox)
+    keys, trust = where.token.fleet_keys, Trust(where.token.fleet_keys)
+    assert await Retelling("a", where.memory, where.feed, where.store, trust, keys).turn() == 0
+    assert len(where.memory.outbox) == told
+
+
+def test_rows_of_every_table_can_be_named() -> None:
+    key = UUID(int=7)
+    names = {Table.KEYS: str(key), Table.VERSIONS: f"{key}/3", Table.INTAKE_KEYS: "8"}
+    refs = frozenset(RowRef(table, names.get(table, "x")) for table in Table)
+    question = naming(refs)
+    assert (*question.keys, *question.versions, *question.intake_keys) == (key, (key, 3), 8)
+    assert (*question.clients, *question.tenants, *question.aliases) == ("x", "x", "x")
+    assert len(question.refs) == len(Table) - 6
 
 
 async def test_nothing_is_made_for_no_rows() -> None:
