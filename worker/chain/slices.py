@@ -144,7 +144,7 @@ def conclude(work: DekWork, results: Sequence[HsmResult], facts: Facts, *, tells
 
 
 def rest_s(spent_s: float, share: int, at_once: int) -> float:
-    """How long one of so many workers of a process rests after `spent_s` on the token: all together keep to the share."""
+    """How long one of so many lanes rests after `spent_s` on the token: together they keep to the share."""
     return 0.0 if share >= FULL_SHARE else max(0.0, spent_s * (at_once * FULL_SHARE / share - 1))
 
 
