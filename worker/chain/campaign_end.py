@@ -15,7 +15,7 @@ from worker.model.campaigns import Campaign, CampaignKind, Leftovers, Progress
 from worker.model.effects import Announce, Effect, Leaf, PutRow, Seen, Settlement, Vacant
 from worker.model.facts import Facts, Needs
 from worker.model.ids import derived_id
-from worker.model.rows import Version
+from worker.model.rows import State, Version
 
 RETIRED = "keyriver.key.retired.v1"
 
@@ -57,6 +57,8 @@ def certificate(fleet: str, campaign: Campaign, facts: Facts, look: Look) -> Cer
     needs = facts.needs.get((campaign.key, campaign.from_version), Needs())
     what = "stored DEKs" if moves_deks(key) else f"versions of layer {key.layer + 1} keys"
     deep = campaign.kind is CampaignKind.DEEP and not moves_deks(key)
+    version = facts.versions.get((campaign.key, campaign.from_version))
+    known = campaign.compromised or (version is not None and version.state is State.COMPROMISED)
     return Certificate(
         fleet=fleet,
         campaign=campaign.id,
@@ -68,7 +70,7 @@ def certificate(fleet: str, campaign: Campaign, facts: Facts, look: Look) -> Cer
         covers="new versions of all keys below, and what they wrap: see parts" if deep else f"stored rows: {what}",
         items=look.progress.moved,
         issued_outside=needs.issued_outside,
-        exposed=look.progress.moved if campaign.compromised and moves_deks(key) else 0,
+        exposed=look.progress.moved if known and moves_deks(key) else 0,
         parts=list(look.parts),
         started_ms=campaign.started_ms,
         ended_ms=facts.now_ms,

@@ -29,6 +29,7 @@ from worker.model.rows import Dek
 """Who acts; the officer who started the campaign stands in its row and its events."""
 SLICE = "keyriver.campaign.slice"
 """The type in a slice's leaf; it is no event."""
+FULL_SHARE = 100
 _ELSEWHERE = frozenset({Fault.UNAVAILABLE, Fault.COLD, Fault.UNSUPPORTED})
 """The token is away, a key is not open yet, or it is another token that holds it: no item's fault."""
 
@@ -131,7 +132,7 @@ def conclude(work: DekWork, results: Sequence[HsmResult], facts: Facts, *, tells
     ids, digest = tuple(row.id for row, _ in moved), digest_of((row.id, made) for row, made in moved)
     effects: list[Effect] = [
         MoveDeks(campaign.to_version, ids, tuple(row.blob for row, _ in moved), tuple(made for _, made in moved)),
-        FinishSlice(work.held, len(ids), digest, tuple(failures), ids if campaign.compromised else ()),
+        FinishSlice(work.held, len(ids), digest, tuple(failures), ids),
     ]
     if ids:
         effects += [
@@ -140,6 +141,11 @@ def conclude(work: DekWork, results: Sequence[HsmResult], facts: Facts, *, tells
         ]
     effects += said(work.held, campaign, facts, len(ids), digest, failures, tells=tells)
     return Settlement(None, None, work.seen, (), tuple(effects))
+
+
+def rest_s(spent_s: float, share: int, at_once: int) -> float:
+    """How long one of so many lanes rests after `spent_s` on the token: together they keep to the share."""
+    return 0.0 if share >= FULL_SHARE else max(0.0, spent_s * (at_once * FULL_SHARE / share - 1))
 
 
 def digest_of(moved: Iterable[tuple[UUID, bytes]]) -> bytes:

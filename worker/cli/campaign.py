@@ -253,7 +253,9 @@ async def failures(id: UUID, /, *, tenant: Of, signs: As = None, json: Json = Fa
 
 @campaign.command
 async def exposed(id: UUID, /, *, tenant: Of, out: Path | None = None, signs: As = None) -> None:  # noqa: A002
-    """Export the ids of DEKs that a compromised version exposed: a rewrap is no re-encryption, these need one.
+    """Export the ids of the DEKs that a campaign moved away from a version: who had that version had these.
+
+    After a compromise they need re-encryption; a rewrap is none.
 
     ```
     keyriver campaign exposed ID --tenant acme --out exposed.txt

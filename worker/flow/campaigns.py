@@ -41,7 +41,6 @@ TURN_S = 1.0
 AT_ONCE = 2
 """Slices of one process at the same time: while one is in Postgres the other is on the token."""
 TELLS_S = 1.0
-FULL_SHARE = 100
 WAIT_S, QUIET_S = 1.0, 30.0
 """A campaign that can't go on is tried again after so long, and that is said again after so long without trouble."""
 
@@ -103,6 +102,8 @@ class Campaigning:
         """Slice after slice, as long as the campaign stays what it is; the next turn looks anew."""
         count, of_deks = 0, standing.of_deks
         size = self.sizes[0 if of_deks else 1]
+        if standing.campaign.items_s:  # a slice is never more than a second's worth
+            size = min(size, standing.campaign.items_s)
         while self.clock() < until:
             lease = await self.slices.lease(
                 standing.campaign, of_deks=of_deks, holder=self.holder, seconds=LEASE_S, size=size
@@ -171,7 +172,7 @@ class Campaigning:
         self.failpoints.reach("sliced")
         if settled:
             self._counted(settlement, facts, perf_counter() - began, tells=tells)
-        await asyncio.sleep(spent * (FULL_SHARE / work.campaign.hsm_share - 1))
+        await asyncio.sleep(slices.rest_s(spent, work.campaign.hsm_share, AT_ONCE))
         return settled
 
     def _counted(self, settlement: Settlement, facts: Facts, seconds: float, *, tells: bool) -> None:

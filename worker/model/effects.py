@@ -82,8 +82,8 @@ class MoveDeks:
 class FinishSlice:
     """The slice is done, if its lease is still ours; else nothing of the settlement is written. Settled alone.
 
-    `items` were moved, and `digest` is over what they became; `failures` could not be; `exposed` are ids that are kept,
-    for after a compromise whoever had the key has these DEKs.
+    `items` were moved, and `digest` is over what they became; `failures` could not be. `exposed` are the ids that were
+    moved, kept for the day when the old version turns out to be known to others: whoever had it had these DEKs.
     """
 
     slice: Slice

@@ -19,7 +19,7 @@ from worker.model.effects import Announce, Count, FinishSlice, Leaf, MoveDeks, P
 from worker.model.facts import Facts, Needs, Question
 from worker.model.hsm import Fault, HsmFault, HsmResult, WrappedDek
 from worker.model.ids import NO_ID
-from worker.model.rows import Dek, Version
+from worker.model.rows import Dek, State, Version
 from worker.seal.certificates import BadCertificate, check, payload, signed
 
 NONCE = b"n" * 12
@@ -76,6 +76,13 @@ async def test_rows_that_are_not_what_they_say_fail_alone() -> None:
     assert leaf["items"] == digest_of([(four.id, move.blobs[0])]).hex()
     (fact,) = [effect for effect in done.effects if isinstance(effect, Announce)]
     assert (fact.type, CampaignTold.model_validate_json(fact.body).codes) == (campaigns.ITEMS_FAILED, {"INTEGRITY": 3})
+
+
+@pytest.mark.parametrize(("share", "rest"), [(100, 0.0), (50, 3.0), (10, 19.0)])
+def test_two_at_once_keep_to_the_share_together(share: int, rest: float) -> None:
+    assert slices.rest_s(1.0, share, 2) == pytest.approx(rest)
+    if rest:
+        assert 2 * 1.0 / (1.0 + rest) == pytest.approx(share / 100)  # of the time the token is busy with it
 
 
 async def test_an_empty_slice_is_only_finished() -> None:
@@ -146,6 +153,12 @@ async def test_the_end_of_a_campaign() -> None:
     said = certificate("dev-rig", verifying, empty, look)
     assert (said.items, said.exposed, said.issued_outside, said.log_size, said.log_root) == (4, 4, 5, 7, b"r" * 32)
     assert certificate("dev-rig", verifying, empty, replace(look, log=Head("acme"))).log_root == b""
+    quiet = replace(verifying, compromised=False)
+    assert certificate("dev-rig", quiet, empty, look).exposed == 0
+    place = (quiet.key, 1)
+    later = {**empty.versions, place: replace(empty.versions[place], state=State.COMPROMISED)}  # while it ran
+    assert certificate("dev-rig", quiet, replace(empty, versions=later), look).exposed == 4
+    assert certificate("dev-rig", quiet, replace(empty, versions={}), look).exposed == 0
     version = empty.versions[verifying.key, 1]
     done = completed(verifying, None, empty, version, b"{}")
     assert done is not None
