@@ -10,6 +10,8 @@ FAST := $(wildcard tests/unit tests/properties tests/vectors)
 # The rooms that decide and that hold formats: every branch of them is run by the fast tests.
 PURE := --cov=worker.model --cov=worker.seal --cov=worker.chain --cov-branch --cov-fail-under=100
 LONGEST := 350
+# Two at once: tests wait for brokers, sessions and timeouts more than they work. What shares a fixture stays together.
+BOTH := --numprocesses 2 --dist loadfile
 
 .PHONY: help install demo test check bench storm lock
 
@@ -31,7 +33,7 @@ demo: install ## encrypt a file of customer records through the river, with a wo
 	@$(BIN)/keyriver demo
 
 test: install ## everything but the long storms
-	@$(BIN)/python -m pytest -m 'not storm' tests
+	@$(BIN)/python -m pytest $(BOTH) -m 'not storm' tests
 
 check: install ## style, types, import rules, dependencies, fast tests: under two minutes
 	@$(BIN)/ruff check .
@@ -41,7 +43,7 @@ check: install ## style, types, import rules, dependencies, fast tests: under tw
 	@$(BIN)/deptry .
 	@$(BIN)/python schemas/generate.py --check
 	@! find worker tests bench schemas -name '*.py' -exec awk 'END { if (NR > $(LONGEST)) print FILENAME " has more than $(LONGEST) lines: " NR }' {} \; | grep .
-	@$(BIN)/python -m pytest -q -m 'not storm' --timeout 60 $(FAST) $(PURE) --cov-report=term-missing:skip-covered
+	@$(BIN)/python -m pytest -q $(BOTH) -m 'not storm' --timeout 60 $(FAST) $(PURE) --cov-report=term-missing:skip-covered
 
 bench: install ## figures, each with its rival taken in the same run
 	@$(BIN)/python -m bench

@@ -200,7 +200,8 @@ async def _adds_up(stage: Stage, requests: Requests, before: dict[str, int]) -> 
     for draft in (*requests.interactive, requests.rewrap, requests.create):
         leaves = "SELECT count(*) FROM keyriver.leaves WHERE convert_from(body, 'UTF8')::jsonb ->> 'request' = $1"
         assert await fleet.pool.fetchval(leaves, draft.id) >= 1, draft.type
-    facts = "SELECT count(*) FROM keyriver.outbox WHERE convert_from(body, 'UTF8') LIKE '%' || $1 || '%'"
+    told = "type = 'keyriver.key.created.v1' AND convert_from(body, 'UTF8') LIKE '%' || $1 || '%'"
+    facts = f"SELECT count(*) FROM keyriver.outbox WHERE {told}"  # noqa: S608
     assert await fleet.pool.fetchval(facts, requests.alias) == 1
 
 

@@ -72,11 +72,19 @@ class _Batch:
     def __init__(self, batch: object, raw: memoryview) -> None:
         self._batch = batch
         self._raw = raw
+        self._records = self._read()
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._batch, name)
 
     def __iter__(self) -> Iterator[object]:
+        return self._records
+
+    def __next__(self) -> object:
+        """Aiokafka takes the marker at a transaction's end so."""
+        return next(self._records)
+
+    def _read(self) -> Iterator[object]:
         read = 0
         try:
             for record in cast(Iterator[Any], self._batch):
