@@ -85,7 +85,7 @@ def _named(question: Question, answer: Answer) -> Iterable[RowRef]:
 
 
 def _led_to(row: Row) -> Iterable[RowRef]:
-    """What the store brings along with a row, whatever was asked. Not the parent: a key without versions leads nowhere."""
+    """What the store brings along with a row. Not the parent: a key without an active version leads to none."""
     if isinstance(row, Alias):
         yield RowRef(Table.KEYS, str(row.key))
     elif isinstance(row, Key):
