@@ -9,7 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from schemas import campaigns, headers
 from schemas.samples import Sample, samples
 from worker.chain.conclude import HINT
-from worker.model.alarms import PinLocked
+from worker.model.alarms import PinLocked, RowReverted
 from worker.model.audit import CheckpointBody
 from worker.model.bodies import BODIES
 from worker.model.campaign_replies import CampaignTold
@@ -64,6 +64,7 @@ EVENTS: dict[str, type[BaseModel]] = {
     "keyriver.approval.voided.v1": ApprovalResult,
     "keyriver.approval.expired.v1": ApprovalResult,
     "keyriver.pin.locked.v1": PinLocked,
+    "keyriver.row.reverted.v1": RowReverted,
     "keyriver.region.changed.v1": RegionChange,
     HINT: Hint,
     SEQUENCE: SequenceBody,

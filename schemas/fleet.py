@@ -31,6 +31,7 @@ ANSWERED: dict[Operation, list[Json]] = {
 }
 STATED: dict[str, Json] = {
     "keyriver.fleet.rotated.v1": {"key": _MADE, **_SAID, "approved_by": "bob"},
+    "keyriver.row.reverted.v1": {"table": "clients", "key": "payments", "revision": 2, "worker": "host-7/4242"},
     "keyriver.sequence.v1": {
         "table": "clients",
         "key": "payments",

@@ -13,6 +13,7 @@ from worker.edges.store.dues import PostgresDues
 from worker.edges.store.log import PostgresAuditLog
 from worker.edges.store.macs import PostgresMacRows
 from worker.edges.store.outbox import PostgresOutbox
+from worker.flow.alarms import SetBackAlarm
 from worker.flow.fleetkeys import FollowedKeys
 from worker.flow.fresh import new_ids, now_ms
 from worker.flow.relay import Relay
@@ -43,6 +44,7 @@ class FleetWork:
             Duty("outbox", self._relay().turn, 0.2),
             Duty("sequences told", self._sequences_told().turn, 0.1),
             Duty("row MACs", self._renewing().turn, 0.5),
+            Duty("rows set back", SetBackAlarm(self.name, self.parts.store).turn, 1.0),
             Duty("audit log", self._sequencer().turn, TURN_S),
         ]
 

@@ -4,6 +4,7 @@ The worker needs a moment to read what was told of a change; from then on no row
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -139,6 +140,11 @@ async def test_a_dump_from_before_replayed_row_by_row_is_refused(fleet: Fleet, h
         async with rollback.put_back(ref):
             await until_refused(victim.question(ref), ref)
         assert await _code(victim.house) == "", ref
+    # And each of them stands in the fleet's own audit log
+    deadline = time.monotonic() + WAIT_S
+    while not {f"{ref.table}/{ref.key}" for ref in mine} <= await _written(fleet):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(POLL_S)
     # And so it is by a worker that was not there when they changed
     for member in fleet.members:
         await member.terminated()
@@ -182,6 +188,12 @@ async def test_a_rotation_of_a_fleet_key_is_not_undone(fleet: Fleet, house: Hous
     async with before.put_back(third):
         await until_refused(lambda: victim.command(Operation.FLEET_SHOW, FleetShowBody()), third)
     assert await victim.command(Operation.FLEET_SHOW, FleetShowBody()) == ""
+
+
+async def _written(fleet: Fleet) -> set[str]:
+    rows = await fleet.pool.fetch("SELECT body FROM keyriver.leaves WHERE tenant = 'fleet'")
+    leaves = [json.loads(row["body"]) for row in rows]
+    return {leaf["request"] for leaf in leaves if leaf["type"] == "keyriver.row.reverted.v1"}
 
 
 async def _is_of(fleet: Fleet, ref: RowRef, victim: Victim) -> bool:

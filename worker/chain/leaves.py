@@ -5,14 +5,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from uuid import UUID
 
-from worker.model.alarms import PinLocked
+from worker.model.alarms import PinLocked, RowReverted
 from worker.model.effects import Announce, Leaf, Settlement
 from worker.model.fields import Answer
-from worker.model.words import FLEET_TENANT
+from worker.model.words import FLEET_TENANT, RowRef
 
 ACTOR = "keyriver"
 """Who acts when nobody asked at that moment; the officer who set a time stands in the event of his command."""
 PIN_LOCKED = "keyriver.pin.locked.v1"
+SET_BACK = "keyriver.row.reverted.v1"
 OK = "OK"
 DONE: Mapping[str, int] = MappingProxyType({OK: 1})
 
@@ -59,4 +60,12 @@ def pin_locked(ids: tuple[UUID, UUID], at_ms: int, who: str) -> Settlement:
     told = PinLocked(worker=who)
     leaf = own_leaf(ids[0], FLEET_TENANT, at_ms, PIN_LOCKED, who, {"PIN_LOCKED": 1}, told=told)
     event = Announce(ids[1], PIN_LOCKED, FLEET_TENANT, told.model_dump_json().encode())
+    return Settlement(None, None, (), (), (leaf, event))
+
+
+def set_back(ids: tuple[UUID, UUID], at_ms: int, who: str, ref: RowRef, revision: int) -> Settlement:
+    """Somebody put an old row back, or took one away (S7). In the fleet's own log: the row's tenant is not believed."""
+    told = RowReverted(table=ref.table, key=ref.key, revision=revision, worker=who)
+    leaf = own_leaf(ids[0], FLEET_TENANT, at_ms, SET_BACK, f"{ref.table}/{ref.key}", {"INTEGRITY": 1}, told=told)
+    event = Announce(ids[1], SET_BACK, FLEET_TENANT, told.model_dump_json().encode())
     return Settlement(None, None, (), (), (leaf, event))

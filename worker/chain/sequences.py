@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from worker.model.facts import Answer, Question, StoredRow
+from worker.model.rows import Alias, Key, Row
 from worker.model.words import RowRef, Table
 
 WHOLE = frozenset({Table.FLEET_KEYS})
@@ -68,7 +69,7 @@ def stands(stored: StoredRow | None, mark: Mark) -> bool:
 
 
 def _named(question: Question, answer: Answer) -> Iterable[RowRef]:
-    """The rows that the question names; those it only leads to are missed by whoever needs them."""
+    """The rows that the question names, and those that it leads to."""
     yield from (RowRef(Table.CLIENTS, name) for name in question.clients)
     yield from (RowRef(Table.TENANTS, name) for name in question.tenants)
     yield from (RowRef(Table.ALIASES, name) for name in question.aliases)
@@ -79,6 +80,16 @@ def _named(question: Question, answer: Answer) -> Iterable[RowRef]:
     yield from question.refs
     for refs in answer.pages.values():
         yield from refs
+    for stored in answer.rows:
+        yield from _led_to(stored.row)
+
+
+def _led_to(row: Row) -> Iterable[RowRef]:
+    """What the store brings along with a row. Not the parent: a key without an active version leads to none."""
+    if isinstance(row, Alias):
+        yield RowRef(Table.KEYS, str(row.key))
+    elif isinstance(row, Key):
+        yield RowRef(Table.VERSIONS, f"{row.id}/{row.active_version}")
 
 
 def _name(ref: RowRef) -> str:

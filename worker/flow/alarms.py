@@ -1,10 +1,11 @@
-"""What needs a person at once stands on the audit trail, too: that the token refused its PIN (S9, S16)."""
+"""What needs a person at once stands on the audit trail, too: a PIN that was refused (S9), rows set back (S7)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from worker.chain.leaves import pin_locked
+from worker.chain.leaves import pin_locked, set_back
 from worker.flow.fresh import new_ids, now_ms
+from worker.flow.sequences import SequencedStore
 from worker.ports import Store
 
 
@@ -24,3 +25,20 @@ class PinAlarm:
         leaf, event = new_ids(2)
         await self.store.settle([pin_locked((leaf, event), now_ms(), self.name)])
         self._told = True
+
+
+@dataclass(slots=True)
+class SetBackAlarm:
+    """Tells of each row that this process found older than the fleet said, once for each revision that was told."""
+
+    name: str
+    store: SequencedStore
+
+    async def turn(self) -> int:
+        """Write down what was found since the last turn; how many rows."""
+        found = dict(self.store.noticed)
+        for ref, mark in found.items():
+            leaf, event = new_ids(2)
+            await self.store.settle([set_back((leaf, event), now_ms(), self.name, ref, mark.revision)])
+            self.store.written(ref, mark)
+        return len(found)

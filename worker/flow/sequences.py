@@ -27,7 +27,7 @@ WAIT_S = 0.5
 AT_ONCE = 1000
 PART = 64
 """Tags that one of the token's sessions verifies at a time: on a network HSM only many sessions are quick."""
-MOST_OVERTAKEN = 10_000
+MOST_OVERTAKEN = MOST_NOTICED = 10_000
 
 
 class Compacted(Protocol):
@@ -120,6 +120,14 @@ class SequencedStore:
 
     store: Store
     sequences: Sequences
+    noticed: dict[RowRef, Mark] = field(default_factory=dict)
+    """Rows that were older than what was told, until somebody has written that down."""
+    _known: dict[RowRef, Mark] = field(default_factory=dict)
+
+    def written(self, ref: RowRef, mark: Mark) -> None:
+        """It stands on the audit trail that this row is older than this."""
+        if self.noticed.get(ref) == mark:
+            del self.noticed[ref]
 
     async def know(self, question: Question) -> Answer:
         """As `Store.know`. A row that looks old is read once more: it may have changed on the answer's way here."""
@@ -131,9 +139,15 @@ class SequencedStore:
         found = {stored.row.ref: stored for stored in again.rows}
         older = frozenset(ref for ref, mark in suspects.items() if not stands(found.get(ref), mark))
         for ref in sorted(older):
-            log.critical("%s %s is gone, or older than the fleet said: the database was set back", ref.table, ref.key)
+            self._notice(ref, suspects[ref])
         rows = tuple(stored for stored in again.rows if stored.row.ref not in older)
         return replace(again, rows=rows, older=older)
+
+    def _notice(self, ref: RowRef, mark: Mark) -> None:
+        if self._known.get(ref) == mark or len(self._known) >= MOST_NOTICED:
+            return
+        self._known[ref] = self.noticed[ref] = mark
+        log.critical("%s %s is gone, or older than the fleet said: the database was set back", ref.table, ref.key)
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settling]:
         """As `Store.settle`, which compares revisions itself."""

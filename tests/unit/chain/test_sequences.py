@@ -7,7 +7,8 @@ import pytest
 
 from worker.chain.sequences import Mark, Sequences, stands
 from worker.model.facts import Answer, Question, RowPage, StoredRow
-from worker.model.rows import Alias, Suite, Tenant
+from worker.model.hsm import Purpose
+from worker.model.rows import Alias, Key, Origin, Suite, Tenant
 from worker.model.words import RowRef, Table
 
 ID = UUID(int=7)
@@ -87,6 +88,22 @@ def test_a_key_is_missed_by_its_tree_too_and_one_that_is_there_is_not() -> None:
     made = Sequences()
     made.learn(RowRef(Table.KEYS, str(ID)), Mark(1, 1, b"m"))
     made.learn(RowRef(Table.ALIASES, "acme"), Mark(1, 1, b"m"))
-    alias = StoredRow(Alias("acme", "acme", ID, 1), 1, b"m")
+    alias = StoredRow(Alias("acme", "acme", UUID(int=9), 1), 1, b"m")
     question = Question(trees=frozenset({ID}), aliases=frozenset({"acme"}))
     assert list(made.suspects(question, answer(alias))) == [RowRef(Table.KEYS, str(ID))]
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [RowRef(Table.KEYS, str(ID)), RowRef(Table.VERSIONS, f"{UUID(int=9)}/3")],
+)
+def test_what_a_row_leads_to_is_missed_too(ref: RowRef) -> None:
+    made, mark = Sequences(), Mark(1, 1, b"m")
+    made.learn(ref, mark)
+    root = Key(UUID(int=8), "acme", None, 1, Purpose.WRAPS_KEYS, Origin.GENERATED, "", True, 1, 1, 1)
+    below = replace(root, id=UUID(int=9), parent=UUID(int=8), layer=2, active_version=3)
+    rows = [StoredRow(row, 1, b"m") for row in (Alias("acme", "acme", ID, 1), below)]
+    assert made.suspects(Question(), answer(*rows)) == {ref: mark}
+    there = StoredRow(replace(root, id=ID), 1, b"m")
+    expected = {} if ref.key == str(ID) else {ref: mark}
+    assert made.suspects(Question(), answer(*rows, there)) == expected

@@ -1,5 +1,6 @@
 """What is told of rows is believed when the row MAC key vouches for it, and rows older than that are left out (S7)."""
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID
@@ -7,9 +8,10 @@ from uuid import UUID
 import pytest
 
 from tests.unit.flow_events.letters import identity, row
-from worker.chain.sequences import Sequences
+from worker.chain.sequences import Mark, Sequences
 from worker.edges.hsm.fake import FakeToken
 from worker.edges.store.fake import FakeStore
+from worker.flow.alarms import SetBackAlarm
 from worker.flow.authentic import authentic_rows
 from worker.flow.retelling import Retelling, naming
 from worker.flow.sequences import SequencedStore, SequenceFeed
@@ -91,6 +93,28 @@ async def test_a_row_from_before_a_change_is_refused_and_the_newest_is_not() -> 
     assert await where.client() is None
     del where.memory.rows[CLIENT.ref]
     assert await where.client() is None
+
+
+async def test_a_row_that_is_set_back_is_written_down_once_for_each_revision() -> None:
+    where = Scene()
+    await where.put(CLIENT)
+    before = where.stored()
+    await where.put(REVOKED)
+    await where.feed.turn()
+    alarm = SetBackAlarm("host/7", where.store)
+    assert await alarm.turn() == 0
+    where.memory.rows[CLIENT.ref] = before
+    for _ in range(3):
+        assert await where.client() is None
+    assert [await alarm.turn() for _ in range(2)] == [1, 0]
+    assert await where.client() is None
+    assert await alarm.turn() == 0
+    (leaf,) = [json.loads(leaf.body) for leaf in where.memory.leaves]
+    assert (leaf["type"], leaf["tenant"], leaf["counts"]) == ("keyriver.row.reverted.v1", "fleet", {"INTEGRITY": 1})
+    assert leaf["told"] == {"table": "clients", "key": CLIENT.id, "revision": 2, "worker": "host/7"}
+    (event,) = [event for event in where.memory.outbox.values() if event.type == "keyriver.row.reverted.v1"]
+    assert json.loads(event.body) == leaf["told"]
+    where.store.written(CLIENT.ref, Mark(9, 1, b"another"))
 
 
 async def test_who_lags_behind_refuses_nothing_that_is_newer() -> None:
