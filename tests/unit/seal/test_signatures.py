@@ -163,6 +163,7 @@ def test_there_is_one_form_of_a_signature(spoil: Callable[[str], str]) -> None:
         (Algorithm.ES256, EC_KEY.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)),
         (Algorithm.ES256, b"\x07" + EC.public_key[1:]),
     ],
+    ids=("empty", "a point", "an Ed25519 key", "zeros", "compressed", "another form"),
 )
 def test_bytes_that_are_no_key_of_the_algorithm_are_refused(algorithm: Algorithm, key: bytes) -> None:
     with pytest.raises(BadKey):
