@@ -28,6 +28,7 @@ async def test_997_results_and_three_errors(fleet: Fleet, house: House, repetiti
     assert isinstance(foreign, WrappedDek)
     assert len(good) == THOUSAND
     chance = Random(THOUSAND)  # noqa: S311 - where the bad items stand
+    at_work = [member for member in fleet.members if member.is_running]  # other stories may have ended some
 
     async with _eight_busy_clients(house):
         for _ in range(repetitions):
@@ -45,7 +46,8 @@ async def test_997_results_and_three_errors(fleet: Fleet, house: House, repetiti
             assert all(one.dek == good[index].dek for index, one in enumerate(back) if isinstance(one, Unwrapped))
 
     # And the worker is the one that was there before
-    assert all(member.is_running for member in fleet.members)
+    assert at_work
+    assert all(member.is_running for member in at_work)
 
 
 def _flip(blob: bytes, chance: Random) -> bytes:
