@@ -110,20 +110,7 @@ def offer(case: Case, body: KeyImportParametersBody) -> Step | Code:
     if body.algorithm not in case.limits.import_algorithms:
         return Code.IMPORT_ALGORITHM
     material = _label(case, "import-pair")
-    row = Import(
-        id=derived_id(case.facts.now_ms, str(material)),
-        tenant=key.tenant,
-        key=key.id,
-        algorithm=body.algorithm,
-        bits=body.bits,
-        public_key=b"",
-        material=material,
-        serial="",
-        expires_ms=case.facts.now_ms + case.limits.import_life_ms,
-        failures=0,
-        state=ImportState.OPEN,
-        revision=1,
-    )
+    row = _parameters(case, key, body, material)
     result = ImportParametersResult(
         fleet="",
         tenant=key.tenant,
@@ -144,6 +131,24 @@ def offer(case: Case, body: KeyImportParametersBody) -> Step | Code:
         result=result,
         event="keyriver.import.offered.v1",
         told=_fact(case, key, row, body.why),
+    )
+
+
+def _parameters(case: Case, key: Key, body: KeyImportParametersBody, material: UUID) -> Import:
+    """Their row, before the token has made the pair."""
+    return Import(
+        id=derived_id(case.facts.now_ms, str(material)),
+        tenant=key.tenant,
+        key=key.id,
+        algorithm=body.algorithm,
+        bits=body.bits,
+        public_key=b"",
+        material=material,
+        serial="",
+        expires_ms=case.facts.now_ms + case.limits.import_life_ms,
+        failures=0,
+        state=ImportState.OPEN,
+        revision=1,
     )
 
 
