@@ -14,22 +14,24 @@ SECOND = "bob"
 
 async def order(story: Story, line: str) -> None:
     """Show a command, carry it out and show what it prints; the second officer approves it if he has to."""
-    story.typed(f"keyriver {line}")
-    try:
-        story.tell(await printed(line))
-    except Pending as waiting:
-        story.tell("pending: another officer has to approve it", "dim")
-        await quietly(story, f"approval approve {waiting.approval.id} --as {_second()}")
+    if told := await _approved(story, line):
+        story.tell(told)
 
 
 async def quietly(story: Story, line: str) -> None:
     """As `order`, without what it prints."""
+    await _approved(story, line)
+
+
+async def _approved(story: Story, line: str) -> str:
+    """What the first officer's command prints; nothing where a second one had to approve it."""
     story.typed(f"keyriver {line}")
     try:
-        await printed(line)
+        return await printed(line)
     except Pending as waiting:
         story.tell("pending: another officer has to approve it", "dim")
         await quietly(story, f"approval approve {waiting.approval.id} --as {_second()}")
+        return ""
 
 
 async def refused(story: Story, line: str) -> str:
