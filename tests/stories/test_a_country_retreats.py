@@ -6,7 +6,8 @@ import pytest
 
 from tests.fleet import Fleet, House
 from tests.stories.test_an_officer_presses_the_red_button import told_leaves
-from worker.cli.retreat import R, retreat, together
+from worker.cli.pages import R
+from worker.cli.retreat import retreat, together
 from worker.client import ItemError, RequestRefused, Unwrapped, WrappedDek
 from worker.model.bodies import CommandBody, DekItem, KeyCreateBody
 from worker.model.control import KeyEnableBody

@@ -11,6 +11,7 @@ from worker.cli.body import body
 from worker.cli.errors import Refused
 from worker.cli.officer import As, Json, Officer
 from worker.cli.output import say, show, show_json, show_table
+from worker.cli.pages import every
 from worker.model.control import ApprovalApproveBody, ApprovalListBody, ApprovalRejectBody
 from worker.model.operations import Operation
 from worker.model.replies import ApprovalListResult, ApprovalResult, ApprovalView
@@ -107,13 +108,14 @@ def teach(waiting: ApprovalView) -> str:
 
 
 async def _all(asking: Officer, tenant: str | None) -> list[ApprovalView]:
-    found: list[ApprovalView] = []
-    while True:
-        asked = body(ApprovalListBody, tenant=tenant, after=found[-1].id if found else None)
-        page = await asking.ask(Operation.APPROVAL_LIST, asked, ApprovalListResult)
-        found += page.approvals
-        if not page.more or not page.approvals:
-            return found
+    return await every(
+        asking,
+        Operation.APPROVAL_LIST,
+        body(ApprovalListBody, tenant=tenant),
+        ApprovalListResult,
+        lambda page: page.approvals,
+        lambda page: page.approvals[-1].id if page.more and page.approvals else None,
+    )
 
 
 async def _found(asking: Officer, id_: UUID) -> ApprovalView:

@@ -13,6 +13,7 @@ from worker.cli.campaign_show import bar_of, draw, moment, show_campaign, views,
 from worker.cli.key import TenantOf, tenant_of
 from worker.cli.officer import As, Json, Officer, ask
 from worker.cli.output import show, show_json, show_table
+from worker.cli.pages import every
 from worker.model.campaign_bodies import (
     FULL_SHARE,
     CampaignCancelBody,
@@ -33,7 +34,6 @@ from worker.model.campaign_replies import (
     CampaignListResult,
     CampaignPlanResult,
     CampaignResult,
-    CampaignView,
 )
 from worker.model.campaigns import CampaignKind, CampaignState
 from worker.model.operations import Operation
@@ -237,14 +237,15 @@ async def failures(id: UUID, /, *, tenant: Of, signs: As = None, json: Json = Fa
     Args:
         id: The campaign.
     """
-    found = []
     async with Officer(signs) as officer:
-        after, more = "", True
-        while more:
-            asked = body(CampaignFailuresBody, tenant=tenant, campaign=id, after=after)
-            page = await officer.ask(Operation.CAMPAIGN_FAILURES, asked, CampaignFailuresResult)
-            found += page.failures
-            after, more = page.failures[-1].item if page.failures else "", page.more
+        found = await every(
+            officer,
+            Operation.CAMPAIGN_FAILURES,
+            body(CampaignFailuresBody, tenant=tenant, campaign=id),
+            CampaignFailuresResult,
+            lambda page: page.failures,
+            lambda page: page.failures[-1].item if page.more and page.failures else None,
+        )
     if json:
         show_json(found)
     else:
@@ -265,14 +266,15 @@ async def exposed(id: UUID, /, *, tenant: Of, out: Path | None = None, signs: As
         id: The campaign.
         out: Where to write them, one a line; else stdout.
     """
-    ids: list[UUID] = []
     async with Officer(signs) as officer:
-        after: str | None = ""
-        while after is not None:
-            asked = body(CampaignExposedBody, tenant=tenant, campaign=id, after=after)
-            page = await officer.ask(Operation.CAMPAIGN_EXPOSED, asked, CampaignExposedResult)
-            ids += page.exposed
-            after = page.place
+        ids = await every(
+            officer,
+            Operation.CAMPAIGN_EXPOSED,
+            body(CampaignExposedBody, tenant=tenant, campaign=id),
+            CampaignExposedResult,
+            lambda page: page.exposed,
+            lambda page: page.place,
+        )
     write(out, ids)
 
 
@@ -287,14 +289,15 @@ async def list_campaigns(tenant: str | None = None, /, *, signs: As = None, json
     Args:
         tenant: The tenant.
     """
-    found: list[CampaignView] = []
     async with Officer(signs) as officer:
-        more = True
-        while more:
-            asked = body(CampaignListBody, tenant=tenant, after=found[-1].id if found else None)
-            page = await officer.ask(Operation.CAMPAIGN_LIST, asked, CampaignListResult)
-            found += page.campaigns
-            more = page.more and bool(page.campaigns)
+        found = await every(
+            officer,
+            Operation.CAMPAIGN_LIST,
+            body(CampaignListBody, tenant=tenant),
+            CampaignListResult,
+            lambda page: page.campaigns,
+            lambda page: page.campaigns[-1].id if page.more and page.campaigns else None,
+        )
     if json:
         show_json(found)
         return

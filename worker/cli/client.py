@@ -17,6 +17,7 @@ from worker.cli.body import body, chosen
 from worker.cli.errors import Refused
 from worker.cli.officer import As, Json, Officer, ask
 from worker.cli.output import say, show, show_json, show_table
+from worker.cli.pages import every
 from worker.client import NoAnswer, Pending, load_identity
 from worker.model.bodies import ClientAddBody, ClientListBody, ClientRevokeBody, ClientRotateBody
 from worker.model.operations import Operation, Permission
@@ -185,14 +186,15 @@ async def list_clients(tenant: str, /, *, signs: As = None, json: Json = False) 
     Args:
         tenant: The tenant; `fleet` for the officers.
     """
-    clients: list[ClientView] = []
     async with Officer(signs) as asking:
-        while True:
-            asked = body(ClientListBody, tenant=tenant, after=clients[-1].id if clients else "")
-            page = await asking.ask(Operation.CLIENT_LIST, asked, ClientListResult)
-            clients += page.clients
-            if not page.more or not page.clients:
-                break
+        clients = await every(
+            asking,
+            Operation.CLIENT_LIST,
+            body(ClientListBody, tenant=tenant),
+            ClientListResult,
+            lambda page: page.clients,
+            lambda page: page.clients[-1].id if page.more and page.clients else None,
+        )
     if json:
         show_json(clients)
         return

@@ -9,6 +9,7 @@ from worker.cli.body import body, chosen
 from worker.cli.key import TenantOf, tenant_of
 from worker.cli.officer import As, Json, Officer, ask
 from worker.cli.output import show, show_json, show_table
+from worker.cli.pages import every
 from worker.cli.times import moment
 from worker.model.operations import Operation, Permission
 from worker.model.policies import GrantGiveBody, GrantListBody, GrantListResult, GrantResult, GrantRevokeBody, GrantView
@@ -93,15 +94,15 @@ async def list_grants(tenant: str, /, *, client: Client = None, signs: As = None
     Args:
         tenant: The tenant.
     """
-    grants: list[GrantView] = []
-    after: UUID | None = None
     async with Officer(signs) as asking:
-        while True:
-            asked = body(GrantListBody, tenant=tenant, client=client, after=after)
-            page = await asking.ask(Operation.GRANT_LIST, asked, GrantListResult)
-            grants, after = grants + page.grants, page.after
-            if not page.more or after is None:
-                break
+        grants = await every(
+            asking,
+            Operation.GRANT_LIST,
+            body(GrantListBody, tenant=tenant, client=client),
+            GrantListResult,
+            lambda page: page.grants,
+            lambda page: page.after if page.more else None,
+        )
     if json:
         show_json(grants)
         return

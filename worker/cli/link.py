@@ -7,8 +7,9 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from worker.cli.body import body
-from worker.cli.officer import As, Json, ask
+from worker.cli.officer import As, Json, Officer, ask
 from worker.cli.output import show, show_json, show_table
+from worker.cli.pages import every
 from worker.model.keystores import Provider
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, LinkView, Standing, UnlinkResult
 from worker.model.linking import (
@@ -109,12 +110,15 @@ async def list_links(tenant: str | None = None, /, *, signs: As = None, json: Js
     Args:
         tenant: Only this one's.
     """
-    links: list[LinkView] = []
-    more = True
-    while more:
-        after = links[-1].id if links else None
-        page = await ask(signs, Operation.LINK_LIST, body(LinkListBody, tenant=tenant, after=after), LinkListResult)
-        links, more = [*links, *page.links], page.more and bool(page.links)
+    async with Officer(signs) as asking:
+        links = await every(
+            asking,
+            Operation.LINK_LIST,
+            body(LinkListBody, tenant=tenant),
+            LinkListResult,
+            lambda page: page.links,
+            lambda page: page.links[-1].id if page.more and page.links else None,
+        )
     if json:
         show_json(links)
         return

@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 from worker.cli.body import body, chosen
 from worker.cli.officer import As, Json, Officer, ask
 from worker.cli.output import show, show_json, show_table
+from worker.cli.pages import every
 from worker.cli.times import in_days, moment
 from worker.model.operations import Operation, Permission
 from worker.model.policies import (
@@ -113,15 +114,15 @@ async def list_rules(tenant: str, /, *, client: Client = None, signs: As = None,
     Args:
         tenant: The tenant.
     """
-    rules: list[RuleView] = []
-    after: UUID | None = None
     async with Officer(signs) as asking:
-        while True:
-            asked = body(PolicyListBody, tenant=tenant, client=client, after=after)
-            page = await asking.ask(Operation.POLICY_LIST, asked, RuleListResult)
-            rules, after = rules + page.rules, page.after
-            if not page.more or after is None:
-                break
+        rules = await every(
+            asking,
+            Operation.POLICY_LIST,
+            body(PolicyListBody, tenant=tenant, client=client),
+            RuleListResult,
+            lambda page: page.rules,
+            lambda page: page.after if page.more else None,
+        )
     if json:
         show_json(rules)
         return

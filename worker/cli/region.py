@@ -7,8 +7,9 @@ from cyclopts import App, Parameter
 from worker.cli.body import body
 from worker.cli.officer import As, Json, Officer, ask
 from worker.cli.output import show, show_json, show_table
+from worker.cli.pages import every
 from worker.model.operations import Operation
-from worker.model.regional import RegionListBody, RegionListResult, RegionResult, RegionSetBody, RegionView
+from worker.model.regional import RegionListBody, RegionListResult, RegionResult, RegionSetBody
 
 region = App(
     name="region",
@@ -55,14 +56,15 @@ async def list_regions(*, signs: As = None, json: Json = False) -> None:
     keyriver region list
     ```
     """
-    found: list[RegionView] = []
     async with Officer(signs) as asking:
-        while True:
-            asked = body(RegionListBody, after=found[-1].region if found else "")
-            page = await asking.ask(Operation.REGION_LIST, asked, RegionListResult)
-            found += page.regions
-            if not page.more or not page.regions:
-                break
+        found = await every(
+            asking,
+            Operation.REGION_LIST,
+            body(RegionListBody),
+            RegionListResult,
+            lambda page: page.regions,
+            lambda page: page.regions[-1].region if page.more and page.regions else None,
+        )
     if json:
         show_json(found)
     else:

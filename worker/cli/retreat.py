@@ -6,36 +6,27 @@ made meanwhile are found by looking again until nothing is left on.
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
 
 from worker.cli.body import body
 from worker.cli.errors import Refused
-from worker.model.bodies import CommandBody, KeyListBody
+from worker.cli.pages import Asking, every
+from worker.model.bodies import KeyListBody
 from worker.model.control import KeyDisableBody
 from worker.model.operations import Operation
-from worker.model.replies import CommandResult, DisableResult, KeyListResult, KeyView
+from worker.model.replies import DisableResult, KeyListResult, KeyView
 from worker.model.views import Blast, BlastLayer
-
-R = TypeVar("R", bound=CommandResult)
-
-
-class Asking(Protocol):
-    """An officer's connection."""
-
-    async def ask(self, operation: Operation, body: CommandBody, kind: type[R]) -> R:
-        """One command and its answer."""
-        ...
 
 
 async def every_key(asking: Asking, tenant: str) -> list[KeyView]:
     """All keys of a tenant, page by page."""
-    keys: list[KeyView] = []
-    while True:
-        asked = body(KeyListBody, tenant=tenant, after=keys[-1].id if keys else None)
-        page = await asking.ask(Operation.KEY_LIST, asked, KeyListResult)
-        keys += page.keys
-        if not page.more or not page.keys:
-            return keys
+    return await every(
+        asking,
+        Operation.KEY_LIST,
+        body(KeyListBody, tenant=tenant),
+        KeyListResult,
+        lambda page: page.keys,
+        lambda page: page.keys[-1].id if page.more and page.keys else None,
+    )
 
 
 def topmost(keys: Sequence[KeyView], region: str) -> list[KeyView]:

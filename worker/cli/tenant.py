@@ -9,6 +9,7 @@ from worker.cli.body import body
 from worker.cli.errors import Usage
 from worker.cli.officer import As, Json, Officer, ask
 from worker.cli.output import show, show_json, show_table
+from worker.cli.pages import every
 from worker.model.bodies import TenantCreateBody
 from worker.model.operations import Operation
 from worker.model.policies import QuotaListResult, QuotaResult, QuotaView, TenantQuotaBody, TenantQuotasBody
@@ -103,14 +104,15 @@ async def quota(
 
 
 async def _quotas(name: str, signs: Path | None) -> list[QuotaView]:
-    quotas: list[QuotaView] = []
     async with Officer(signs) as asking:
-        while True:
-            asked = body(TenantQuotasBody, tenant=name, after=_id(quotas[-1]) if quotas else "")
-            page = await asking.ask(Operation.TENANT_QUOTAS, asked, QuotaListResult)
-            quotas += page.quotas
-            if not page.more or not page.quotas:
-                return quotas
+        return await every(
+            asking,
+            Operation.TENANT_QUOTAS,
+            body(TenantQuotasBody, tenant=name),
+            QuotaListResult,
+            lambda page: page.quotas,
+            lambda page: _id(page.quotas[-1]) if page.more and page.quotas else None,
+        )
 
 
 def _id(view: QuotaView) -> str:

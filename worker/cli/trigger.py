@@ -12,6 +12,7 @@ from worker.cli.errors import Usage
 from worker.cli.key import TenantOf, tenant_of
 from worker.cli.officer import TIMEOUT_S, As, Json, Officer, ask
 from worker.cli.output import show, show_json, show_table, working
+from worker.cli.pages import every
 from worker.client import KafkaTransport, KeyriverClient, Options, load_identity
 from worker.model.campaign_bodies import FULL_SHARE
 from worker.model.operations import Operation
@@ -133,13 +134,15 @@ async def list_rules(tenant: str, /, *, signs: As = None, json: Json = False) ->
     Args:
         tenant: The tenant.
     """
-    rules: list[TriggerRuleView] = []
-    after, more = "", True
     async with Officer(signs) as asking:
-        while more:
-            asked = body(TriggerListBody, tenant=tenant, after=after)
-            page = await asking.ask(Operation.TRIGGER_LIST, asked, TriggerListResult)
-            rules, after, more = rules + page.triggers, page.after, page.more
+        rules = await every(
+            asking,
+            Operation.TRIGGER_LIST,
+            body(TriggerListBody, tenant=tenant),
+            TriggerListResult,
+            lambda page: page.triggers,
+            lambda page: page.after if page.more else None,
+        )
     if json:
         show_json(rules)
         return

@@ -6,7 +6,8 @@ import pytest
 
 from worker.cli import obey
 from worker.cli.errors import Refused
-from worker.cli.retreat import R, every_key, retreat, together, topmost
+from worker.cli.pages import R
+from worker.cli.retreat import every_key, retreat, together, topmost
 from worker.model.bodies import CommandBody, KeyListBody
 from worker.model.control import KeyDisableBody
 from worker.model.hsm import Purpose
