@@ -11,7 +11,6 @@ from worker.flow.contact import Contact, Contacts
 from worker.flow.keystones import Keystones
 from worker.model.hsm import (
     Condemned,
-    CreateKey,
     CreateLink,
     CreateOutside,
     Fault,
@@ -20,10 +19,9 @@ from worker.model.hsm import (
     HsmResult,
     Kek,
     Outside,
-    RewrapDek,
-    RewrapKey,
     UnwrapDek,
     WrapDek,
+    keks_of,
 )
 from worker.ports import Hsm
 
@@ -112,19 +110,6 @@ def _concerned(ops: Sequence[HsmOp], outer: dict[int, Kek | None]) -> bool:
         if isinstance(op, CreateLink | CreateOutside) or any(_outermost(kek, outer) for kek in keks_of(op)):
             return True
     return False
-
-
-def keks_of(op: HsmOp) -> tuple[Kek, ...]:
-    """The KEKs under which an operation works."""
-    match op:
-        case WrapDek() | UnwrapDek():
-            return (op.kek,)
-        case RewrapDek() | RewrapKey():
-            return (op.source, op.target)
-        case CreateKey():
-            return (op.parent,)
-        case _:
-            return ()
 
 
 def _outermost(kek: Kek, known: dict[int, Kek | None]) -> Kek | None:

@@ -212,6 +212,19 @@ HsmOp = (
 )
 
 
+def keks_of(op: HsmOp) -> tuple[Kek, ...]:
+    """The KEKs that an operation uses, in the order in which its group takes their handles."""
+    match op:
+        case WrapDek() | UnwrapDek():
+            return (op.kek,)
+        case RewrapDek() | RewrapKey():
+            return (op.source, op.target)
+        case CreateKey():
+            return (op.parent,)
+        case _:
+            return ()
+
+
 @dataclass(frozen=True, slots=True)
 class WrappedDek:
     """Of `WrapDek` and `RewrapDek`. `ciphertext` ends with the tag; a rewrap fills the rest only to `reveal` it."""

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from worker.edges.hsm.batch import OPERATIONS, grouped, keks_of
+from worker.edges.hsm.batch import OPERATIONS, grouped
 from worker.edges.hsm.ck import BLAME, CODE_NAMES, Blame, CkError
 from worker.edges.hsm.locks import module_lock
 from worker.model.fleet import FleetKind
@@ -27,6 +27,7 @@ from worker.model.hsm import (
     UnwrapDek,
     WrapDek,
     Wrapping,
+    keks_of,
 )
 from worker.model.import_ops import (
     CreateImportPair,

@@ -33,13 +33,13 @@ from worker.model.hsm import (
     HsmFault,
     HsmOp,
     HsmResult,
-    Kek,
     OpenedKey,
     OpenKey,
     RewrapDek,
     RewrapKey,
     UnwrapDek,
     WrapDek,
+    keks_of,
 )
 from worker.model.import_ops import (
     CreateImportPair,
@@ -65,19 +65,6 @@ OPERATIONS: dict[type, str] = {
 }
 _AT_ONCE = 64
 """Operations between two looks at the clock."""
-
-
-def keks_of(op: HsmOp) -> tuple[Kek, ...]:
-    """The KEKs that an operation uses, in the order in which its group takes their handles."""
-    match op:
-        case WrapDek() | UnwrapDek():
-            return (op.kek,)
-        case RewrapDek() | RewrapKey():
-            return (op.source, op.target)
-        case CreateKey():
-            return (op.parent,)
-        case _:
-            return ()
 
 
 def grouped(ops: Sequence[HsmOp], at: Sequence[int]) -> list[list[int]]:
