@@ -1,9 +1,10 @@
 """`keyriver campaign`: move everything under an old key version to the active one, and prove that nothing is left."""
 
 import sys
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from cyclopts import App, Parameter
@@ -58,6 +59,8 @@ Deep = Annotated[
 Speed = Annotated[int, Parameter(name="--items-per-second", help="Of all processes together; 0: no limit.")]
 Share = Annotated[int, Parameter(name="--hsm-share", help="Percent of each process's time on the token.")]
 Why = Annotated[str, Parameter(name="--why", help="The reason, for the event and the audit trail.")]
+_Changing = CampaignPauseBody | CampaignResumeBody | CampaignCancelBody | CampaignReplayBody
+_Change = Callable[..., Coroutine[Any, Any, None]]
 
 
 @campaign.command
@@ -81,7 +84,7 @@ async def plan(
     Args:
         name: The key's alias or id.
     """
-    words = {"key": name, "from_version": from_version, "kind": _kind(deep=deep)}
+    words = {"key": name, "from_version": from_version, "kind": _kind_of(deep=deep)}
     asked = body(CampaignPlanBody, tenant=tenant_of(name, tenant), **words)
     done = await ask(signs, Operation.CAMPAIGN_PLAN, asked, CampaignPlanResult)
     if json:
@@ -120,7 +123,7 @@ async def start(
     Args:
         name: The key's alias or id.
     """
-    words = {"key": name, "from_version": from_version, "kind": _kind(deep=deep), "why": why}
+    words = {"key": name, "from_version": from_version, "kind": _kind_of(deep=deep), "why": why}
     words |= {"items_s": items_per_second, "hsm_share": hsm_share}
     asked = body(CampaignStartBody, tenant=tenant_of(name, tenant), **words)
     show_campaign((await ask(signs, Operation.CAMPAIGN_START, asked, CampaignResult)).campaign, json=json)
@@ -161,48 +164,27 @@ async def show_one(id: UUID, /, *, tenant: Of, signs: As = None, json: Json = Fa
     show_campaign((await ask(signs, Operation.CAMPAIGN_SHOW, asked, CampaignResult)).campaign, json=json)
 
 
-@campaign.command
-async def pause(id: UUID, /, *, tenant: Of, why: Why = "", signs: As = None, json: Json = False) -> None:  # noqa: A002
-    """Stop a campaign until it is resumed; slices at work leave nothing.
+def _change(operation: Operation, kind: type[_Changing], text: str) -> _Change:
+    async def change(id: UUID, /, *, tenant: Of, why: Why = "", signs: As = None, json: Json = False) -> None:  # noqa: A002
+        asked = body(kind, tenant=tenant, campaign=id, why=why)
+        show_campaign((await ask(signs, operation, asked, CampaignResult)).campaign, json=json)
 
-    Args:
-        id: The campaign.
-    """
-    asked = body(CampaignPauseBody, tenant=tenant, campaign=id, why=why)
-    show_campaign((await ask(signs, Operation.CAMPAIGN_PAUSE, asked, CampaignResult)).campaign, json=json)
+    change.__doc__ = f"{text}\n\nArgs:\n    id: The campaign."
+    return change
 
 
-@campaign.command
-async def resume(id: UUID, /, *, tenant: Of, why: Why = "", signs: As = None, json: Json = False) -> None:  # noqa: A002
-    """Go on with a paused campaign.
-
-    Args:
-        id: The campaign.
-    """
-    asked = body(CampaignResumeBody, tenant=tenant, campaign=id, why=why)
-    show_campaign((await ask(signs, Operation.CAMPAIGN_RESUME, asked, CampaignResult)).campaign, json=json)
-
-
-@campaign.command
-async def cancel(id: UUID, /, *, tenant: Of, why: Why = "", signs: As = None, json: Json = False) -> None:  # noqa: A002
-    """End a campaign; what was moved stays moved.
-
-    Args:
-        id: The campaign.
-    """
-    asked = body(CampaignCancelBody, tenant=tenant, campaign=id, why=why)
-    show_campaign((await ask(signs, Operation.CAMPAIGN_CANCEL, asked, CampaignResult)).campaign, json=json)
-
-
-@campaign.command
-async def replay(id: UUID, /, *, tenant: Of, why: Why = "", signs: As = None, json: Json = False) -> None:  # noqa: A002
-    """Try again what failed, once its cause was mended.
-
-    Args:
-        id: The campaign.
-    """
-    asked = body(CampaignReplayBody, tenant=tenant, campaign=id, why=why)
-    show_campaign((await ask(signs, Operation.CAMPAIGN_REPLAY, asked, CampaignResult)).campaign, json=json)
+for _word, _operation, _kind, _text in (
+    (
+        "pause",
+        Operation.CAMPAIGN_PAUSE,
+        CampaignPauseBody,
+        "Stop a campaign until it is resumed; slices at work leave nothing.",
+    ),
+    ("resume", Operation.CAMPAIGN_RESUME, CampaignResumeBody, "Go on with a paused campaign."),
+    ("cancel", Operation.CAMPAIGN_CANCEL, CampaignCancelBody, "End a campaign; what was moved stays moved."),
+    ("replay", Operation.CAMPAIGN_REPLAY, CampaignReplayBody, "Try again what failed, once its cause was mended."),
+):
+    campaign.command(_change(_operation, _kind, _text), name=_word)
 
 
 @campaign.command
@@ -308,5 +290,5 @@ async def list_campaigns(tenant: str | None = None, /, *, signs: As = None, json
     show_table(("ID", "TENANT", "KEY", "VERSIONS", "KIND", "STATE"), rows)
 
 
-def _kind(*, deep: bool) -> CampaignKind:
+def _kind_of(*, deep: bool) -> CampaignKind:
     return CampaignKind.DEEP if deep else CampaignKind.SHALLOW
