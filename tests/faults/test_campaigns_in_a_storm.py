@@ -205,12 +205,9 @@ async def test_every_dek_is_moved_once_whatever_falls(fleet: Fleet, own_stack: S
         deeds = ["pause", "broker", "database", "pause"]
         chance.shuffle(deeds)
         # When all that can fall falls
-        blowing = asyncio.create_task(weather.blow(*size.strikes_s))
-        async with asyncio.TaskGroup() as tasks:
+        async with weather.blowing(*size.strikes_s), asyncio.TaskGroup() as tasks:
             for number, one in enumerate(undertakings):
                 tasks.create_task(_campaign(one, [each for each in deeds if not number or each == "pause"]))
-        blowing.cancel()
-        await weather.cleared()
         # Then there were deaths enough, and the rows are those that were answered, each what it was
         assert min(weather.faults["kill"], weather.faults["freeze"]) > 1, weather.faults
         assert (weather.faults["broker"], weather.faults["database"]) == (1, 1)

@@ -49,8 +49,18 @@ class Weather:
                     self.faults["start"] += 1
             await asyncio.sleep(LOOKS_S)
 
-    async def blow(self, least_s: float, most_s: float) -> None:
-        """Strike at such intervals, until cancelled."""
+    @asynccontextmanager
+    async def blowing(self, least_s: float, most_s: float) -> AsyncIterator[None]:
+        """Strike at such intervals while the block lasts; then nobody is frozen any more."""
+        striking = asyncio.create_task(self._strike_on(least_s, most_s))
+        try:
+            yield
+            assert not striking.done(), striking.exception()
+        finally:
+            striking.cancel()
+            await asyncio.gather(*self.thawing)
+
+    async def _strike_on(self, least_s: float, most_s: float) -> None:
         while True:
             await asyncio.sleep(self.chance.uniform(least_s, most_s))
             self.strike()
@@ -77,10 +87,6 @@ class Weather:
             await asyncio.to_thread(service.start)
             await self.fleet.pool.expire_connections()
         self.faults[part] += 1
-
-    async def cleared(self) -> None:
-        """Wait until nobody is frozen any more."""
-        await asyncio.gather(*self.thawing)
 
 
 @asynccontextmanager
