@@ -37,6 +37,8 @@ from worker.model.topics import Lane, dead_letter_topic
 SEED = int(os.environ.get("KEYRIVER_STORM_SEED", "4711"))
 MANY = int(os.environ.get("KEYRIVER_STORM_DEKS", "500000"))
 PATIENCE_S = 240.0
+FROZEN_S = 7.0
+"""Past a session and past a slice's lease, or not."""
 STEP_S = 0.25
 OLD, NEW = 1, 2
 STRETCHES = 12
@@ -192,7 +194,7 @@ async def fleet(own_stack: Stack, kryoptic: Token, tmp_path_factory: pytest.Temp
 )
 async def test_every_dek_is_moved_once_whatever_falls(fleet: Fleet, own_stack: Stack, size: Size) -> None:
     chance = Random(SEED)  # noqa: S311 - must be repeatable
-    weather = Weather(fleet, own_stack, chance, POSTS, {"slice_items": size.slice_items})
+    weather = Weather(fleet, own_stack, chance, POSTS, {"slice_items": size.slice_items}, FROZEN_S)
     async with supervised(weather):
         # Given stored DEKs, some of whose rows are damaged, and a campaign that its throttle makes long
         undertakings = []

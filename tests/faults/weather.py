@@ -21,13 +21,14 @@ LOOKS_S = 0.1
 
 @dataclass(slots=True)
 class Weather:
-    """`posts`: the lanes of each worker. `settings`: what each of them is told."""
+    """`posts`: the lanes of each worker. `settings`: what each of them is told. `frozen_s`: the longest standstill."""
 
     fleet: Fleet
     stack: Stack
     chance: Random
     posts: Sequence[Sequence[Lane]]
     settings: Mapping[str, int] = field(default_factory=dict)
+    frozen_s: float = 3.0
     workers: list[Member] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     thawing: set[asyncio.Task[None]] = field(default_factory=set)
@@ -65,7 +66,7 @@ class Weather:
             await asyncio.sleep(self.chance.uniform(least_s, most_s))
             self.strike()
 
-    def strike(self, frozen_s: float = 3.0) -> None:
+    def strike(self) -> None:
         """Kill one of the workers, or freeze it for a while, past its session or not."""
         victim = self.chance.choice(self.workers)
         if self.chance.random() < 0.5:
@@ -74,7 +75,7 @@ class Weather:
             return
         victim.freeze()
         self.faults["freeze"] += 1
-        thawing = asyncio.create_task(_thaw(victim, self.chance.uniform(0.1, frozen_s)))
+        thawing = asyncio.create_task(_thaw(victim, self.chance.uniform(0.1, self.frozen_s)))
         self.thawing.add(thawing)
         thawing.add_done_callback(self.thawing.discard)
 
