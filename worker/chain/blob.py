@@ -64,13 +64,29 @@ class Blob:
 
 def header(key: UUID, version: int, dek: UUID) -> bytes:
     """The header of a new blob, 41 bytes."""
-    return _PREFIX + key.bytes + version.to_bytes(4, "big") + dek.bytes + _SUFFIX
+    return header_of(whose(key, version), dek.bytes)
+
+
+def whose(key: UUID, version: int) -> bytes:
+    """The first 24 octets of a header: all blobs under one version begin with them."""
+    return _PREFIX + key.bytes + version.to_bytes(4, "big")
+
+
+def header_of(begin: bytes, dek: bytes) -> bytes:
+    """The header that begins with `whose`, of the DEK with these 16 octets: for many blobs under one version."""
+    return begin + dek + _SUFFIX
 
 
 def aad(head: bytes, tenant: str) -> bytes:
     """The additional authenticated data of a blob with this header."""
+    return head + aad_end(tenant)
+
+
+@lru_cache(maxsize=1024)
+def aad_end(tenant: str) -> bytes:
+    """What the additional data of a tenant's blobs end with."""
     name = tenant.encode()
-    return head + len(name).to_bytes(2, "big") + name
+    return len(name).to_bytes(2, "big") + name
 
 
 def parse(raw: bytes) -> Blob:
