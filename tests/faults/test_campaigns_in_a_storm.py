@@ -37,6 +37,8 @@ from worker.model.topics import Lane, dead_letter_topic
 SEED = int(os.environ.get("KEYRIVER_STORM_SEED", "4711"))
 MANY = int(os.environ.get("KEYRIVER_STORM_DEKS", "500000"))
 PATIENCE_S = 240.0
+FROZEN_S = 7.0
+"""Past a session and past a slice's lease, or not."""
 STEP_S = 0.25
 OLD, NEW = 1, 2
 STRETCHES = 12
@@ -192,7 +194,7 @@ async def fleet(own_stack: Stack, kryoptic: Token, tmp_path_factory: pytest.Temp
 )
 async def test_every_dek_is_moved_once_whatever_falls(fleet: Fleet, own_stack: Stack, size: Size) -> None:
     chance = Random(SEED)  # noqa: S311 - must be repeatable
-    weather = Weather(fleet, own_stack, chance, POSTS, {"slice_items": size.slice_items})
+    weather = Weather(fleet, own_stack, chance, POSTS, {"slice_items": size.slice_items}, FROZEN_S)
     async with supervised(weather):
         # Given stored DEKs, some of whose rows are damaged, and a campaign that its throttle makes long
         undertakings = []
@@ -205,12 +207,9 @@ async def test_every_dek_is_moved_once_whatever_falls(fleet: Fleet, own_stack: S
         deeds = ["pause", "broker", "database", "pause"]
         chance.shuffle(deeds)
         # When all that can fall falls
-        blowing = asyncio.create_task(weather.blow(*size.strikes_s))
-        async with asyncio.TaskGroup() as tasks:
+        async with weather.blowing(*size.strikes_s), asyncio.TaskGroup() as tasks:
             for number, one in enumerate(undertakings):
                 tasks.create_task(_campaign(one, [each for each in deeds if not number or each == "pause"]))
-        blowing.cancel()
-        await weather.cleared()
         # Then there were deaths enough, and the rows are those that were answered, each what it was
         assert min(weather.faults["kill"], weather.faults["freeze"]) > 1, weather.faults
         assert (weather.faults["broker"], weather.faults["database"]) == (1, 1)

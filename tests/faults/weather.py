@@ -21,13 +21,14 @@ LOOKS_S = 0.1
 
 @dataclass(slots=True)
 class Weather:
-    """`posts`: the lanes of each worker. `settings`: what each of them is told."""
+    """`posts`: the lanes of each worker. `settings`: what each of them is told. `frozen_s`: the longest standstill."""
 
     fleet: Fleet
     stack: Stack
     chance: Random
     posts: Sequence[Sequence[Lane]]
     settings: Mapping[str, int] = field(default_factory=dict)
+    frozen_s: float = 3.0
     workers: list[Member] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
     thawing: set[asyncio.Task[None]] = field(default_factory=set)
@@ -49,13 +50,23 @@ class Weather:
                     self.faults["start"] += 1
             await asyncio.sleep(LOOKS_S)
 
-    async def blow(self, least_s: float, most_s: float) -> None:
-        """Strike at such intervals, until cancelled."""
+    @asynccontextmanager
+    async def blowing(self, least_s: float, most_s: float) -> AsyncIterator[None]:
+        """Strike at such intervals while the block lasts; then nobody is frozen any more."""
+        striking = asyncio.create_task(self._strike_on(least_s, most_s))
+        try:
+            yield
+            assert not striking.done(), striking.exception()
+        finally:
+            striking.cancel()
+            await asyncio.gather(*self.thawing)
+
+    async def _strike_on(self, least_s: float, most_s: float) -> None:
         while True:
             await asyncio.sleep(self.chance.uniform(least_s, most_s))
             self.strike()
 
-    def strike(self, frozen_s: float = 3.0) -> None:
+    def strike(self) -> None:
         """Kill one of the workers, or freeze it for a while, past its session or not."""
         victim = self.chance.choice(self.workers)
         if self.chance.random() < 0.5:
@@ -64,7 +75,7 @@ class Weather:
             return
         victim.freeze()
         self.faults["freeze"] += 1
-        thawing = asyncio.create_task(_thaw(victim, self.chance.uniform(0.1, frozen_s)))
+        thawing = asyncio.create_task(_thaw(victim, self.chance.uniform(0.1, self.frozen_s)))
         self.thawing.add(thawing)
         thawing.add_done_callback(self.thawing.discard)
 
@@ -77,10 +88,6 @@ class Weather:
             await asyncio.to_thread(service.start)
             await self.fleet.pool.expire_connections()
         self.faults[part] += 1
-
-    async def cleared(self) -> None:
-        """Wait until nobody is frozen any more."""
-        await asyncio.gather(*self.thawing)
 
 
 @asynccontextmanager
