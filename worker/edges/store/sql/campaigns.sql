@@ -70,8 +70,12 @@ WHERE k.parent = $1 AND v.parent_version = $2 AND v.state <> 'destroyed';
 -- name: campaign_progress
 SELECT
     (SELECT count(*) FROM keyriver.campaign_failures AS f WHERE f.campaign = $1) AS failed,
-    count(*) AS slices,
-    coalesce(sum(s.items), 0)::bigint AS moved,
+    count(*) + (
+        SELECT coalesce(sum(r.pruned_slices), 0)::bigint FROM keyriver.campaign_rounds AS r WHERE r.campaign = $1
+    ) AS slices,
+    coalesce(sum(s.items), 0)::bigint + (
+        SELECT coalesce(sum(r.pruned_items), 0)::bigint FROM keyriver.campaign_rounds AS r WHERE r.campaign = $1
+    ) AS moved,
     coalesce(
         sum(s.items) FILTER (WHERE s.done_at > now() - interval '60 seconds')
         / greatest(1, extract(EPOCH FROM
