@@ -291,7 +291,8 @@ class TestSpeed:
         async with asyncio.timeout(20):
             while await self._updates(pool, "n_tup_upd") - before[0] < 300:  # the server tells its statistics late
                 await pool.run(lambda connection: connection.execute("SELECT pg_stat_force_next_flush()"))
-        assert await self._updates(pool, "n_tup_hot_upd") - before[1] > 200  # a full page has no room for one more
+        # Each page has room for all its rows again; those of other tests may have left less.
+        assert await self._updates(pool, "n_tup_hot_upd") - before[1] > 280
 
     @staticmethod
     async def _updates(pool: Pool, what: str) -> int:
