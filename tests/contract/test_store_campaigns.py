@@ -122,10 +122,10 @@ class TestLeases:
         assert (await ground.lease()).leased is Leased.WAIT
 
     async def test_who_is_at_work(self, ground: Ground) -> None:
-        assert ground.campaign.id in await ground.slices.at_work()
+        assert (ground.chain.tenant.id, ground.campaign.id) in await ground.slices.at_work()
         part = replace(ground.campaign, id=fresh_id(), parent=ground.campaign.id, state=CampaignState.PLANNED)
         assert await ground.settle(PutRow(part, 1, MAC))
-        assert part.id not in await ground.slices.at_work()
+        assert part.id not in {id_ for _, id_ in await ground.slices.at_work()}
         assert await ground.slices.below(ground.campaign.id) == [part.id]
 
     async def test_keys_are_carved_by_their_ids(self, ground: Ground) -> None:
@@ -291,7 +291,8 @@ class TestSpeed:
         async with asyncio.timeout(20):
             while await self._updates(pool, "n_tup_upd") - before[0] < 300:  # the server tells its statistics late
                 await pool.run(lambda connection: connection.execute("SELECT pg_stat_force_next_flush()"))
-        assert await self._updates(pool, "n_tup_hot_upd") - before[1] > 200  # a full page has no room for one more
+        # Each page has room for all its rows again; those of other tests may have left less.
+        assert await self._updates(pool, "n_tup_hot_upd") - before[1] > 280
 
     @staticmethod
     async def _updates(pool: Pool, what: str) -> int:

@@ -21,6 +21,8 @@ from tests.faults.weather import Weather, supervised
 from tests.fleet import Fleet
 from tests.stack import Services
 from tests.stories.campaigning import certified, failures, retired, rotated, shown, started
+from tests.stories.test_an_auditor_misses_nothing_when_the_sequencer_dies import audited
+from worker.chain.slices import SLICE
 from worker.local import Stack, Token
 from worker.model.campaign_bodies import (
     CampaignCommand,
@@ -219,6 +221,7 @@ async def test_every_dek_is_moved_once_whatever_falls(fleet: Fleet, own_stack: S
             await _rows_are_those_answered(one)
             await one.memory.check()
             await _announced_once(one)
+        await _the_trail_tells_it(fleet, undertakings)
         async with fleet.tap(*map(dead_letter_topic, fleet.topics.requests), fleet.topics.undelivered) as tap:
             assert not await tap.to_end(), "somebody was dead-lettered"
 
@@ -285,6 +288,25 @@ async def _rows_are_those_answered(one: Undertaking) -> None:
     per_version = "SELECT version, count(*) AS rows FROM keyriver.deks WHERE key = $1 GROUP BY version"
     census = "SELECT version, stored AS rows FROM keyriver.census_totals WHERE key = $1 AND stored <> 0"
     assert await _by_version(pool, per_version, key) == await _by_version(pool, census, key) == {NEW: len(stored)}
+
+
+async def _the_trail_tells_it(fleet: Fleet, undertakings: list[Undertaking]) -> None:
+    """The leaves of each campaign's slices count every DEK once, and the logs are whole."""
+    query = """
+        SELECT sum((l.leaf -> 'counts' ->> 'OK')::int)
+        FROM (SELECT convert_from(body, 'UTF8')::jsonb AS leaf FROM keyriver.leaves WHERE tenant = $1) AS l
+        WHERE l.leaf ->> 'type' = $2
+    """
+    for one in undertakings:
+        assert await fleet.pool.fetchval(query, one.view.tenant, SLICE) == one.size.deks
+    waiting = "SELECT count(*) FROM keyriver.unsequenced"
+    async with asyncio.timeout(PATIENCE_S):
+        while await fleet.pool.fetchval(waiting):
+            await asyncio.sleep(STEP_S)
+    async with fleet.tap(fleet.topics.audit) as tap:
+        report = await audited(fleet, await tap.to_end())
+    assert report.is_whole, report
+    assert report.strays == ()
 
 
 async def _by_version(pool: asyncpg.Pool, query: str, key: UUID) -> Mapping[int, int]:

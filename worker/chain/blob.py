@@ -89,8 +89,8 @@ def aad_end(tenant: str) -> bytes:
     return len(name).to_bytes(2, "big") + name
 
 
-def parse(raw: bytes) -> Blob:
-    """Read a blob. Raises `BadBlob`; whether it is authentic only the token can tell."""
+def split(raw: bytes) -> tuple[bytes, bytes, bytes]:
+    """Header, nonce and ciphertext with its tag. Raises `BadBlob`; whether it is authentic only the token can tell."""
     if not SHORTEST <= len(raw) <= LONGEST:
         raise BadBlob
     if raw[:4] != _PREFIX:
@@ -98,11 +98,17 @@ def parse(raw: bytes) -> Blob:
     nonce_end = HEADER_BYTES + raw[40]
     if raw[40] == 0 or len(raw) < nonce_end + 1 + TAG_BYTES:
         raise BadBlob
+    return raw[:HEADER_BYTES], raw[HEADER_BYTES:nonce_end], raw[nonce_end:]
+
+
+def parse(raw: bytes) -> Blob:
+    """Read a blob. Raises `BadBlob`, as `split`."""
+    head, nonce, ciphertext = split(raw)
     return Blob(
-        header=raw[:HEADER_BYTES],
+        header=head,
         key=_key_id(raw[4:20]),
         version=int.from_bytes(raw[20:24], "big"),
         dek=NO_ID if raw[24:40] == NO_ID.bytes else UUID(bytes=raw[24:40]),
-        nonce=raw[HEADER_BYTES:nonce_end],
-        ciphertext=raw[nonce_end:],
+        nonce=nonce,
+        ciphertext=ciphertext,
     )
