@@ -175,6 +175,7 @@ def view(campaign: Campaign, names: Iterable[str], needs: Needs, progress: Progr
         issued_outside=needs.issued_outside,
         rate=rate,
         eta_s=left / rate if rate else 0.0,
+        pace=progress.pace if at_work else 1.0,
         items_s=campaign.items_s,
         hsm_share=campaign.hsm_share,
         round=campaign.round,

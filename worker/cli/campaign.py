@@ -57,7 +57,7 @@ Deep = Annotated[
     bool, Parameter(name="--deep", negative="", help="New versions of all keys below too, and then their DEKs.")
 ]
 Speed = Annotated[int, Parameter(name="--items-per-second", help="Of all processes together; 0: no limit.")]
-Share = Annotated[int, Parameter(name="--hsm-share", help="Percent of each process's time on the token.")]
+Share = Annotated[int, Parameter(name="--hsm-share", help="Percent of the token's time, of all processes together.")]
 Why = Annotated[str, Parameter(name="--why", help="The reason, for the event and the audit trail.")]
 _Changing = CampaignPauseBody | CampaignResumeBody | CampaignCancelBody | CampaignReplayBody
 _Change = Callable[..., Coroutine[Any, Any, None]]

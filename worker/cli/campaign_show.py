@@ -57,6 +57,8 @@ def bar_of() -> Progress:
 def draw(bar: Progress | None, view: CampaignView) -> None:
     """How far it is: on the bar, or a line where there is no terminal."""
     told = f"{view.alias or view.key} {view.state}: {view.remaining} left, {view.failed} failed, {view.rate:.0f}/s"
+    if view.pace < 1:
+        told += f", backing off: at {view.pace:.0%} of full speed, for interactive answers are slow"
     total = max(view.items, view.remaining, 1)
     if bar is None:
         say(told)

@@ -13,7 +13,7 @@ _Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
 ItemsPerSecond = Annotated[int, Field(ge=0, le=10_000_000)]
 """0: no limit."""
 Share = Annotated[int, Field(ge=1, le=FULL_SHARE)]
-"""Percent of each process's time on the token."""
+"""Percent of the token's time, of all processes together."""
 
 
 class CampaignOfKeyBody(Body):
