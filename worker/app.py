@@ -120,6 +120,7 @@ class Worker:
         self._name = f"{socket.gethostname()}/{os.getpid()}"
         self._presence = PostgresPresence(parts.pool)
         run, session_s = new_ids(1)[0], settings.worker_session_s
+        self._holder = f"{self._name}/{run}"  # of leases: host and process number may come again, or be another's, too
         latencies = self._latencies if Lane.INTERACTIVE in lanes else None
         throttle = self._throttle if Lane.BULK in lanes else None
         self._manners = Manners(run, self._presence, parts.metrics, latencies, throttle)
@@ -178,7 +179,7 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain: finish what was begun, commit, leave the groups."""
         await self._check_topics()
-        work = FleetWork(self._parts, self._voice, self._name)
+        work = FleetWork(self._parts, self._voice, self._name, self._holder)
         followed = work.followed()
         async with work.sequences() as sequences:  # before any row is believed (S7)
             await followed.turn(now_ms())
@@ -259,9 +260,13 @@ class Worker:
         fleet, keys = parts.settings.fleet, parts.token.fleet_keys
         standings = Standings(parts.store, parts.trust, keys)
         sizes = (parts.settings.slice_items, KEYS)
+<<<<<<< HEAD
         verifying = Verifying(fleet, self._name, slices, standings, keys, dues, parts.settings.limits.recoverable_ms)
+=======
+        verifying = Verifying(fleet, self._holder, slices, standings, keys, dues)
+>>>>>>> main
         return Campaigning(
-            self._name,
+            self._holder,
             slices,
             standings,
             BulkHsm(self._hsm, self._throttle),
@@ -276,12 +281,12 @@ class Worker:
     def _triggering(self, dues: PostgresDues) -> Triggering:
         parts, token, occasions = self._parts, self._parts.token, PostgresOccasions(self._parts.pool)
         keys = token.fleet_keys
-        return Triggering(self._name, token.serial, occasions, dues, parts.store, parts.trust, keys, self._hsm)
+        return Triggering(self._holder, token.serial, occasions, dues, parts.store, parts.trust, keys, self._hsm)
 
     def _due_work(self) -> DueWork:
         parts, token = self._parts, self._parts.token
         return DueWork(
-            holder=self._name,
+            holder=self._holder,
             serial=token.serial,
             recoverable_ms=parts.settings.limits.recoverable_ms,
             dues=PostgresDues(parts.pool),
