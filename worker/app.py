@@ -260,7 +260,7 @@ class Worker:
         fleet, keys = parts.settings.fleet, parts.token.fleet_keys
         standings = Standings(parts.store, parts.trust, keys)
         sizes = (parts.settings.slice_items, KEYS)
-        verifying = Verifying(fleet, self._holder, slices, standings, keys, dues)
+        verifying = Verifying(fleet, self._holder, slices, standings, keys, dues, parts.settings.limits.recoverable_ms)
         return Campaigning(
             self._holder,
             slices,

@@ -185,6 +185,7 @@ def view(campaign: Campaign, names: Iterable[str], needs: Needs, progress: Progr
         started_ms=campaign.started_ms,
         ended_ms=campaign.ended_ms,
         revision=campaign.revision,
+        destroy_after_s=campaign.destroy_after_s,
         certificate=campaign.certificate.decode() or None,
     )
 

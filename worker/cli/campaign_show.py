@@ -77,6 +77,8 @@ def show_campaign(view: CampaignView, *, json: bool) -> None:
     speed = f", {view.items_s} items/s at most" if view.items_s else ""
     share = f", {view.hsm_share} % of the token" if view.hsm_share < FULL_SHARE else ""
     show(f"{view.state}: {view.moved} moved, {view.remaining} left, {view.failed} failed{speed}{share}")
+    if view.destroy_after_s:
+        show(f"once it is done the old version is destroyed after {view.destroy_after_s / 86400:.3g} days of grace")
     if view.failed:
         show(f"see `keyriver campaign failures {view.id} --tenant {view.tenant}`")
     if view.issued_outside:

@@ -86,6 +86,10 @@ class Campaigning:
     """Which campaign of each tenant had the last turn."""
     _waits: dict[UUID, float] = field(default_factory=dict)
     """Campaigns that can't go on now, and until when nobody tries."""
+    _spent: dict[UUID, float] = field(default_factory=dict)
+    """On the token in this turn, of campaigns that have a share of their own."""
+    _rests: dict[UUID, tuple[int, float]] = field(default_factory=dict)
+    """Until when a campaign rests to keep to its share; another share ends that. Others go on meanwhile."""
 
     async def turn(self) -> int:
         """Work while there is work; how many slices and states were settled."""
@@ -104,8 +108,13 @@ class Campaigning:
             return 0
         if standing.campaign.state is CampaignState.VERIFYING:
             return await self.verifying.turn(id_)
-        until = self.clock() + TURN_S
-        lanes = await asyncio.gather(*[self._lane(standing, until) for _ in range(AT_ONCE)])
+        share, began = standing.campaign.hsm_share, self.clock()
+        rests, until = self._rests.get(id_, (share, 0.0))
+        if rests == share and began < until:
+            return 0
+        lanes = await asyncio.gather(*[self._lane(standing, began + TURN_S) for _ in range(AT_ONCE)])
+        if share < fair.FULL_SHARE:
+            self._rests[id_] = share, began + self._spent.pop(id_, 0.0) / self.throttle.part(share)
         done = sum(lane.slices for lane in lanes)
         return done + (await self._turn(id_, Turn.VERIFY) if any(lane.is_over for lane in lanes) else 0)
 
@@ -126,6 +135,8 @@ class Campaigning:
                 await self.slices.release(lease.slice)
                 break
             count += 1
+            if standing.campaign.hsm_share < fair.FULL_SHARE:
+                break  # its rest follows, and is nobody else's
         return _Lane(count, False)
 
     async def _slice(self, held: Slice) -> bool:
@@ -182,16 +193,18 @@ class Campaigning:
         self.failpoints.reach("sliced")
         if settled:
             self._counted(settlement, facts, perf_counter() - began, tells=tells)
-        await self.throttle.rest("campaigns", began, spent, work.campaign.hsm_share, AT_ONCE)
+        if work.campaign.hsm_share < fair.FULL_SHARE:
+            self._spent[work.campaign.id] = self._spent.get(work.campaign.id, 0.0) + spent
+        await self.throttle.rest("campaigns", began, spent, fair.FULL_SHARE, AT_ONCE)
         return settled
 
     async def _on_token(self, ops: Sequence[HsmOp]) -> tuple[list[HsmResult], float]:
-        """The results, and for how many seconds the token was at it."""
+        """The results, and for how many seconds the token was at it; not while this process stood still."""
         if not ops:
             return [], 0.0
         async with self._token:
-            began = perf_counter()
-            return await self.hsm.run(ops, HSM_S), perf_counter() - began
+            began = self.clock()
+            return await self.hsm.run(ops, HSM_S), min(HSM_S, self.clock() - began)
 
     def _counted(self, settlement: Settlement, facts: Facts, seconds: float, *, tells: bool) -> None:
         for effect in settlement.effects:

@@ -151,24 +151,43 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class BulkHsm:
-    """The token for bulk work: in short runs, and with a rest after each batch, if it has `lanes` of its own."""
+    """The token for bulk work: in short runs, and with a rest after each batch, if it has `lanes` of its own.
+
+    One batch of this process at a time: two take as long together, and then nobody is on the token while both are
+    settled.
+    """
 
     hsm: Hsm
     throttle: Throttle
     lanes: int = 0
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, ops: Sequence[HsmOp], timeout_s: float) -> list[HsmResult]:
         """See `worker.ports.Hsm.run`."""
         began = perf_counter()
-        results: list[HsmResult] = []
-        for start in range(0, len(ops), AT_ONCE_ON_TOKEN):
-            left = max(0.0, timeout_s - (perf_counter() - began))
-            results += await self.hsm.run(ops[start : start + AT_ONCE_ON_TOKEN], left)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._turn.acquire()
+        except TimeoutError:
+            return await self.hsm.run(ops, 0.0)
+        try:
+            results, spent = await self._pieces(ops, began + timeout_s)
+        finally:
+            self._turn.release()
         if self.lanes and ops:
-            rest = self.throttle.rest("requests", began, perf_counter() - began, FULL_SHARE, self.lanes)
+            rest = self.throttle.rest("requests", began, spent, FULL_SHARE, self.lanes)
             with suppress(TimeoutError):
                 await asyncio.wait_for(rest, LONGEST_REST_S)
         return results
+
+    async def _pieces(self, ops: Sequence[HsmOp], until: float) -> tuple[list[HsmResult], float]:
+        """The results, and for how many seconds the token was at it."""
+        began = perf_counter()
+        results: list[HsmResult] = []
+        for start in range(0, len(ops), AT_ONCE_ON_TOKEN):
+            left = max(0.0, until - perf_counter())
+            results += await self.hsm.run(ops[start : start + AT_ONCE_ON_TOKEN], left)
+        return results, perf_counter() - began
 
     def drop(self, keys: Iterable[UUID] | None) -> None:
         """See `worker.ports.Hsm.drop`."""

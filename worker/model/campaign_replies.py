@@ -43,6 +43,7 @@ class CampaignView(Answer):
     started_ms: int
     ended_ms: int
     revision: int
+    destroy_after_s: int = 0
     certificate: str | None = None
 
 

@@ -66,6 +66,8 @@ class Campaign:
     ended_ms: int
     certificate: bytes
     revision: int
+    destroy_after_s: int = 0
+    """The grace with which the old version is scheduled for destruction once nothing needs it; 0: it is kept."""
 
     @property
     def ref(self) -> RowRef:

@@ -173,3 +173,31 @@ async def test_processes_tell_and_look_as_their_lanes_need() -> None:
     await Manners(uuid4(), rows, metrics, latencies, throttle).turn()
     assert rows.told[-1] == (7, 0.5625)
     assert throttle.processes == 1
+
+
+async def test_one_batch_is_on_the_token_at_a_time_and_who_waits_too_long_goes_undone() -> None:
+    class Held(Token):
+        def __init__(self) -> None:
+            super().__init__()
+            self.free, self.inside, self.most = asyncio.Event(), 0, 0
+
+        async def run(self, ops: Sequence[HsmOp], timeout_s: float) -> list[HsmResult]:
+            if timeout_s == 0.0:
+                return [HsmFault(Fault.UNAVAILABLE)] * len(ops)
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            await self.free.wait()
+            self.inside -= 1
+            return await super().run(ops, timeout_s)
+
+    token = Held()
+    hsm = BulkHsm(token, Throttle())
+    first, second = asyncio.create_task(hsm.run([OP] * 500, 60.0)), asyncio.create_task(hsm.run([OP] * 300, 60.0))
+    await asyncio.sleep(0)
+    assert await hsm.run([OP, OP], 0.01) == [HsmFault(Fault.UNAVAILABLE)] * 2
+    token.free.set()
+    assert (len(await first), len(await second)) == (500, 300)
+    assert (token.most, token.sizes) == (
+        1,
+        [AT_ONCE_ON_TOKEN, 500 - AT_ONCE_ON_TOKEN, AT_ONCE_ON_TOKEN, 300 - AT_ONCE_ON_TOKEN],
+    )
