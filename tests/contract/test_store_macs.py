@@ -10,7 +10,7 @@ from tests.unit.store import fixtures
 from tests.unit.store.builders import Chain, bumped, chain, client_row, command, fresh_id
 from worker.edges.store.macs import PostgresMacRows
 from worker.edges.store.outbox import PostgresOutbox
-from worker.edges.store.pool import Pool
+from worker.edges.store.pool import Pool, StoreRefused
 from worker.edges.store.store import PostgresStore
 from worker.model.effects import Announce, PutRow, Settled, Settlement
 from worker.model.facts import Question, StoredRow
@@ -119,6 +119,6 @@ async def test_no_row_is_written_under_a_retired_version(store: PostgresStore) -
     await put(store, PutRow(old, 2, b"new"), PutRow(client_row("acme"), 1, b"old"))
     await put(store, PutRow(replace(old, state=FleetKeyState.RETIRED, revision=2), 2, b"new"))
     late = PutRow(client_row("acme"), 1, b"old")
-    with pytest.raises(asyncpg.PostgresError, match="retired version"):
+    with pytest.raises(StoreRefused, match="retired version"):
         await store.settle([Settlement(None, None, (), (), (late,))])
     await put(store, PutRow(client_row("acme"), 2, b"new"))
