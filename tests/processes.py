@@ -23,7 +23,7 @@ NURSERY = get_context("forkserver")
 NURSERY.set_forkserver_preload(["tests.member"])
 
 
-async def until(holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+async def until(holds: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Wait for a condition; the failure names it."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -86,13 +86,13 @@ class Member:
         self.signal(signal.SIGKILL)
         self._process.join()
 
-    async def ended(self, seconds: float = 30.0) -> int:
+    async def ended(self, seconds: float = 60.0) -> int:
         """Wait for its end: the exit code, or minus the signal that killed it."""
         await until(lambda: not self.is_running, f"{self.name} ends", seconds)
         assert self._process.exitcode is not None
         return self._process.exitcode
 
-    async def terminated(self, seconds: float = 30.0) -> int:
+    async def terminated(self, seconds: float = 60.0) -> int:
         """Ask it to end, as an orchestrator does, and wait for its exit code."""
         self.signal(signal.SIGTERM)
         return await self.ended(seconds)

@@ -53,7 +53,7 @@ async def good_traffic(house: House) -> AsyncIterator[Traffic]:
     try:
         yield traffic
         seen = traffic.rounds
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while traffic.rounds < seen + 2 and not task.done():
                 await asyncio.sleep(0.01)
     finally:

@@ -32,7 +32,7 @@ from worker.model.replies import ApprovalView, DisableResult
 from worker.model.words import RowRef, Table
 from worker.seal.identity import generate_private_key_pem
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 Ask = Callable[[], Awaitable[str]]
 
 

@@ -18,7 +18,7 @@ from worker.model.operations import Operation
 from worker.model.replies import DestroyResult, KeyResult
 from worker.model.rows import ApprovalState, State
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,7 @@ async def test_nothing_is_lost_under_load(outage: Outage) -> None:
 
 async def _more(made: list[tuple[House, WrappedDek]]) -> None:
     goal = len(made) + 200
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(made) < goal:
             await asyncio.sleep(0.02)
 
@@ -129,7 +129,7 @@ async def _stored(fleet: Fleet) -> int:
 
 async def _filled(scribe: Scribe, draft: Draft) -> list[Answer]:
     """Send it again until an answer has every item, and once more: the answers without an open item."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         for count in itertools.count(2):
             await scribe.send(replace(draft, time_ms=now_ms()))
             answers = await scribe.answers(draft.id, count)
