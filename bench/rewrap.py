@@ -102,10 +102,12 @@ async def one_more(made: Rig) -> AsyncIterator[None]:
     env = os.environ | made.fleet.env | {"KEYRIVER_HTTP_PORT": "0", "KEYRIVER_LOG_LEVEL": "warning"}
     command = [sys.executable, "-m", "worker", "run", "--lanes", "bulk"]
     running = subprocess.Popen(command, env=env, cwd=CHECKOUT)  # noqa: ASYNC220 - a bench may wait a moment
+    made.more.append(running.pid)
     try:
         await made.fleet.at_work(2, (Lane.BULK,))
         yield
     finally:
+        made.more.remove(running.pid)
         running.terminate()
         await asyncio.to_thread(running.wait)
 

@@ -8,7 +8,7 @@ import tempfile
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -35,6 +35,8 @@ class Rig:
     load: Load
     ports: tuple[int, ...]
     supervisor: int
+    more: list[int] = field(default_factory=list)
+    """Process ids of bulk workers that were started beside the supervisor's."""
 
     def workers(self) -> list[int]:
         """The process ids of the workers."""

@@ -20,7 +20,7 @@ from worker.edges.bus.tail import Tail
 from worker.edges.hsm import TokenState, open_token
 from worker.edges.store.attempts import PostgresAttempts
 from worker.edges.store.campaigns import PostgresSlices
-from worker.edges.store.chores import fold, private_halves, prune
+from worker.edges.store.chores import fold, private_halves, prune, prune_slices
 from worker.edges.store.dues import PostgresDues
 from worker.edges.store.fleet import Fleet, found_fleet, record_backup
 from worker.edges.store.leases import PostgresLeases
@@ -236,6 +236,7 @@ class Worker:
             Duty("due", self._due_work().turn, 1.0),
             Duty("triggers", self._triggering(dues).turn, 5.0),
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
+            Duty("slices", partial(prune_slices, parts.pool, parts.settings.slices_window), 600.0),
             Duty("fold", partial(fold, parts.pool), 30.0),
             Duty("workers", self._presence.prune, 600.0),
             Duty(

@@ -147,6 +147,12 @@ class Settings(Books):
     batch_records: int = Field(default=500, ge=1, le=10_000)
     batch_bytes: int = Field(default=1024 * 1024, ge=1024)
     slice_items: int = Field(default=1000, ge=1, le=10_000, description="DEKs in one slice of a campaign")
+    campaign_slices_days: int = Field(
+        default=90,
+        ge=1,
+        le=36_500,
+        description="So long each slice of a done campaign is remembered; of a compromised version for ever",
+    )
     batches_in_flight: int = Field(default=2, ge=1, le=16)
 
     http_host: str = "127.0.0.1"
@@ -219,6 +225,11 @@ class Settings(Books):
     def ledger_window(self) -> timedelta:
         """How long a request is remembered."""
         return timedelta(days=self.ledger_window_days)
+
+    @property
+    def slices_window(self) -> timedelta:
+        """How long slices of done campaigns are remembered."""
+        return timedelta(days=self.campaign_slices_days)
 
     @property
     def limits(self) -> Limits:

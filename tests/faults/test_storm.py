@@ -16,8 +16,9 @@ from uuid import UUID
 
 import pytest
 
+from tests.faults.weather import Weather, supervised
 from tests.fleet import Fleet, House
-from tests.processes import Member, until
+from tests.processes import until
 from tests.scribe import open_deks
 from tests.stack import Services
 from worker.client.results import Rewrapped, Unwrapped, WrappedDek
@@ -25,7 +26,7 @@ from worker.local import Stack, Token
 from worker.model.bodies import DekItem, KeyRotateBody, RewrapItem
 from worker.model.operations import Operation
 from worker.model.records import Headers
-from worker.model.topics import dead_letter_topic
+from worker.model.topics import Lane, dead_letter_topic
 from worker.seal.identity import Identity
 
 SEED = int(os.environ.get("KEYRIVER_STORM_SEED", "4711"))
@@ -39,18 +40,23 @@ PATIENCE_S = 240.0
 
 
 @dataclass(slots=True)
-class Weather:
-    """The storm so far: what was made, and what was done to whom."""
+class Storm:
+    """What was made so far, in which weather."""
 
-    fleet: Fleet
-    stack: Stack
-    chance: Random
+    weather: Weather
     size: int
     left: int
-    workers: list[Member] = field(default_factory=list)
     deks: dict[UUID, tuple[House, dict[str, str], bytes]] = field(default_factory=dict, repr=False)
-    faults: Counter[str] = field(default_factory=Counter)
-    thawing: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def fleet(self) -> Fleet:
+        """Whose storm it is."""
+        return self.weather.fleet
+
+    @property
+    def chance(self) -> Random:
+        """What decides."""
+        return self.weather.chance
 
     @property
     def done(self) -> int:
@@ -72,45 +78,32 @@ async def fleet(own_stack: Stack, kryoptic: Token, tmp_path_factory: pytest.Temp
 )
 async def test_a_storm_loses_nothing_and_doubles_nothing(fleet: Fleet, own_stack: Stack, size: int) -> None:
     # Given two workers and two clients, each with a tenant of its own
-    weather = Weather(fleet, own_stack, Random(SEED), size, size)  # noqa: S311 - must be repeatable
-    weather.workers = [fleet.start(), fleet.start()]
-    houses = [await fleet.tenant(timeout_s=PATIENCE_S) for _ in range(2)]
+    chance = Random(SEED)  # noqa: S311 - must be repeatable
+    async with supervised(Weather(fleet, own_stack, chance, [tuple(Lane)] * 2)) as weather:
+        storm = Storm(weather, size, size)
+        houses = [await fleet.tenant(timeout_s=PATIENCE_S) for _ in range(2)]
 
-    # When they work while everything fails in turn
-    supervising = asyncio.create_task(_supervise(weather))
-    async with asyncio.timeout(PATIENCE_S * max(1, size // SMALL)), asyncio.TaskGroup() as tasks:
-        tasks.create_task(_blow(weather, houses))
-        for house in houses:
-            for _ in range(AT_ONCE):
-                tasks.create_task(_work(weather, house, Random(weather.chance.random())))  # noqa: S311
-    assert weather.faults["kill"] + weather.faults["freeze"] >= FAULTS
-    assert weather.faults["broker"] == weather.faults["database"] == 1
+        # When they work while everything fails in turn
+        async with asyncio.timeout(PATIENCE_S * max(1, size // SMALL)), asyncio.TaskGroup() as tasks:
+            tasks.create_task(_blow(storm, houses))
+            for house in houses:
+                for _ in range(AT_ONCE):
+                    tasks.create_task(_work(storm, house, Random(chance.random())))  # noqa: S311
+        assert weather.faults["kill"] + weather.faults["freeze"] >= FAULTS
+        assert weather.faults["broker"] == weather.faults["database"] == 1
 
-    # Then what was answered is what is there, once
-    await fleet.caught_up(seconds=120)
-    await _stored_once(weather)
-    await _all_read_back(weather)
-    await _answers_agree(weather)
-    supervising.cancel()
-    for worker in weather.workers:
-        assert await worker.terminated() == 0, worker.log[-2000:]
+        # Then what was answered is what is there, once
+        await fleet.caught_up(seconds=120)
+        await _stored_once(storm)
+        await _all_read_back(storm)
+        await _answers_agree(storm)
 
 
-async def _supervise(weather: Weather) -> None:
-    """A worker that finds no broker or no database when it starts ends; whoever runs it starts it again."""
-    while True:
-        for place, worker in enumerate(weather.workers):
-            if not worker.is_running:
-                weather.workers[place] = weather.fleet.start()
-                weather.faults["start"] += 1
-        await asyncio.sleep(0.1)
-
-
-async def _work(weather: Weather, house: House, chance: Random) -> None:
+async def _work(storm: Storm, house: House, chance: Random) -> None:
     """Make DEKs, in the token or by ourselves; read some back; move some."""
-    while weather.left > 0:
-        count = min(chance.choice(SIZES), weather.left)
-        weather.left -= count
+    while storm.left > 0:
+        count = min(chance.choice(SIZES), storm.left)
+        storm.left -= count
         contexts = [{"row": str(chance.randrange(1000))} for _ in range(count)]
         if chance.random() < 0.5:
             made = await house.client.generate(house.key, contexts=contexts)
@@ -122,94 +115,63 @@ async def _work(weather: Weather, house: House, chance: Random) -> None:
         assert len(ids) == count == len(sealed), (
             f"refused: {[one for one in made if not isinstance(one, WrappedDek)][:3]}"
         )
-        assert not weather.deks.keys() & set(ids), "an id was given twice"
-        weather.deks |= {one: (house, context, dek) for one, context, dek in zip(ids, contexts, sealed, strict=True)}
+        assert not storm.deks.keys() & set(ids), "an id was given twice"
+        storm.deks |= {one: (house, context, dek) for one, context, dek in zip(ids, contexts, sealed, strict=True)}
         some = chance.sample(ids, min(len(ids), 20))
         if chance.random() < 0.5:
-            await _read_back(weather, some)
+            await _read_back(storm, some)
         elif chance.random() < 0.5:
             moved = await house.client.rewrap([RewrapItem(id=one) for one in some])
             assert [one.id for one in moved if isinstance(one, Rewrapped)] == some, moved
 
 
-async def _blow(weather: Weather, houses: list[House]) -> None:
+async def _blow(storm: Storm, houses: list[House]) -> None:
     """One fault after each stretch of the work; the broker and the database fall once, a key is rotated three times."""
-    chance = weather.chance
-    deeds = ["strike"] * FAULTS * max(1, weather.size // SMALL) + ["broker", "database"] + ["rotate"] * 3
+    chance = storm.chance
+    deeds = ["strike"] * FAULTS * max(1, storm.size // SMALL) + ["broker", "database"] + ["rotate"] * 3
     chance.shuffle(deeds)
     for number, deed in enumerate(deeds, 1):
-        await _progress(weather, number * weather.size // (len(deeds) + 2))
+        await _progress(storm, number * storm.size // (len(deeds) + 2))
         if deed == "strike":
-            await _strike(weather)
+            storm.weather.strike()
         elif deed == "rotate":
-            await _rotate(weather, chance.choice(houses))
+            await _rotate(storm, chance.choice(houses))
         else:
-            await _restart(weather, deed)
-    await asyncio.gather(*weather.thawing)
+            await storm.weather.restart(deed)
+    await asyncio.gather(*storm.weather.thawing)
 
 
-async def _progress(weather: Weather, goal: int) -> None:
-    await until(lambda: weather.done >= goal, f"{goal} items are done", PATIENCE_S)
+async def _progress(storm: Storm, goal: int) -> None:
+    await until(lambda: storm.done >= goal, f"{goal} items are done", PATIENCE_S)
 
 
-async def _strike(weather: Weather) -> None:
-    """Kill one of the workers and start another, or freeze it for a while, past its session or not."""
-    chance = weather.chance
-    place = chance.randrange(len(weather.workers))
-    victim = weather.workers[place]
-    if chance.random() < 0.5:
-        victim.kill()
-        weather.faults["kill"] += 1
-        return
-    victim.freeze()
-    weather.faults["freeze"] += 1
-    thawing = asyncio.create_task(_thaw(victim, chance.uniform(0.1, 3.0)))
-    weather.thawing.add(thawing)
-    thawing.add_done_callback(weather.thawing.discard)
-
-
-async def _thaw(victim: Member, seconds: float) -> None:
-    await asyncio.sleep(seconds)
-    victim.thaw()
-
-
-async def _restart(weather: Weather, part: str) -> None:
-    """The power cut of a part, and its return."""
-    service = weather.stack.kafka if part == "broker" else weather.stack.postgres
-    await asyncio.to_thread(service.kill)
-    await asyncio.sleep(weather.chance.uniform(0, 1))
-    await asyncio.to_thread(service.start)
-    weather.faults[part] += 1
-
-
-async def _rotate(weather: Weather, house: House) -> None:
-    officer = await weather.fleet.officer()
+async def _rotate(storm: Storm, house: House) -> None:
+    officer = await storm.fleet.officer()
     await officer.command(Operation.KEY_ROTATE, KeyRotateBody(tenant=house.tenant, key=house.key))
-    weather.faults["rotation"] += 1
+    storm.weather.faults["rotation"] += 1
 
 
-async def _stored_once(weather: Weather) -> None:
+async def _stored_once(storm: Storm) -> None:
     """The rows are those that were answered: none is missing, none was stored beside them; the census agrees."""
-    pool = weather.fleet.pool
-    await pool.expire_connections()
+    pool = storm.fleet.pool
     stored = [row["id"] for row in await pool.fetch("SELECT id FROM keyriver.deks")]
-    assert len(stored) == len(weather.deks) == weather.size
-    assert set(stored) == weather.deks.keys()
-    assert await pool.fetchval("SELECT sum(stored) FROM keyriver.census_totals") == weather.size
+    assert len(stored) == len(storm.deks) == storm.size
+    assert set(stored) == storm.deks.keys()
+    assert await pool.fetchval("SELECT sum(stored) FROM keyriver.census_totals") == storm.size
     unlike = """SELECT count(*) FROM keyriver.census_totals AS c
                 FULL JOIN (SELECT key, version, count(*) AS rows FROM keyriver.deks GROUP BY key, version) AS d
                 USING (key, version) WHERE coalesce(c.stored, 0) <> coalesce(d.rows, 0)"""
     assert await pool.fetchval(unlike) == 0
 
 
-async def _all_read_back(weather: Weather) -> None:
-    for house in {house.tenant: house for house, _, _ in weather.deks.values()}.values():
-        await _read_back(weather, [one for one, (owner, _, _) in weather.deks.items() if owner is house])
+async def _all_read_back(storm: Storm) -> None:
+    for house in {house.tenant: house for house, _, _ in storm.deks.values()}.values():
+        await _read_back(storm, [one for one, (owner, _, _) in storm.deks.items() if owner is house])
 
 
-async def _read_back(weather: Weather, ids: list[UUID]) -> None:
+async def _read_back(storm: Storm, ids: list[UUID]) -> None:
     """Each of these unwraps, under its context, to the DEK that was sealed when it was made."""
-    made = [weather.deks[one] for one in ids]
+    made = [storm.deks[one] for one in ids]
     items = [DekItem(id=one, context=context) for one, (_, context, _) in zip(ids, made, strict=True)]
     back = await made[0][0].client.unwrap(items)
     refused = [one for one in back if not isinstance(one, Unwrapped)]
@@ -217,12 +179,12 @@ async def _read_back(weather: Weather, ids: list[UUID]) -> None:
     assert all(one.dek == dek for one, (_, _, dek) in zip(back, made, strict=True) if isinstance(one, Unwrapped))
 
 
-async def _answers_agree(weather: Weather) -> None:
+async def _answers_agree(storm: Storm) -> None:
     """Every request that stands in a topic was answered; no two answers to one of them name other DEKs or versions."""
-    topics = weather.fleet.topics
-    async with weather.fleet.tap(topics.wrap, topics.rewrap, topics.unwrap, topics.rotate, topics.replies) as tap:
+    topics = storm.fleet.topics
+    async with storm.fleet.tap(topics.wrap, topics.rewrap, topics.unwrap, topics.rotate, topics.replies) as tap:
         entries = await tap.to_end()
-    clients = {house.identity.client: house.identity for house, _, _ in weather.deks.values()}
+    clients = {house.identity.client: house.identity for house, _, _ in storm.deks.values()}
     asked: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
     answered: Counter[str] = Counter()
     said: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
@@ -242,7 +204,7 @@ async def _answers_agree(weather: Weather) -> None:
     unequal = [place for place, results in said.items() if len(results) > 1]
     assert not unequal, f"answers disagree on {len(unequal)} items"
     graves = [dead_letter_topic(topic) for topic in (topics.wrap, topics.rewrap, topics.unwrap, topics.rotate)]
-    async with weather.fleet.tap(*graves, topics.undelivered) as tap:
+    async with storm.fleet.tap(*graves, topics.undelivered) as tap:
         assert not await tap.to_end(), "somebody was dead-lettered"
 
 

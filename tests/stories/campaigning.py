@@ -68,9 +68,9 @@ async def shown(fleet: Fleet, campaign: CampaignView) -> CampaignView:
     return done.campaign
 
 
-async def ended(fleet: Fleet, campaign: CampaignView, seconds: float = WAIT_S) -> CampaignView:
+async def ended(fleet: Fleet, campaign: CampaignView) -> CampaignView:
     """Wait until it is over."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + max(WAIT_S, fleet.patience_s)
     while (found := await shown(fleet, campaign)).state not in OVER:
         assert time.monotonic() < deadline, found
         await asyncio.sleep(0.1)

@@ -38,6 +38,11 @@ class Estate:
 
 @pytest.fixture
 async def estate(fleet: Fleet, house: House) -> Estate:
+    return await an_estate(fleet, house)
+
+
+async def an_estate(fleet: Fleet, house: House) -> Estate:
+    """The house with more keys, and DEKs under each of its services."""
     tenant = house.tenant
     keys = [f"{tenant}/eu/payments", f"{tenant}/eu/cards", f"{tenant}/us/payments"]
     for parent, alias in ((tenant, f"{tenant}/us"), (f"{tenant}/eu", keys[1]), (f"{tenant}/us", keys[2])):

@@ -64,17 +64,33 @@ class Blob:
 
 def header(key: UUID, version: int, dek: UUID) -> bytes:
     """The header of a new blob, 41 bytes."""
-    return _PREFIX + key.bytes + version.to_bytes(4, "big") + dek.bytes + _SUFFIX
+    return header_of(whose(key, version), dek.bytes)
+
+
+def whose(key: UUID, version: int) -> bytes:
+    """The first 24 octets of a header: all blobs under one version begin with them."""
+    return _PREFIX + key.bytes + version.to_bytes(4, "big")
+
+
+def header_of(begin: bytes, dek: bytes) -> bytes:
+    """The header that begins with `whose`, of the DEK with these 16 octets: for many blobs under one version."""
+    return begin + dek + _SUFFIX
 
 
 def aad(head: bytes, tenant: str) -> bytes:
     """The additional authenticated data of a blob with this header."""
+    return head + aad_end(tenant)
+
+
+@lru_cache(maxsize=1024)
+def aad_end(tenant: str) -> bytes:
+    """What the additional data of a tenant's blobs end with."""
     name = tenant.encode()
-    return head + len(name).to_bytes(2, "big") + name
+    return len(name).to_bytes(2, "big") + name
 
 
-def parse(raw: bytes) -> Blob:
-    """Read a blob. Raises `BadBlob`; whether it is authentic only the token can tell."""
+def split(raw: bytes) -> tuple[bytes, bytes, bytes]:
+    """Header, nonce and ciphertext with its tag. Raises `BadBlob`; whether it is authentic only the token can tell."""
     if not SHORTEST <= len(raw) <= LONGEST:
         raise BadBlob
     if raw[:4] != _PREFIX:
@@ -82,11 +98,17 @@ def parse(raw: bytes) -> Blob:
     nonce_end = HEADER_BYTES + raw[40]
     if raw[40] == 0 or len(raw) < nonce_end + 1 + TAG_BYTES:
         raise BadBlob
+    return raw[:HEADER_BYTES], raw[HEADER_BYTES:nonce_end], raw[nonce_end:]
+
+
+def parse(raw: bytes) -> Blob:
+    """Read a blob. Raises `BadBlob`, as `split`."""
+    head, nonce, ciphertext = split(raw)
     return Blob(
-        header=raw[:HEADER_BYTES],
+        header=head,
         key=_key_id(raw[4:20]),
         version=int.from_bytes(raw[20:24], "big"),
         dek=NO_ID if raw[24:40] == NO_ID.bytes else UUID(bytes=raw[24:40]),
-        nonce=raw[HEADER_BYTES:nonce_end],
-        ciphertext=raw[nonce_end:],
+        nonce=nonce,
+        ciphertext=ciphertext,
     )

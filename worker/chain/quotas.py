@@ -7,7 +7,7 @@ from worker.model.bodies import RewrapBody, UnwrapBody, WrapBody
 from worker.model.codes import Code
 from worker.model.effects import Seen
 from worker.model.facts import Facts, RowPage
-from worker.model.operations import DATA_OPERATIONS
+from worker.model.operations import SERVICE_OPERATIONS, Operation
 from worker.model.outcomes import Commanded
 from worker.model.policies import (
     PolicyChange,
@@ -20,14 +20,21 @@ from worker.model.policies import (
 from worker.model.quotas import Quota, quota_ref
 from worker.model.requests import Request
 from worker.model.rows import FLEET_TENANT, Table
+from worker.model.triggering import TriggerBody
+
+REPORTS_S, REPORTS_AT_ONCE = 20, 400
+"""How many events a client may report in a second, and at once after a rest, whatever else was agreed (S18)."""
 
 
 def cost(request: Request) -> int:
     """What a request on DEKs costs: its items, each as often as it takes the token. Commands cost nothing.
 
-    A rewrap decrypts and encrypts, and so does an unwrap that asks for the blob under the current version.
+    A rewrap decrypts and encrypts, and so does an unwrap that asks for the blob under the current version. A report of
+    an event costs one.
     """
     match request.body:
+        case TriggerBody():
+            return 1
         case WrapBody(items=items) | UnwrapBody(items=items, rewrap=False):
             return len(items)
         case UnwrapBody(items=items) | RewrapBody(items=items):
@@ -43,15 +50,30 @@ def quota_ids(tenant: str, client: str) -> tuple[str, str]:
 
 def asked_of(request: Request) -> tuple[str, ...]:
     """The quotas that a request counts for. Officers' commands need none (D6)."""
-    return quota_ids(request.key.tenant, request.key.client) if request.operation in DATA_OPERATIONS else ()
+    return quota_ids(request.key.tenant, request.key.client) if request.operation in SERVICE_OPERATIONS else ()
+
+
+def of_reports(request: Request) -> tuple[Quota, ...]:
+    """The bound on a client's reports that nobody has to set: it has no row. No client's name has a blank in it."""
+    if request.operation is not Operation.TRIGGER:
+        return ()
+    key = request.key
+    id_ = f"{key.tenant}/{key.client} reports"
+    return (Quota(id_, key.tenant, key.client, REPORTS_S, REPORTS_AT_ONCE, "", "", 0),)
+
+
+def met_by(request: Request) -> tuple[str, ...]:
+    """The ids of all quotas that may bound a request, those without a row too."""
+    return (*asked_of(request), *(quota.id for quota in of_reports(request)))
 
 
 def bounds(request: Request, facts: Facts) -> tuple[Quota, ...]:
     """The quotas that bound this request."""
+    fixed = of_reports(request)
     if not facts.rows:
-        return ()
+        return fixed
     rows = [facts.rows.get(quota_ref(id_)) for id_ in asked_of(request)]
-    return tuple(row for row in rows if isinstance(row, Quota) and row.per_second > 0)
+    return (*(row for row in rows if isinstance(row, Quota) and row.per_second > 0), *fixed)
 
 
 def is_tampered(request: Request, facts: Facts) -> bool:

@@ -15,21 +15,22 @@ from worker.chain.campaigns import ITEMS_FAILED, PROGRESS, moves_deks, seen_view
 from worker.chain.leaves import ACTOR, own_leaf
 from worker.chain.lifecycle import Use, Who
 from worker.chain.resolve import Chains, Usable
-from worker.chain.work import Rewrapping
+from worker.chain.work import failed
 from worker.model.campaign_replies import CampaignTold
 from worker.model.campaigns import Campaign, CampaignState, Failure, Slice
 from worker.model.codes import Code
 from worker.model.effects import Announce, Count, Effect, FinishSlice, MoveDeks, Seen, Settlement
 from worker.model.facts import Facts
-from worker.model.hsm import Fault, HsmFault, HsmOp, HsmResult, RewrapDek
+from worker.model.hsm import Fault, HsmFault, HsmOp, HsmResult, Kek, RewrapDek, WrappedDek
 from worker.model.ids import derived_id
-from worker.model.outcomes import Failed, Rewrapped
+from worker.model.outcomes import Failed
 from worker.model.rows import Dek
 
 """Who acts; the officer who started the campaign stands in its row and its events."""
 SLICE = "keyriver.campaign.slice"
 """The type in a slice's leaf; it is no event."""
 FULL_SHARE = 100
+_NONCE_END = blob.HEADER_BYTES + blob.NONCE_BYTES
 _ELSEWHERE = frozenset({Fault.UNAVAILABLE, Fault.COLD, Fault.UNSUPPORTED})
 """The token is away, a key is not open yet, or it is another token that holds it: no item's fault."""
 
@@ -55,12 +56,12 @@ class DekWork:
     campaign: Campaign
     seen: tuple[Seen, ...]
     rows: tuple[Dek, ...]
-    steps: tuple[Rewrapping | Failed, ...]
+    steps: tuple[RewrapDek | Failed, ...]
 
     @property
     def ops(self) -> list[HsmOp]:
         """The token's share, in the order of the rows."""
-        return [step.op for step in self.steps if isinstance(step, Rewrapping)]
+        return [step for step in self.steps if isinstance(step, RewrapDek)]
 
 
 def ends(campaign: Campaign, facts: Facts, chains: Chains) -> Ends | Code:
@@ -88,27 +89,27 @@ def resting(campaign: Campaign, parent: Campaign | None) -> tuple[Seen, ...]:
 
 def decide(held: Slice, campaign: Campaign, at: Ends, rows: Sequence[Dek], parent: Campaign | None) -> DekWork:
     """A rewrap for every row that says of itself, in its columns and in its blob, that it is what it is."""
-    source, target = at.source, at.target
-    tenant = campaign.tenant
-    steps = tuple(_step(row, source, target, tenant) for row in rows)
-    return DekWork(held, campaign, (*resting(campaign, parent), *at.seen), tuple(rows), steps)
+    moves = _Moves(campaign.key, at.source.kek, at.target.kek, campaign.tenant)
+    return DekWork(held, campaign, (*resting(campaign, parent), *at.seen), tuple(rows), tuple(map(moves.step, rows)))
 
 
-def _step(row: Dek, source: Usable, target: Usable, tenant: str) -> Rewrapping | Failed:
-    """A blob's header has one form, so it need not be read: it is the row's, byte for byte, or the row is not whole."""
-    old, nonce_end = blob.header(row.key, source.kek.version, row.id), blob.HEADER_BYTES + blob.NONCE_BYTES
-    if row.version != source.kek.version or not row.blob.startswith(old):
-        return Failed(Code.INTEGRITY)
-    header = blob.header(row.key, target.kek.version, row.id)
-    op = RewrapDek(
-        source.kek,
-        blob.aad(old, tenant),
-        row.blob[blob.HEADER_BYTES : nonce_end],
-        row.blob[nonce_end:],
-        target.kek,
-        blob.aad(header, tenant),
-    )
-    return Rewrapping(op, header, row.id, row.blob)
+class _Moves:
+    """From one version of a key to another; what the blobs under a version share is made once for a slice."""
+
+    def __init__(self, key: UUID, source: Kek, target: Kek, tenant: str) -> None:
+        self._key, self._source, self._target = key, source, target
+        self._old, self._new = blob.whose(key, source.version), blob.whose(key, target.version)
+        self._aad_end = blob.aad_end(tenant)
+
+    def step(self, row: Dek) -> RewrapDek | Failed:
+        """A blob's header has one form, so it need not be read: byte for byte it is the row's, or the row is broken."""
+        id_, raw = row.id.bytes, row.blob
+        old = blob.header_of(self._old, id_)
+        if row.version != self._source.version or row.key != self._key or not raw.startswith(old):
+            return Failed(Code.INTEGRITY)
+        target_aad = blob.header_of(self._new, id_) + self._aad_end
+        nonce, ciphertext = raw[blob.HEADER_BYTES : _NONCE_END], raw[_NONCE_END:]
+        return RewrapDek(self._source, old + self._aad_end, nonce, ciphertext, self._target, target_aad)
 
 
 def is_elsewhere(results: Iterable[HsmResult]) -> bool:
@@ -119,19 +120,23 @@ def is_elsewhere(results: Iterable[HsmResult]) -> bool:
 def conclude(work: DekWork, results: Sequence[HsmResult], facts: Facts, *, tells: bool) -> Settlement:
     """Everything that the slice leaves behind, in one transaction. `tells`: a progress event is due."""
     answers = iter(results)
-    moved: list[tuple[Dek, bytes]] = []
+    moved: list[Dek] = []
+    blobs: list[bytes] = []
     failures: list[Failure] = []
     for row, step in zip(work.rows, work.steps, strict=True):
-        outcome = step.outcome(next(answers)) if isinstance(step, Rewrapping) else step
-        if isinstance(outcome, Rewrapped):
-            moved.append((row, outcome.blob))
+        result = next(answers) if isinstance(step, RewrapDek) else step
+        if isinstance(step, RewrapDek) and isinstance(result, WrappedDek):
+            moved.append(row)
+            blobs.append(step.target_aad[: blob.HEADER_BYTES] + result.nonce + result.ciphertext)
         else:
-            assert isinstance(outcome, Failed)  # noqa: S101 - a rewrap has no other outcome
-            failures.append(Failure(str(row.id), outcome.code.value))
+            refused = failed(result) if isinstance(result, HsmFault) else result
+            assert isinstance(refused, Failed)  # noqa: S101 - a rewrap has no other outcome
+            failures.append(Failure(str(row.id), refused.code.value))
     campaign = work.campaign
-    ids, digest = tuple(row.id for row, _ in moved), digest_of((row.id, made) for row, made in moved)
+    ids = tuple(row.id for row in moved)
+    digest = digest_of(zip(ids, blobs, strict=True))
     effects: list[Effect] = [
-        MoveDeks(campaign.to_version, ids, tuple(row.blob for row, _ in moved), tuple(made for _, made in moved)),
+        MoveDeks(campaign.to_version, ids, tuple(row.blob for row in moved), tuple(blobs)),
         FinishSlice(work.held, len(ids), digest, tuple(failures), ids),
     ]
     if ids:

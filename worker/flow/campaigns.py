@@ -6,7 +6,7 @@ Leases only save work. What is written is guarded by the rows themselves: the ca
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import NamedTuple, Protocol
@@ -27,6 +27,7 @@ from worker.model.campaigns import Campaign, CampaignKind, CampaignState, Leased
 from worker.model.codes import Code
 from worker.model.effects import FinishSlice, Settlement
 from worker.model.facts import Facts
+from worker.model.hsm import HsmOp, HsmResult
 from worker.ports import Hsm
 
 log = logging.getLogger(__name__)
@@ -38,8 +39,8 @@ DEKS, KEYS = 1000, 20
 """The size of a slice."""
 TURN_S = 1.0
 """So long one campaign is worked on before the next one has its turn."""
-AT_ONCE = 2
-"""Slices of one process at the same time: while one is in Postgres the other is on the token."""
+AT_ONCE = 3
+"""Slices of one process at the same time: while one is on the token, one is settled and one is read."""
 TELLS_S = 1.0
 WAIT_S, QUIET_S = 1.0, 30.0
 """A campaign that can't go on is tried again after so long, and that is said again after so long without trouble."""
@@ -76,6 +77,8 @@ class Campaigning:
     watch: CampaignWatch
     clock: Callable[[], float] = perf_counter
     sizes: tuple[int, int] = (DEKS, KEYS)
+    _token: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One slice is on the token at a time: two of them take as long, and then both wait for Postgres."""
     _told: dict[UUID, float] = field(default_factory=dict)
     _waits: dict[UUID, float] = field(default_factory=dict)
     """Campaigns that can't go on now, and until when nobody tries."""
@@ -159,8 +162,7 @@ class Campaigning:
 
     async def _carried_out(self, work: DekWork | KeyWork, facts: Facts, *, tells: bool) -> bool:
         began = perf_counter()
-        results = await self.hsm.run(work.ops, HSM_S) if work.ops else []
-        spent = perf_counter() - began
+        results, spent = await self._on_token(work.ops)
         self.failpoints.reach("rewrapped")
         if slices.is_elsewhere(results):
             return await self._blocked(work.campaign, Code.DEFERRED)
@@ -174,6 +176,14 @@ class Campaigning:
             self._counted(settlement, facts, perf_counter() - began, tells=tells)
         await asyncio.sleep(slices.rest_s(spent, work.campaign.hsm_share, AT_ONCE))
         return settled
+
+    async def _on_token(self, ops: Sequence[HsmOp]) -> tuple[list[HsmResult], float]:
+        """The results, and for how many seconds the token was at it."""
+        if not ops:
+            return [], 0.0
+        async with self._token:
+            began = perf_counter()
+            return await self.hsm.run(ops, HSM_S), perf_counter() - began
 
     def _counted(self, settlement: Settlement, facts: Facts, seconds: float, *, tells: bool) -> None:
         for effect in settlement.effects:

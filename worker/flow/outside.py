@@ -19,6 +19,7 @@ from worker.model.hsm import (
     HsmResult,
     Kek,
     Outside,
+    RewrapDek,
     UnwrapDek,
     WrapDek,
     keks_of,
@@ -105,7 +106,9 @@ class KeystoresBeside:
 def _concerned(ops: Sequence[HsmOp], outer: dict[int, Kek | None]) -> bool:
     """Whether any keystore has to do with this batch. Of most none has, and they are looked through quickly."""
     for op in ops:
-        if isinstance(op, WrapDek | UnwrapDek) and outer.get(id(op.kek), op) is None:
+        if isinstance(op, (WrapDek, UnwrapDek)) and outer.get(id(op.kek), op) is None:
+            continue
+        if isinstance(op, RewrapDek) and outer.get(id(op.source), op) is outer.get(id(op.target), op) is None:
             continue
         if isinstance(op, CreateLink | CreateOutside) or any(_outermost(kek, outer) for kek in keks_of(op)):
             return True

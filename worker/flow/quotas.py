@@ -13,7 +13,7 @@ from typing import Protocol
 from cachetools import LRUCache
 
 from worker.chain.decide import is_answered
-from worker.chain.quotas import asked_of, bounds, cost
+from worker.chain.quotas import bounds, cost, met_by
 from worker.flow.clock import boottime
 from worker.model.facts import Facts
 from worker.model.quotas import Lease, Quota, Want
@@ -82,7 +82,7 @@ class Quotas:
         return {index: wait_ms for index, wait_ms in waits if wait_ms is not None}
 
     def _met(self, request: Request) -> Iterable[str]:
-        return (id_ for id_ in asked_of(request) if id_ in self._held)
+        return (id_ for id_ in met_by(request) if id_ in self._held)
 
     def _meet(self, request: Request, quotas: Sequence[Quota]) -> None:
         """Forget what was lifted, and begin anew with what changed."""

@@ -124,7 +124,7 @@ class Progress:
     """How far a campaign is, beside the census: failures listed, slices done, items moved, and the measured rate.
 
     `rate` is items per second of the slices that were done in the last minute, all processes together;
-    `one_at_a_time` that of the last slices of any campaign, each for itself; 0 where nothing was measured.
+    `one_at_a_time` that of one process in the last slices of any campaign; 0 where nothing was measured.
     """
 
     failed: int = 0

@@ -1,7 +1,8 @@
 """What the bodies on the wire are made of: bytes, names, numbers and the one base of all bodies."""
 
 import re
-from base64 import b64decode, b64encode
+from base64 import b64encode
+from binascii import a2b_base64
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
@@ -23,7 +24,7 @@ def _decode(value: object) -> bytes:
         return value
     if not isinstance(value, str):
         raise ValueError("base64 text is needed")  # noqa: TRY004 - pydantic turns only ValueError into a refusal
-    return b64decode(value, validate=True)
+    return a2b_base64(value, strict_mode=True)
 
 
 def _encode(value: bytes) -> str:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from tests.unit.chain.world import World, seen_of
 from worker.chain import quotas
@@ -13,12 +14,15 @@ from worker.chain.resolve import Chains
 from worker.model.bodies import AnyBody, DekItem, RewrapBody, RewrapItem, UnwrapBody, WrapBody, WrapItem
 from worker.model.codes import Code
 from worker.model.effects import Announce, PutRow
+from worker.model.fields import ClientName
 from worker.model.ids import NO_ID
 from worker.model.operations import Operation
 from worker.model.outcomes import Commanded, Failed
 from worker.model.policies import PolicyChange, QuotaListResult, QuotaResult, TenantQuotaBody, TenantQuotasBody
 from worker.model.quotas import Quota, quota_ref
 from worker.model.requests import Request
+from worker.model.triggering import TriggerBody
+from worker.model.triggers import TriggerEvent
 
 KEY = "acme/eu/payments"
 OF_TENANT = Quota("acme", "acme", "", 10, 20, "", "ann", 1)
@@ -66,6 +70,20 @@ def test_officers_commands_cost_nothing_and_count_for_no_quota() -> None:
     request = World().request(Operation.TENANT_QUOTAS, TenantQuotasBody(tenant="acme"), "ann")
     assert quotas.cost(request) == 0
     assert quotas.asked_of(request) == ()
+
+
+def test_a_report_of_an_event_costs_one_and_has_a_bound_of_its_own() -> None:
+    world = World()
+    request = data(world, Operation.TRIGGER, TriggerBody(event=TriggerEvent.SCHEDULE_DUE, key=KEY, occurred_ms=1))
+    assert quotas.cost(request) == 1
+    assert quotas.asked_of(request) == ("acme", "acme/billing")
+    (fixed,) = quotas.bounds(request, replace(world.facts(), rows={}))
+    assert (fixed.per_second, fixed.burst) == (quotas.REPORTS_S, quotas.REPORTS_AT_ONCE)
+    assert quotas.met_by(request) == ("acme", "acme/billing", fixed.id)
+    with pytest.raises(ValidationError):  # no client can be called so
+        TypeAdapter(ClientName).validate_python(fixed.id.removeprefix("acme/"))
+    world.put(OF_TENANT, OF_CLIENT)
+    assert quotas.bounds(request, world.facts()) == (OF_TENANT, OF_CLIENT, fixed)
 
 
 def test_a_tenants_and_a_clients_quota_bound_a_request() -> None:

@@ -273,3 +273,19 @@ def test_open_items_are_moved_when_the_request_comes_again() -> None:
     assert [move.dek.id for move in moves(again)] == [other]
     assert again.outcomes[0] == first.outcomes[0]
     assert rewrapped(again, 1).id == other
+
+
+def test_blobs_of_one_version_go_one_way_and_each_answers_for_itself() -> None:
+    world = World()
+    blobs = [blob_of(PAYMENTS, 1, NO_ID), blob_of(PAYMENTS, 1, uid(77)), blob_of(CARDS, 1, NO_ID)]
+    world.rotate(PAYMENTS)
+    world.rotate(CARDS)
+    short = blobs[0][: blob.SHORTEST - 1]
+    items = [RewrapItem(blob=one) for one in (*blobs, short, *blobs)]
+    steps = world.plan(ask(world, *items)).steps
+    alone = [world.plan(ask(world, item)).steps[0] for item in items]
+    assert list(steps) == alone
+    assert steps[3] == Failed(Code.UNWRAP_FAILED)
+    moved = [step for step in steps if isinstance(step, Rewrapping)]
+    assert [step.op.source_aad for step in moved[:3]] == [blob.aad(one[: blob.HEADER_BYTES], "acme") for one in blobs]
+    assert {step.id for step in moved} == {NO_ID}

@@ -7,12 +7,15 @@ import pytest
 
 from tests.unit.flow_river.parts import NOW
 from tests.unit.flow_river.rig import PAYMENTS, Rig
+from worker.chain.quotas import REPORTS_AT_ONCE, REPORTS_S
 from worker.flow.quotas import QuotaLeases, Quotas
 from worker.model.bodies import KeyCreateBody, TenantCreateBody, WrapBody, WrapItem
 from worker.model.facts import StoredRow
 from worker.model.operations import Operation
 from worker.model.policies import PolicyListBody, QuotaListResult, TenantQuotaBody, TenantQuotasBody
 from worker.model.quotas import Lease, Quota, Want, quota_ref
+from worker.model.triggering import TriggerBody
+from worker.model.triggers import TriggerEvent
 from worker.ports import StoreUnavailable
 from worker.seal.identity import Identity
 
@@ -228,3 +231,21 @@ async def test_a_large_request_is_served_when_there_is_anything() -> None:
     assert told.error is not None
     assert told.error.retry_after_ms is not None
     assert 48_000 < told.error.retry_after_ms < 50_000
+
+
+async def test_a_flood_of_reports_is_throttled_and_nothing_else_of_that_client() -> None:
+    """Nobody has to have set a quota: whoever reports events without an end is bound by the fixed one (S18)."""
+    rig, _ = await made(1, 1)
+    await put(rig)
+    body = TriggerBody(event=TriggerEvent.SCHEDULE_DUE, key=PAYMENTS, occurred_ms=NOW)
+    flood = [rig.draft(Operation.TRIGGER, body) for _ in range(REPORTS_AT_ONCE + 30)]
+    for start in range(0, len(flood), 50):
+        await rig.run(*flood[start : start + 50])
+    codes = [rig.told(one)[0].code or rig.told(one)[0].codes[0] for one in flood]
+    assert codes.count("THROTTLED") == 30, set(codes)
+    assert set(codes) == {"THROTTLED", "NOT_FOUND"}  # no rule answers it here
+    assert await code(rig) == ""
+    rig.clock.ms += 1000
+    again = [rig.draft(Operation.TRIGGER, body) for _ in range(REPORTS_S)]
+    await rig.run(*again)
+    assert {rig.told(one)[0].codes[0] for one in again} == {"NOT_FOUND"}

@@ -74,12 +74,18 @@ def grouped(ops: Sequence[HsmOp], at: Sequence[int]) -> list[list[int]]:
     for i in at:
         op = ops[i]
         # A batch mostly repeats the same Kek objects, and hashing their UUIDs is dear.
-        mark = (type(op), id(op.kek)) if isinstance(op, (WrapDek, UnwrapDek)) else _name(op)
+        mark = _mark(op)
         group = quick.get(mark)
         if group is None:
             group = quick[mark] = groups.setdefault(_name(op), [])
         group.append(i)
     return list(groups.values())
+
+
+def _mark(op: HsmOp) -> tuple[object, ...]:
+    if isinstance(op, (WrapDek, UnwrapDek)):
+        return type(op), id(op.kek)
+    return (RewrapDek, id(op.source), id(op.target)) if isinstance(op, RewrapDek) else _name(op)
 
 
 def _name(op: HsmOp) -> tuple[object, ...]:

@@ -23,6 +23,7 @@ from worker.model.hsm import (
 )
 
 _LONGEST = 1 + payload.MAX_DEK + payload.DIGEST_BYTES + TAG_BYTES
+_NOTHING = b"", b""
 _NOT_A_DEK = HsmFault(Fault.BAD_CIPHERTEXT, "not a DEK's length")
 
 Results = list[HsmResult | None]
@@ -97,10 +98,10 @@ def rewrap_group(
     nonces = crew.session.random(NONCE_BYTES * len(at))
     for place, i in enumerate(at):
         op, nonce = ops[i], nonces[place * NONCE_BYTES : (place + 1) * NONCE_BYTES]
-        again = partial(_rewrap_one, crew, source, target, nonce, op)
         try:
-            results[i] = again()
+            results[i] = _rewrap_one(crew, source, target, nonce, op)
         except CkError as error:
+            again = partial(_rewrap_one, crew, source, target, nonce, op)
             results[i] = crew.again(error, Fault.BAD_CIPHERTEXT, again)
     crew.session.wipe()
 
@@ -113,11 +114,12 @@ def _rewrap_one(crew: Crew, source: int, target: int, nonce: bytes, op: RewrapDe
         revealed = payload.unpack(text)
     except ValueError:
         return _NOT_A_DEK
-    reseal = partial(_reseal, crew, target, nonce, op.target_aad, text, revealed if op.reveal else (b"", b""))
+    shown = revealed if op.reveal else _NOTHING
     try:
-        return reseal()
+        return _reseal(crew, target, nonce, op.target_aad, text, shown)
     except CkError as error:
         # The source was readable: the target's trouble must not blame the caller's bytes.
+        reseal = partial(_reseal, crew, target, nonce, op.target_aad, text, shown)
         return crew.again(error, Fault.UNAVAILABLE, reseal)
 
 

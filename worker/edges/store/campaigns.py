@@ -62,7 +62,9 @@ class PostgresSlices:
         rows = await self._pool.run(
             lambda connection: connection.fetch(SQL["slice_deks"], key, held.after, held.upto, version)
         )
-        return [Dek(_plain(id_), key, found, blob) for id_, found, blob in rows]
+        return [
+            Dek(id_, key, found, blob) for id_, found, blob in rows
+        ]  # ids go back into the next statement as they are
 
     async def versions(self, held: Slice, key: UUID, version: int) -> list[tuple[UUID, int]]:
         """Of the keys below whose ids lie in the slice."""

@@ -37,6 +37,11 @@ async def prune(pool: Pool, window: timedelta, chunk: int = CHUNK) -> int:
     return await _in_chunks(pool, "prune_ledger", window, chunk) + await _in_chunks(pool, "prune_outbox", window, chunk)
 
 
+async def prune_slices(pool: Pool, window: timedelta, chunk: int = CHUNK) -> int:
+    """Delete slices of campaigns that were done before the window; how many went. What they came to stays known."""
+    return await _in_chunks(pool, "prune_slices", window, chunk)
+
+
 async def fold(pool: Pool) -> None:
     """Sum the census's deltas into one row per key version; the totals stay the same at every moment."""
     await pool.run(lambda connection: connection.execute(SQL["fold_census"]))

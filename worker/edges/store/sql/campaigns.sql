@@ -70,8 +70,12 @@ WHERE k.parent = $1 AND v.parent_version = $2 AND v.state <> 'destroyed';
 -- name: campaign_progress
 SELECT
     (SELECT count(*) FROM keyriver.campaign_failures AS f WHERE f.campaign = $1) AS failed,
-    count(*) AS slices,
-    coalesce(sum(s.items), 0)::bigint AS moved,
+    count(*) + (
+        SELECT coalesce(sum(r.pruned_slices), 0)::bigint FROM keyriver.campaign_rounds AS r WHERE r.campaign = $1
+    ) AS slices,
+    coalesce(sum(s.items), 0)::bigint + (
+        SELECT coalesce(sum(r.pruned_items), 0)::bigint FROM keyriver.campaign_rounds AS r WHERE r.campaign = $1
+    ) AS moved,
     coalesce(
         sum(s.items) FILTER (WHERE s.done_at > now() - interval '60 seconds')
         / greatest(1, extract(EPOCH FROM
@@ -80,12 +84,17 @@ SELECT
 FROM keyriver.campaign_slices AS s WHERE s.campaign = $1 AND s.done_at IS NOT NULL;
 
 -- name: measured_rate
--- Items per second of the last slices that anybody did, each for itself: what one process can do with one at a time.
-SELECT coalesce(sum(r.items) / nullif(sum(extract(EPOCH FROM r.done_at - r.leased_at)), 0), 0)::double precision
-FROM (
-    SELECT s.items, s.done_at, s.leased_at FROM keyriver.campaign_slices AS s
-    WHERE s.done_at IS NOT NULL AND s.items > 0 ORDER BY s.done_at DESC LIMIT 100
-) AS r;
+-- Items per second of the last slices that anybody did: what one process can do. It does several at a time, so what
+-- counts is how long it was at any of them, not how long each took; nor does it count while a throttle held it back.
+WITH last AS (
+    SELECT s.items, s.holder, tstzrange(s.leased_at, s.done_at, '[]') AS during FROM keyriver.campaign_slices AS s
+    WHERE s.done_at IS NOT NULL AND s.items > 0 AND s.leased_at <= s.done_at ORDER BY s.done_at DESC LIMIT 100
+),
+busy AS (
+    SELECT sum(extract(EPOCH FROM upper(t.during) - lower(t.during))) AS seconds
+    FROM (SELECT range_agg(l.during) AS times FROM last AS l GROUP BY l.holder) AS h, unnest(h.times) AS t (during)
+)
+SELECT coalesce((SELECT sum(l.items) FROM last AS l) / nullif((SELECT b.seconds FROM busy AS b), 0), 0)::double precision;
 
 -- name: slice_digests
 SELECT s.digest FROM keyriver.campaign_slices AS s

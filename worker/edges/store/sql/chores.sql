@@ -1,6 +1,9 @@
 -- name: prune_ledger
 SELECT keyriver.prune_ledger_v1($1, $2);
 
+-- name: prune_slices
+SELECT keyriver.prune_slices_v1($1, $2);
+
 -- name: prune_outbox
 WITH gone AS (
     DELETE FROM keyriver.outbox AS o WHERE o.id = ANY (ARRAY(
