@@ -141,9 +141,7 @@ class Fleet:
 
     # Clients.
 
-    async def client(
-        self, identity: Identity, timeout_s: float | None = None, answer_s: float = 2.0
-    ) -> KeyriverClient:
+    async def client(self, identity: Identity, timeout_s: float | None = None, answer_s: float = 2.0) -> KeyriverClient:
         """A client that is open as long as the fleet; it tries again soon, for workers die here."""
         chosen = Options(prefix=self.prefix, timeout_s=timeout_s or self.patience_s, pace=Pace(answer_s=answer_s))
         transport = KafkaTransport({"bootstrap_servers": self.services.kafka})

@@ -59,6 +59,11 @@ class Member:
         return self._process.is_alive()
 
     @property
+    def serves(self) -> bool:
+        """Whether it has begun its work: /metrics is there."""
+        return self._port_file.exists()
+
+    @property
     def is_frozen(self) -> bool:
         """Whether a signal has stopped it."""
         if Path("/proc/self").exists():
@@ -99,7 +104,7 @@ class Member:
 
     async def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Every sample of its /metrics, by name and labels."""
-        await until(self._port_file.exists, f"{self.name} serves /metrics")
+        await until(lambda: self.serves, f"{self.name} serves /metrics")
         url = f"http://127.0.0.1:{self._port_file.read_text()}/metrics"
         text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=10).read().decode())
         families = text_string_to_metric_families(text)

@@ -248,7 +248,6 @@ async def test_a_flood_of_unsigned_records_stops_nobody(
         mine = [letter for letter in await graves.to_end() if letter.key == b"flood"]
     seconds = (max(letter.appended_ms for letter in mine) - min(letter.appended_ms for letter in mine)) / 1000
     assert len(mine) <= 50 * (seconds + 1) + 2
-    assert len(mine) < 1000
     assert fleet.members[0].is_running
 
 

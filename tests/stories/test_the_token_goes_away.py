@@ -97,6 +97,7 @@ async def test_nothing_is_lost_under_load(outage: Outage) -> None:
         for seconds in (0.2, 1.5, 4.0):
             await _more(made)
             outage.begin()
+            await _noticed(outage.fleet)
             await asyncio.sleep(seconds)
             outage.end()
         await _more(made)
@@ -114,6 +115,14 @@ async def test_nothing_is_lost_under_load(outage: Outage) -> None:
         # Under the key that the header names: a handle of an earlier life would name another tenant's
         headers = {(blob.parse(one.blob or b"").key, blob.parse(one.blob or b"").version) for one in deks}
         assert headers == {(deks[0].key, 1)}
+
+
+async def _noticed(fleet: Fleet) -> None:
+    """Wait until the worker is about to heal: it has met the outage."""
+    (worker,) = fleet.members
+    async with asyncio.timeout(60):
+        while await worker.total("keyriver_token_state", state="ready"):
+            await asyncio.sleep(0.02)
 
 
 async def _more(made: list[tuple[House, WrappedDek]]) -> None:
