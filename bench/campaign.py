@@ -1,18 +1,16 @@
 """A campaign over stored DEKs, as a share of what the bare token can do: three operations an item.
 
 `python -m bench.campaign`. Each DEK is read, rewrapped in the token, unwrapped again, compared and updated; figures are
-per size of the table, for time per item must not grow with it, and for one and for two bulk processes.
-KEYRIVER_BENCH_DEKS names other sizes, comma-separated.
+per number of DEKs under the key, for time per item must not grow with it (all keys are filled first, so that the table
+is the same), and for one and for two bulk processes. KEYRIVER_BENCH_DEKS names other sizes, comma-separated.
 """
 
 import asyncio
 import os
-from collections.abc import Sequence
 
+from bench.bulk import Beside, one_more, uncompared
 from bench.report import Figure, figure, report
-from bench.rewrap import one_more
 from bench.rig import Rig, rig
-from bench.rivals import plain_rewrap_rate
 from worker.model.bodies import KeyCreateBody, KeyRotateBody
 from worker.model.campaign_bodies import CampaignShowBody, CampaignStartBody
 from worker.model.campaign_replies import CampaignResult
@@ -20,7 +18,10 @@ from worker.model.campaigns import CampaignState
 from worker.model.operations import Operation
 from worker.model.topics import Lane
 
-BATCH, AT_ONCE = 1000, 4
+BATCH, AT_ONCE = 1000, 8
+_STORED = """
+    SELECT sum(c.stored)::bigint FROM keyriver.census AS c JOIN keyriver.aliases AS a ON a.key = c.key WHERE a.name = $1
+"""
 SIZES = tuple(int(one) for one in os.environ.get("KEYRIVER_BENCH_DEKS", "10000,100000").split(","))
 
 
@@ -29,8 +30,12 @@ async def filled(made: Rig, deks: int, name: str) -> str:
     house = made.house
     alias = f"{house.upper}/{name}"
     await made.fleet.command(Operation.KEY_CREATE, KeyCreateBody(tenant=house.tenant, parent=house.upper, alias=alias))
-    for _ in range(deks // (BATCH * AT_ONCE) + 1):
-        await asyncio.gather(*[house.client.generate(alias, BATCH, return_dek=False) for _ in range(AT_ONCE)])
+    left = deks // BATCH
+    while left > 0:
+        await asyncio.gather(
+            *[house.client.generate(alias, BATCH, return_dek=False) for _ in range(min(left, AT_ONCE))]
+        )
+        left -= AT_ONCE
     return alias
 
 
@@ -55,32 +60,43 @@ async def campaign_rate(made: Rig, key: str) -> float:
     return float(await fleet.pool.fetchval(query, id_))
 
 
-def beside(name: str, value: float, limits: Sequence[float]) -> list[Figure]:
-    """A rate against the bare token with and without the compare."""
-    three, two = limits
-    return [
-        figure(name, value, "items/s", "plain python-pkcs11, 3 operations an item", three),
-        figure(name, value, "items/s", "plain python-pkcs11, 2 operations (no compare)", two),
-    ]
+async def hot_updates(made: Rig) -> Figure:
+    """How many of all updates of DEK rows touched no index (D8)."""
+    query = """
+        SELECT sum(s.n_tup_hot_upd)::float8 AS hot, sum(s.n_tup_upd)::float8 AS of_all
+        FROM pg_stat_user_tables AS s WHERE s.relname LIKE 'deks\\___'
+    """
+    row = await made.fleet.pool.fetchrow(query)
+    assert row is not None
+    return figure("updates of DEK rows that touched no index", row["hot"], "rows", "all updates", row["of_all"])
 
 
 async def run() -> list[Figure]:
     """All figures of campaigns."""
     async with rig() as made:
-        limits = tuple(plain_rewrap_rate(made.folder, made.token, compare=compare) for compare in (True, False))
+        beside = Beside.measured(made)
         await made.fleet.at_work(1, (Lane.BULK,))
         figures: list[Figure] = []
-        first = 0.0
+        keys = {size: await filled(made, size, f"s{size}") for size in SIZES}
+
+        async def over(size: int, how: str) -> float:
+            stored = await made.fleet.pool.fetchval(_STORED, f"{made.house.upper}/s{size}")
+            name = f"campaign over {size:,} DEKs, {how}"
+            more, rate = await beside.figures(name, stored, lambda: campaign_rate(made, keys[size]))
+            figures.extend(more)
+            return 1e6 / rate
+
+        each = {size: await over(size, "one bulk process") for size in SIZES}
         for size in SIZES:
-            key = await filled(made, size, f"s{size}")
-            rate = await campaign_rate(made, key)
-            figures += beside(f"campaign over {size:,} DEKs, one bulk process", rate, limits)
-            first = first or 1e6 / rate
-            figures.append(figure(f"campaign over {size:,} DEKs", 1e6 / rate, "µs/item", f"{SIZES[0]:,} DEKs", first))
+            name = f"campaign over {size:,} DEKs, one bulk process"
+            figures.append(figure(name, each[size], "µs/item", f"{SIZES[0]:,} DEKs", each[SIZES[0]]))
+        figures.append(figure("slowest size of all", max(each.values()), "µs/item", "quickest", min(each.values())))
+        middle = SIZES[min(1, len(SIZES) - 1)]
         async with one_more(made):
-            rate = await campaign_rate(made, key)
-            figures += beside(f"campaign over {size:,} DEKs, two bulk processes", rate, limits)
-        return figures
+            await over(middle, "two bulk processes")
+        async with uncompared(made):
+            await over(middle, "without compare")
+        return [*figures, await hot_updates(made)]
 
 
 def main() -> list[Figure]:

@@ -23,18 +23,22 @@ _BACKENDS = """
 
 async def seconds(made: Rig) -> dict[str, float]:
     """Processor seconds of each group so far. Of Postgres: this fleet's connections and the writers of the server."""
-    workers = made.workers()
-    bulk = [pid for pid in workers if b"bulk" in _command(pid)] + made.more
+    bulk = bulk_workers(made) + made.more
     backends = [row["pid"] for row in await made.fleet.pool.fetch(_BACKENDS)]
     kafka = Stack(CHECKOUT / ".keyriver").kafka.process.pid()
     pids: dict[str, Iterable[int]] = {
         "bulk workers": bulk,
-        "other workers": [pid for pid in workers if pid not in bulk],
+        "other workers": [pid for pid in made.workers() if pid not in bulk],
         "Postgres": [pid for pid in backends if _command(pid).startswith(b"postgres")],
         "Kafka": [] if kafka is None else [kafka],
         "client": [os.getpid()],
     }
     return {group: sum(map(_spent, of)) for group, of in pids.items()}
+
+
+def bulk_workers(made: Rig) -> list[int]:
+    """The fleet's own process for the bulk lane; those that a bench started are in `made.more`."""
+    return [pid for pid in made.workers() if b"bulk" in _command(pid)]
 
 
 def per_item(name: str, before: Mapping[str, float], after: Mapping[str, float], items: int) -> list[Figure]:

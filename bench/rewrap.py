@@ -1,25 +1,19 @@
 """Bulk rewrap of blobs that are not stored, as a share of what the bare token can do: three operations an item.
 
 `python -m bench.rewrap`. Requests of 1,000 blobs to one and to two bulk processes, and a file through the file job, its
-client and disk included. Each item is unwrapped again and compared; the rival without that is shown beside it.
+client and disk included. Each item is unwrapped again and compared; what it would be without stands at the end.
 """
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from base64 import b64encode
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from time import perf_counter
 
+from bench.bulk import Beside, one_more, uncompared
 from bench.load import signed
 from bench.report import Figure, figure, report
 from bench.rig import STAGES, Rig, rig
-from bench.rivals import plain_rewrap_rate
-from tests.stack import CHECKOUT
 from worker.client.files import Counts, FileJob, JsonLines, Plan
 from worker.client.results import WrappedDek
 from worker.model.bodies import KeyRotateBody, RewrapBody, RewrapItem
@@ -52,8 +46,8 @@ async def old_blobs(made: Rig) -> list[bytes]:
     return blobs
 
 
-async def requests_rate(made: Rig, blobs: Sequence[bytes]) -> tuple[float, dict[str, float]]:
-    """Items a second of signed requests, and microseconds per item in each stage; every item's result is looked at."""
+async def requests_rate(made: Rig, blobs: Sequence[bytes]) -> float:
+    """Items a second of signed requests; every item's result is looked at."""
     body = RewrapBody(items=[RewrapItem(blob=one) for one in blobs], return_blob=True)
 
     async def seconds(items: int) -> float:
@@ -66,10 +60,7 @@ async def requests_rate(made: Rig, blobs: Sequence[bytes]) -> tuple[float, dict[
         return spent
 
     await seconds(WARM)
-    before = made.stage_seconds()
-    rate = ITEMS / await seconds(ITEMS)
-    after = made.stage_seconds()
-    return rate, {stage: (after[stage] - before[stage]) / ITEMS * 1e6 for stage in STAGES}
+    return ITEMS / await seconds(ITEMS)
 
 
 async def file_rate(made: Rig, blobs: Sequence[bytes]) -> float:
@@ -96,51 +87,33 @@ async def file_rate(made: Rig, blobs: Sequence[bytes]) -> float:
     return LINES / spent
 
 
-@asynccontextmanager
-async def one_more(made: Rig) -> AsyncIterator[None]:
-    """A second bulk process while the block lasts."""
-    env = os.environ | made.fleet.env | {"KEYRIVER_HTTP_PORT": "0", "KEYRIVER_LOG_LEVEL": "warning"}
-    command = [sys.executable, "-m", "worker", "run", "--lanes", "bulk"]
-    running = subprocess.Popen(command, env=env, cwd=CHECKOUT)  # noqa: ASYNC220 - a bench may wait a moment
-    made.more.append(running.pid)
-    try:
-        await made.fleet.at_work(2, (Lane.BULK,))
-        yield
-    finally:
-        made.more.remove(running.pid)
-        running.terminate()
-        await asyncio.to_thread(running.wait)
-
-
-def beside(name: str, value: float, limits: tuple[float, float]) -> list[Figure]:
-    """A rate against the bare token with and without the compare."""
-    three, two = limits
-    return [
-        figure(name, value, "items/s", "plain python-pkcs11, 3 operations an item", three),
-        figure(name, value, "items/s", "plain python-pkcs11, 2 operations (no compare)", two),
-    ]
-
-
 async def run() -> list[Figure]:
     """All figures of bulk rewrap."""
     async with rig() as made:
-        folder: Path = made.folder
-        three, two = (plain_rewrap_rate(folder, made.token, compare=compare) for compare in (True, False))
-        limits = three, two
+        beside = Beside.measured(made)
         await made.fleet.at_work(1, (Lane.BULK,))
         blobs = await old_blobs(made)
-        rate, stages = await requests_rate(made, blobs)
-        figures = beside("rewrap of 1,000 blobs, one bulk process", rate, limits)
+
+        async def requests() -> float:
+            return await requests_rate(made, blobs)
+
+        before = made.stage_seconds()
+        figures, _ = await beside.figures("rewrap of 1,000 blobs, one bulk process", WARM + ITEMS, requests)
+        after = made.stage_seconds()
+        stages = {stage: (after[stage] - before[stage]) / (WARM + ITEMS) * 1e6 for stage in STAGES}
         figures += [
             figure(f"rewrap of 1,000 blobs: {stage}", spent, "µs/item", "all stages", sum(stages.values()))
             for stage, spent in stages.items()
         ]
-        figures += beside("file job, one bulk process", await file_rate(made, blobs), limits)
+        figures += beside.rate("file job, one bulk process", await file_rate(made, blobs))
         async with one_more(made):
-            rate, _ = await requests_rate(made, blobs)
-            figures += beside("rewrap of 1,000 blobs, two bulk processes", rate, limits)
-            figures += beside("file job, two bulk processes", await file_rate(made, blobs), limits)
-        return figures
+            more, _ = await beside.figures("rewrap of 1,000 blobs, two bulk processes", WARM + ITEMS, requests)
+            figures += [*more, *beside.rate("file job, two bulk processes", await file_rate(made, blobs))]
+        async with uncompared(made):
+            more, _ = await beside.figures(
+                "rewrap of 1,000 blobs without compare, one bulk process", WARM + ITEMS, requests
+            )
+            return figures + more
 
 
 def main() -> list[Figure]:

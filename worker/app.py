@@ -44,6 +44,7 @@ from worker.flow.due import DueWork
 from worker.flow.enrolling import Enrolling
 from worker.flow.executing import Executing
 from worker.flow.failpoints import Failpoints, parse
+from worker.flow.fairness import BulkHsm, Latencies, Manners, Throttle, Timed
 from worker.flow.fresh import new_ids, now_ms
 from worker.flow.hints import Hints
 from worker.flow.importing import Statements
@@ -113,11 +114,16 @@ class Worker:
             parts.token.hsm, parts.keystores, contacts, probe_s, boottime, parts.metrics, self._failpoints
         )
         self._hsm = KeystoresBeside(parts.token.hsm, self._keystones, contacts, boottime)
+        self._latencies, self._throttle = Latencies(), Throttle(settings.bulk_hsm_share, settings.interactive_p99_ms)
         self._uses = Uses(PostgresLeases(parts.pool))
         self._quotas = Quotas(PostgresQuotaLeases(parts.pool))
         self._name = f"{socket.gethostname()}/{os.getpid()}"
         self._presence = PostgresPresence(parts.pool)
         run, session_s = new_ids(1)[0], settings.worker_session_s
+        self._holder = f"{self._name}/{run}"  # of leases: host and process number may come again, or be another's, too
+        latencies = self._latencies if Lane.INTERACTIVE in lanes else None
+        throttle = self._throttle if Lane.BULK in lanes else None
+        self._manners = Manners(run, self._presence, parts.metrics, latencies, throttle)
         self._attendance = Attendance(
             run, self._name, session_s, self._presence, parts.store, parts.trust, parts.token.hsm
         )
@@ -137,13 +143,13 @@ class Worker:
         bounds = Bounds(settings.batch_records, settings.batch_bytes, settings.batches_in_flight)
         attempts = PostgresAttempts(self._parts.pool)
         observer = self._parts.metrics.lane(lane.value)
-        intake = Intake(
-            self._parts.topics.group(lane), source, self._river(source), attempts, observer, bounds, self._quiet
-        )
+        river = self._river(lane, source)
+        answers = Timed(river, self._latencies) if lane is Lane.INTERACTIVE else river
+        intake = Intake(self._parts.topics.group(lane), source, answers, attempts, observer, bounds, self._quiet)
         intake.failpoints = self._failpoints
         return intake
 
-    def _river(self, source: KafkaSource) -> River:
+    def _river(self, lane: Lane, source: KafkaSource) -> River:
         parts, settings = self._parts, self._parts.settings
         clients = Clients(parts.store, parts.trust)
         body_limits = BodyLimits(request_bytes=settings.request_bytes, items=settings.request_items)
@@ -153,7 +159,7 @@ class Worker:
             knowing=Knowing(parts.store, parts.trust),
             quotas=self._quotas,
             unsealing=Unsealing(settings.fleet, self._intake_keys),
-            executing=self._executing(),
+            executing=self._executing(lane),
             store=parts.store,
             answering=Answering(settings.fleet, self._voice),
             publishing=Publishing(parts.sink, self._dead_letters),
@@ -164,15 +170,16 @@ class Worker:
             failpoints=self._failpoints,
         )
 
-    def _executing(self) -> Executing:
+    def _executing(self, lane: Lane) -> Executing:
         fleet_keys = self._parts.token.fleet_keys
         statements = Statements(self._parts.settings.fleet, fleet_keys)
-        return Executing(self._hsm, fleet_keys, self._uses, new_ids, statements)
+        bulk = BulkHsm(self._hsm, self._throttle, self._parts.settings.batches_in_flight)
+        return Executing(bulk if lane is Lane.BULK else self._hsm, fleet_keys, self._uses, new_ids, statements)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain: finish what was begun, commit, leave the groups."""
         await self._check_topics()
-        work = FleetWork(self._parts, self._voice, self._name)
+        work = FleetWork(self._parts, self._voice, self._name, self._holder)
         followed = work.followed()
         async with work.sequences() as sequences:  # before any row is believed (S7)
             await followed.turn(now_ms())
@@ -233,6 +240,7 @@ class Worker:
             Duty("keystores", self._keystones.turn, 0.5),
             Duty("link news", LinkNews(self._contacts, parts.store, parts.trust, parts.token.fleet_keys).turn, 5.0),
             Duty("attendance", self._attendance.turn, 1.0),
+            Duty("manners", self._manners.turn, 1.0),
             Duty("due", self._due_work().turn, 1.0),
             Duty("triggers", self._triggering(dues).turn, 5.0),
             Duty("prune", partial(prune, parts.pool, parts.settings.ledger_window), 600.0),
@@ -252,28 +260,29 @@ class Worker:
         fleet, keys = parts.settings.fleet, parts.token.fleet_keys
         standings = Standings(parts.store, parts.trust, keys)
         sizes = (parts.settings.slice_items, KEYS)
-        verifying = Verifying(fleet, self._name, slices, standings, keys, dues)
+        verifying = Verifying(fleet, self._holder, slices, standings, keys, dues, parts.settings.limits.recoverable_ms)
         return Campaigning(
-            self._name,
+            self._holder,
             slices,
             standings,
-            self._hsm,
+            BulkHsm(self._hsm, self._throttle),
             self._uses,
             verifying,
             self._failpoints,
             parts.metrics,
             sizes=sizes,
+            throttle=self._throttle,
         )
 
     def _triggering(self, dues: PostgresDues) -> Triggering:
         parts, token, occasions = self._parts, self._parts.token, PostgresOccasions(self._parts.pool)
         keys = token.fleet_keys
-        return Triggering(self._name, token.serial, occasions, dues, parts.store, parts.trust, keys, self._hsm)
+        return Triggering(self._holder, token.serial, occasions, dues, parts.store, parts.trust, keys, self._hsm)
 
     def _due_work(self) -> DueWork:
         parts, token = self._parts, self._parts.token
         return DueWork(
-            holder=self._name,
+            holder=self._holder,
             serial=token.serial,
             recoverable_ms=parts.settings.limits.recoverable_ms,
             dues=PostgresDues(parts.pool),
@@ -293,6 +302,8 @@ async def run_worker(
     harden(settings)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.set_threshold(*GC_THRESHOLDS)
+    if tuple(lanes) == (Lane.BULK,):
+        os.nice(settings.bulk_niceness)
     async with open_parts(settings, Metrics()) as parts:
         worker = Worker(parts, lanes)
         serving(worker, parts)

@@ -31,11 +31,12 @@ SEQUENCES_LEAD_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class FleetWork:
-    """What one process takes its turns at."""
+    """What one process takes its turns at; `name` is for people, `holder` is this run and no other."""
 
     parts: Parts
     voice: RunVoice
     name: str
+    holder: str
 
     def duties(self, followed: FollowedKeys) -> list[Duty]:
         """All but the hearing of sequences."""
@@ -63,7 +64,7 @@ class FleetWork:
             parts, keys, dues = self.parts, self.parts.token.fleet_keys, PostgresDues(self.parts.pool)
             feed = SequenceFeed(topic, keys, parts.sequences)
             await feed.catch_up()
-            again = Retelling(self.name, dues, feed, parts.store, parts.trust, keys)
+            again = Retelling(self.holder, dues, feed, parts.store, parts.trust, keys)
             yield [Duty("sequences", feed.turn, 0.1), Duty("sequences told again", again.turn, 1.0)]
 
     def _relay(self) -> Relay:
@@ -75,13 +76,13 @@ class FleetWork:
         parts, topics = self.parts, self.parts.topics
         names = (topics.events, topics.hints, topics.sequences)
         outbox = PostgresOutbox(parts.pool, sequences=True)
-        leads = partial(PostgresDues(parts.pool).lead, "sequences", self.name, SEQUENCES_LEAD_S)
+        leads = partial(PostgresDues(parts.pool).lead, "sequences", self.holder, SEQUENCES_LEAD_S)
         return Relay(parts.settings.fleet, *names, outbox, parts.sink, self.voice, leads)
 
     def _renewing(self) -> Renewing:
         parts = self.parts
         rows, dues = PostgresMacRows(parts.pool), PostgresDues(parts.pool)
-        return Renewing(self.name, dues, rows, parts.trust, parts.token.fleet_keys)
+        return Renewing(self.holder, dues, rows, parts.trust, parts.token.fleet_keys)
 
     def _sequencer(self) -> Sequencer:
         parts, log = self.parts, PostgresAuditLog(self.parts.pool)

@@ -147,6 +147,16 @@ class Settings(Books):
     batch_records: int = Field(default=500, ge=1, le=10_000)
     batch_bytes: int = Field(default=1024 * 1024, ge=1024)
     slice_items: int = Field(default=1000, ge=1, le=10_000, description="DEKs in one slice of a campaign")
+    bulk_hsm_share: int = Field(
+        default=100,
+        ge=1,
+        le=100,
+        description="Percent of the token's time for bulk work, of all its processes together",
+    )
+    bulk_niceness: int = Field(default=10, ge=0, le=19, description="Of processes with no other lane than bulk")
+    interactive_p99_ms: int = Field(
+        default=100, ge=1, le=60_000, description="Bulk work backs off while interactive answers are slower"
+    )
     campaign_slices_days: int = Field(
         default=90,
         ge=1,

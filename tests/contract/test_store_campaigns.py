@@ -122,10 +122,10 @@ class TestLeases:
         assert (await ground.lease()).leased is Leased.WAIT
 
     async def test_who_is_at_work(self, ground: Ground) -> None:
-        assert ground.campaign.id in await ground.slices.at_work()
+        assert (ground.chain.tenant.id, ground.campaign.id) in await ground.slices.at_work()
         part = replace(ground.campaign, id=fresh_id(), parent=ground.campaign.id, state=CampaignState.PLANNED)
         assert await ground.settle(PutRow(part, 1, MAC))
-        assert part.id not in await ground.slices.at_work()
+        assert part.id not in {id_ for _, id_ in await ground.slices.at_work()}
         assert await ground.slices.below(ground.campaign.id) == [part.id]
 
     async def test_keys_are_carved_by_their_ids(self, ground: Ground) -> None:

@@ -6,11 +6,13 @@ from dataclasses import replace
 from tests.unit.store import fixtures
 from tests.unit.store.builders import Chain, command, fresh_id, fresh_name
 from tests.unit.store.rooms import Room, value
+from worker.edges.store.campaigns import PostgresSlices
 from worker.edges.store.fake import FakeStore
 from worker.edges.store.pool import Pool
 from worker.edges.store.presence import PostgresPresence
 from worker.flow.attendance import Presence
 from worker.model.effects import Settled
+from worker.model.fairness import Neighbours
 from worker.model.hsm import Condemned
 from worker.model.rows import State
 
@@ -92,3 +94,21 @@ async def test_who_is_over_since_a_day_is_forgotten_with_his_word(real: Room, po
     said = " + (SELECT count(*) FROM keyriver.confirmations WHERE run = $1)"
     assert await value(pool, seen + said, old) == 0
     assert await value(pool, seen + said, new) == 2
+
+
+async def test_the_slowest_living_process_and_the_bulk_ones_are_known(pool: Pool) -> None:
+    presence = PostgresPresence(pool)
+    await pool.run(lambda connection: connection.execute("DELETE FROM keyriver.workers"))
+    slow, bulk, dead = fresh_id(), fresh_id(), fresh_id()
+    await presence.tell(slow, 10, None)  # not seen yet: nobody hears it
+    assert await presence.neighbours() == Neighbours(0, 0)
+    for run in (slow, bulk, dead):
+        await presence.beat(run, "p", OVER if run == dead else LONG)
+    await presence.tell(slow, 80, None)
+    await presence.tell(bulk, 70, 0.25)
+    await presence.tell(dead, 9000, 0.125)
+    assert await presence.neighbours() == Neighbours(80, 1)
+    assert (await PostgresSlices(pool).progress(fresh_id())).pace == 0.25
+    sql = "UPDATE keyriver.workers SET seen = seen - interval '6 seconds' WHERE run = $1"
+    await pool.run(lambda connection: connection.execute(sql, slow))
+    assert await presence.neighbours() == Neighbours(70, 1), "who is frozen is not slow any more"

@@ -103,7 +103,16 @@ async def test_a_broken_entry_is_refused_and_harms_no_neighbour(fleet: Fleet, ho
     assert "comes again" not in fleet.members[0].log[said:]
 
 
-@pytest.mark.parametrize("column", ["operation = 'rewrap'", "digest = ''"])
+@pytest.mark.parametrize(
+    "column",
+    [
+        "operation = 'rewrap'",
+        "digest = ''",
+        "operation = 'none of ours'",
+        "operation = ''",
+        "outcomes = ARRAY[outcomes, outcomes]",
+    ],
+)
 async def test_an_entry_of_something_else_is_refused(fleet: Fleet, house: House, scribe: Scribe, column: str) -> None:
     draft = _asking(scribe, house)
     await scribe.ask(draft)

@@ -76,7 +76,7 @@ class Gate:
                 await opened.wait()
             finally:
                 del self.waiting[task]
-        at_work = set(await self._store.slices.at_work())
+        at_work = {id_ for _, id_ in await self._store.slices.at_work()}
         before = dict(self._store.deks)
         results = await self._store.settle(settlements)
         for settlement, result in zip(settlements, results, strict=True):

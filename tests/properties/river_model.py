@@ -238,6 +238,7 @@ class RiverModel(RuleBasedStateMachine):
         outside: Counter[tuple[UUID, int]] = Counter()
         commands = 0
         for key, entry in self.rig.memory.ledger.items():
+            assert entry.operation is not None
             size, kind = len(entry.outcomes), BODIES[entry.operation]
             bodies = [body for body in self.bodies[key.id] if type(body) is kind and len(items_of(body)) == size]
             shows = any(getattr(body, "return_blob", False) for body in bodies)

@@ -12,6 +12,7 @@ from worker.chain.plan import Case
 from worker.chain.views import approval_view
 from worker.chain.work import Commanding, Step
 from worker.model.bodies import BODIES, AnyBody, ClientAddBody, ClientRevokeBody, ClientRotateBody
+from worker.model.campaign_bodies import CampaignStartBody
 from worker.model.codes import Code
 from worker.model.control import (
     ApprovalApproveBody,
@@ -63,10 +64,12 @@ def needs_second(body: AnyBody, step: Commanding) -> bool:
     """Whether one officer is not enough for what the command would do.
 
     Stopping is one officer's, except that of a layer 1 key and that of another officer. So is an import, unless the
-    fleet made the key so far.
+    fleet made the key so far. A campaign's start is a destruction's, too, if it says so.
     """
     if isinstance(body, KeyDisableBody):
         return any(isinstance(row, Key) and row.parent is None for row in step.rows)
+    if isinstance(body, CampaignStartBody):
+        return body.destroy_after_s > 0
     if isinstance(body, ClientRevokeBody):
         return any(isinstance(row, Client) and row.role is Role.OFFICER for row in step.rows)
     if isinstance(body, KeyImportBody):

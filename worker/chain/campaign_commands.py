@@ -5,8 +5,10 @@ from dataclasses import replace
 from worker.chain import campaigns
 from worker.chain.campaigns import Turn, campaign_id, campaign_ref, moves_deks, new_campaign, remaining, seen_view
 from worker.chain.keys import find
+from worker.chain.outside import is_outside
 from worker.chain.plan import Case
 from worker.chain.told import teller
+from worker.chain.versions import grace_refused
 from worker.chain.work import Commanding, Step
 from worker.model.campaign_bodies import (
     AnyCampaignBody,
@@ -86,6 +88,8 @@ def start(case: Case, body: CampaignStartBody) -> Step | Code:
     if isinstance(found, Code):
         return found
     key, version, now_ms = found[0], found[1], case.facts.now_ms
+    if refused := _undestroyable(case, body, key, version):
+        return refused
     row = case.facts.rows.get(campaign_ref(campaign_id(key.id, version.number, key.active_version)))
     if campaign_ref(campaign_id(key.id, version.number, key.active_version)) in case.facts.tampered:
         return Code.INTEGRITY
@@ -96,6 +100,7 @@ def start(case: Case, body: CampaignStartBody) -> Step | Code:
         return Commanded(CampaignResult(campaign=seen_view(case.facts, before)))
     needs = case.facts.needs.get((key.id, version.number), Needs())
     wanted = replace(before, kind=body.kind, items_s=body.items_s, hsm_share=body.hsm_share, why=body.why)
+    wanted = replace(wanted, destroy_after_s=body.destroy_after_s)
     now = replace(
         campaigns.went(wanted, state, now_ms),
         items=remaining(needs),
@@ -103,6 +108,18 @@ def start(case: Case, body: CampaignStartBody) -> Step | Code:
     )
     rests = (Seen(key.ref, key.revision), Seen(version.ref, version.revision))
     return _putting(case, known, now, body.why, rests)
+
+
+def _undestroyable(case: Case, body: CampaignStartBody, key: Key, version: Version) -> Code | None:
+    """Why the old version can't be scheduled for destruction at the end, where that is wanted.
+
+    A deep campaign leaves retired versions of the keys below, and they are under it until they are destroyed.
+    """
+    if body.destroy_after_s and body.kind is CampaignKind.DEEP and not moves_deks(key):
+        return Code.STILL_NEEDED
+    if body.destroy_after_s and is_outside(version):
+        return Code.LINKED
+    return grace_refused(body.destroy_after_s, case.limits)
 
 
 def change(

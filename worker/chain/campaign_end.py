@@ -4,20 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from worker.chain import campaigns, merkle
+from worker.chain import campaigns, lifecycle, merkle
 from worker.chain.campaigns import Turn, Verdict, moves_deks, remaining, seen_view, verdict
 from worker.chain.leaves import ACTOR, own_leaf
+from worker.chain.lifecycle import Change
+from worker.chain.outside import is_outside
 from worker.chain.slices import announce, resting
 from worker.chain.told import Teller
+from worker.chain.versions import destruction
 from worker.model.audit import Head
 from worker.model.campaign_replies import CampaignTold, Certificate
 from worker.model.campaigns import Campaign, CampaignKind, Leftovers, Progress
 from worker.model.effects import Announce, Effect, Leaf, PutRow, Seen, Settlement, Vacant
 from worker.model.facts import Facts, Needs
 from worker.model.ids import derived_id
+from worker.model.replies import Transition
 from worker.model.rows import State, Version
 
 RETIRED = "keyriver.key.retired.v1"
+SCHEDULED = "keyriver.key.destruction.scheduled.v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,27 +86,64 @@ def certificate(fleet: str, campaign: Campaign, facts: Facts, look: Look) -> Cer
 
 
 def completed(
-    campaign: Campaign, parent: Campaign | None, facts: Facts, version: Version, signed: bytes
+    campaign: Campaign,
+    parent: Campaign | None,
+    facts: Facts,
+    version: Version,
+    signed: bytes,
+    recoverable_ms: int | None = None,
 ) -> Settlement | None:
-    """Done: the old version is locked, counted once more under that lock, and retired, or nothing is written."""
+    """Done: the old version is locked, counted once more under that lock, and retired, or nothing is written.
+
+    Where two officers wanted it, and nothing needs the version, it is scheduled for destruction with that (S14, S15).
+    """
     state = campaigns.after(Turn.FINISH, campaign.state)
     if state is None:
         return None
     done = replace(campaigns.went(campaign, state, facts.now_ms), certificate=signed)
     retired = replace(version, retired_ms=facts.now_ms, revision=version.revision + 1)
     deep = campaign.kind is CampaignKind.DEEP
-    settled = _settlement(campaign, done, parent, facts, "")
-    told = Teller(facts, ACTOR, None, str(campaign.id), str(campaign.id)).transition(
-        facts.keys[campaign.key], version, retired, f"nothing stored is left under version {version.number}"
-    )
-    id_ = derived_id(facts.now_ms, str(campaign.id), str(campaign.revision), RETIRED)
-    fact = Announce(id_, RETIRED, campaign.tenant, told.model_dump_json(exclude_none=True).encode())
+    tells = Teller(facts, ACTOR, None, str(campaign.id), str(campaign.id))
+    why = f"nothing stored is left under version {version.number}"
+    told = tells.transition(facts.keys[campaign.key], version, retired, why)
+    last, kept, ending = _destroyed_later(campaign, facts, retired, tells, recoverable_ms)
+    settled = _settlement(campaign, done, parent, facts, kept)
+    fact = _fact(campaign, facts, RETIRED, told)
     return replace(
         settled,
         seen=(*settled.seen, Seen(version.ref, version.revision)),
         changes=(*settled.changes, version.ref),
-        effects=(*settled.effects, PutRow(retired), fact, Vacant(campaign.key, campaign.from_version, deep)),
+        effects=(*settled.effects, PutRow(last), fact, *ending, Vacant(campaign.key, campaign.from_version, deep)),
     )
+
+
+def _destroyed_later(
+    campaign: Campaign, facts: Facts, retired: Version, tells: Teller, recoverable_ms: int | None
+) -> tuple[Version, str, list[Effect]]:
+    """The version as it will stand, why it is kept though it was to go, and what tells that it goes."""
+    if not campaign.destroy_after_s:
+        return retired, "", []
+    needs = facts.needs.get((campaign.key, campaign.from_version))
+    state = lifecycle.after(Change.SCHEDULE_DESTROY, retired.state)
+    if needs is None or needs.anything:
+        count = 0 if needs is None else needs.issued_outside
+        return retired, f"the old version is kept: {count} blobs left the database", []
+    if state is None or recoverable_ms is None or is_outside(retired):
+        return retired, "the old version is kept: it can't be destroyed as things are", []
+    due_ms = facts.now_ms + campaign.destroy_after_s * 1000
+    scheduled = replace(retired, state=state, due_ms=due_ms, prior=retired.state, forced=False)
+    report = destruction(scheduled, needs, recoverable_ms)
+    key, why = facts.keys[campaign.key], "two officers wanted it when the campaign began"
+    told = tells.transition(key, retired, scheduled, why, destruction=report)
+    leaf_id = derived_id(facts.now_ms, str(campaign.id), str(campaign.revision), SCHEDULED, "leaf")
+    place = (campaign.key, campaign.from_version)
+    leaf = own_leaf(leaf_id, campaign.tenant, facts.now_ms, SCHEDULED, str(campaign.id), place=place, told=told)
+    return scheduled, "", [_fact(campaign, facts, SCHEDULED, told), leaf]
+
+
+def _fact(campaign: Campaign, facts: Facts, type_: str, told: Transition) -> Announce:
+    id_ = derived_id(facts.now_ms, str(campaign.id), str(campaign.revision), type_)
+    return Announce(id_, type_, campaign.tenant, told.model_dump_json(exclude_none=True).encode())
 
 
 def _settlement(

@@ -175,6 +175,7 @@ def view(campaign: Campaign, names: Iterable[str], needs: Needs, progress: Progr
         issued_outside=needs.issued_outside,
         rate=rate,
         eta_s=left / rate if rate else 0.0,
+        pace=progress.pace if at_work else 1.0,
         items_s=campaign.items_s,
         hsm_share=campaign.hsm_share,
         round=campaign.round,
@@ -184,6 +185,7 @@ def view(campaign: Campaign, names: Iterable[str], needs: Needs, progress: Progr
         started_ms=campaign.started_ms,
         ended_ms=campaign.ended_ms,
         revision=campaign.revision,
+        destroy_after_s=campaign.destroy_after_s,
         certificate=campaign.certificate.decode() or None,
     )
 

@@ -33,6 +33,8 @@ def decide(
     if not policy.is_live(client, facts.now_ms) or not policy.may_ask(client, request.operation):  # 2
         return Refused(request, Code.NOT_FOUND)
     opened = facts.ledger.get(request.key)  # 3
+    if opened is not None and opened.operation is None:
+        return Refused(request, Code.INTEGRITY)
     if opened is not None and (opened.digest != request.body_digest or opened.operation is not request.operation):
         return Refused(request, Code.ID_REUSED)
     late = None if is_answered(opened) else too_late(request, facts.now_ms, limits, known=opened is not None)  # 4

@@ -148,11 +148,6 @@ def conclude(work: DekWork, results: Sequence[HsmResult], facts: Facts, *, tells
     return Settlement(None, None, work.seen, (), tuple(effects))
 
 
-def rest_s(spent_s: float, share: int, at_once: int) -> float:
-    """How long one of so many lanes rests after `spent_s` on the token: together they keep to the share."""
-    return 0.0 if share >= FULL_SHARE else max(0.0, spent_s * (at_once * FULL_SHARE / share - 1))
-
-
 def digest_of(moved: Iterable[tuple[UUID, bytes]]) -> bytes:
     """SHA-256 over what a slice's items became: id and bytes of each, in the order of ids."""
     digest = sha256()

@@ -10,6 +10,7 @@ from worker.chain.policy import Shown
 from worker.chain.rotation import Ground
 from worker.chain.told import teller
 from worker.chain.triggers import MOST, Occurred, name_of, rule_for, rules_page
+from worker.chain.versions import grace_refused
 from worker.chain.work import Commanding, Step
 from worker.model.campaigns import Campaign
 from worker.model.codes import Code
@@ -81,6 +82,8 @@ def add(case: Case, body: TriggerAddBody) -> Step | Code:
     """A rule, or another in the place of the one of this name."""
     if misfit(body.event, body.action, body.period_s):
         return Code.MALFORMED
+    if refused := grace_refused(body.destroy_after_s, case.limits):
+        return refused
     tenant = case.facts.tenants.get(body.tenant)
     if tenant is None:
         return Code.NOT_FOUND
@@ -104,6 +107,7 @@ def add(case: Case, body: TriggerAddBody) -> Step | Code:
         created_ms=case.facts.now_ms,
         revoked=False,
         revision=1 if before is None else before.revision + 1,
+        destroy_after_s=body.destroy_after_s,
     )
     mine = () if before is None else (Seen(ref, before.revision),)
     return _put(case, rule, (Seen(tenant.ref, tenant.revision), *mine), "keyriver.trigger.added.v1", body.why)
@@ -179,6 +183,7 @@ def rule_view(rule: TriggerRule) -> TriggerRuleView:
         period_s=rule.period_s,
         items_s=rule.items_s,
         hsm_share=rule.hsm_share,
+        destroy_after_s=rule.destroy_after_s,
         why=rule.why,
         enrolled_by=rule.enrolled_by,
         created_ms=rule.created_ms,

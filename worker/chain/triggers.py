@@ -150,7 +150,15 @@ def _begun(ground: Ground, rule: TriggerRule, key: Key, old: Version, why: str) 
     planned = new_campaign(key, old, key.active_version, kind, ground.tells.who, ground.facts.now_ms)
     running = campaigns.went(planned, CampaignState.RUNNING, ground.facts.now_ms)
     items = remaining(ground.facts.needs.get((key.id, old.number), Needs()))
-    return replace(running, items=items, items_s=rule.items_s, hsm_share=rule.hsm_share, why=why, revision=1)
+    return replace(
+        running,
+        items=items,
+        items_s=rule.items_s,
+        hsm_share=rule.hsm_share,
+        why=why,
+        revision=1,
+        destroy_after_s=rule.destroy_after_s if kind is CampaignKind.SHALLOW else 0,
+    )
 
 
 def _telling(ground: Ground, rule: TriggerRule, what: Occurred, step: Commanding, begun: Campaign | None) -> Commanding:

@@ -7,7 +7,7 @@ from worker.chain import lifecycle
 from worker.chain.keys import find
 from worker.chain.lifecycle import Change
 from worker.chain.outside import is_outside
-from worker.chain.plan import Case
+from worker.chain.plan import Case, Limits
 from worker.chain.told import Teller, teller
 from worker.chain.work import Commanding, Step
 from worker.model.codes import Code
@@ -139,6 +139,16 @@ def destroy(case: Case, body: KeyDestroyBody) -> Step | Code:
     told = teller(case).transition(key, version, scheduled, body.why, destruction=report)
     result = DestroyResult(key=teller(case).view(key, scheduled), destruction=report)
     return _putting(key, (version,), (scheduled,), result, "keyriver.key.destruction.scheduled.v1", told)
+
+
+def grace_refused(destroy_after_s: int, limits: Limits) -> Code | None:
+    """Why nothing may be scheduled for destruction with this grace later on; 0: nothing is to be."""
+    if not destroy_after_s:
+        return None
+    if limits.recoverable_ms is None:
+        return Code.RECOVERY_UNKNOWN
+    fits = limits.shortest_grace_ms <= destroy_after_s * 1000 <= limits.longest_grace_ms
+    return None if fits else Code.GRACE_REFUSED
 
 
 def destruction(version: Version, needs: Needs, recoverable_ms: int) -> Destruction:

@@ -57,8 +57,13 @@ Deep = Annotated[
     bool, Parameter(name="--deep", negative="", help="New versions of all keys below too, and then their DEKs.")
 ]
 Speed = Annotated[int, Parameter(name="--items-per-second", help="Of all processes together; 0: no limit.")]
-Share = Annotated[int, Parameter(name="--hsm-share", help="Percent of each process's time on the token.")]
+Share = Annotated[int, Parameter(name="--hsm-share", help="Percent of the token's time, of all processes together.")]
+After = Annotated[
+    float,
+    Parameter(name="--destroy-after", help="Days of grace before the emptied version goes; 0: it is kept."),
+]
 Why = Annotated[str, Parameter(name="--why", help="The reason, for the event and the audit trail.")]
+DAY_S = 24 * 3600
 _Changing = CampaignPauseBody | CampaignResumeBody | CampaignCancelBody | CampaignReplayBody
 _Change = Callable[..., Coroutine[Any, Any, None]]
 
@@ -108,6 +113,7 @@ async def start(
     deep: Deep = False,
     items_per_second: Speed = 0,
     hsm_share: Share = FULL_SHARE,
+    destroy_after: After = 0,
     why: Why = "",
     tenant: TenantOf = None,
     signs: As = None,
@@ -118,13 +124,17 @@ async def start(
     ```
     keyriver campaign start acme/eu/payments --items-per-second 5000
     keyriver campaign start acme/eu --deep --why 'version 1 was compromised'
+    keyriver campaign start acme/eu/payments --destroy-after 7      # a second officer approves
     ```
+
+    With `--destroy-after` the old version is scheduled for destruction once nothing is left under it, unless blobs left
+    the database; until its time comes `keyriver key cancel-destroy` calls that off.
 
     Args:
         name: The key's alias or id.
     """
     words = {"key": name, "from_version": from_version, "kind": _kind_of(deep=deep), "why": why}
-    words |= {"items_s": items_per_second, "hsm_share": hsm_share}
+    words |= {"items_s": items_per_second, "hsm_share": hsm_share, "destroy_after_s": round(destroy_after * DAY_S)}
     asked = body(CampaignStartBody, tenant=tenant_of(name, tenant), **words)
     show_campaign((await ask(signs, Operation.CAMPAIGN_START, asked, CampaignResult)).campaign, json=json)
 

@@ -57,6 +57,8 @@ def bar_of() -> Progress:
 def draw(bar: Progress | None, view: CampaignView) -> None:
     """How far it is: on the bar, or a line where there is no terminal."""
     told = f"{view.alias or view.key} {view.state}: {view.remaining} left, {view.failed} failed, {view.rate:.0f}/s"
+    if view.pace < 1:
+        told += f", backing off: at {view.pace:.0%} of full speed, for interactive answers are slow"
     total = max(view.items, view.remaining, 1)
     if bar is None:
         say(told)
@@ -75,6 +77,8 @@ def show_campaign(view: CampaignView, *, json: bool) -> None:
     speed = f", {view.items_s} items/s at most" if view.items_s else ""
     share = f", {view.hsm_share} % of the token" if view.hsm_share < FULL_SHARE else ""
     show(f"{view.state}: {view.moved} moved, {view.remaining} left, {view.failed} failed{speed}{share}")
+    if view.destroy_after_s:
+        show(f"once it is done the old version is destroyed after {view.destroy_after_s / 86400:.3g} days of grace")
     if view.failed:
         show(f"see `keyriver campaign failures {view.id} --tenant {view.tenant}`")
     if view.issued_outside:

@@ -66,6 +66,7 @@ async def add(
     days: int = 0,
     items_per_second: int = 0,
     hsm_share: int = FULL_SHARE,
+    destroy_after: float = 0,
     why: Why = "",
     signs: As = None,
     json: Json = False,
@@ -88,7 +89,8 @@ async def add(
         keys: A shell pattern over aliases.
         days: The crypto period, with key-age.
         items_per_second: The speed of the campaigns that it starts; 0: no limit.
-        hsm_share: Percent of each process's time on the token that they may take.
+        hsm_share: Percent of the token's time that they may take, of all processes together.
+        destroy_after: Days of grace before a version that they emptied is destroyed; 0: it is kept.
     """
     if wrong := misfit(on, do, days * DAY_S):
         raise Usage(wrong)
@@ -102,6 +104,7 @@ async def add(
         period_s=days * DAY_S,
         items_s=items_per_second,
         hsm_share=hsm_share,
+        destroy_after_s=round(destroy_after * DAY_S),
         why=why,
     )
     _show((await ask(signs, Operation.TRIGGER_ADD, asked, TriggerRuleResult)).trigger, json=json)

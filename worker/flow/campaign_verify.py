@@ -32,6 +32,8 @@ class Verifying:
     standings: Standings
     fleet_keys: FleetKeys
     dues: Dues
+    recoverable_ms: int | None = None
+    """How long backups could bring a destroyed version back (S15); None: nobody said, and nothing is destroyed."""
 
     async def turn(self, id_: UUID) -> bool:
         """Whether the campaign went on."""
@@ -98,4 +100,4 @@ class Verifying:
             return None
         said = certificate(self.fleet, campaign, facts, look)
         sealed = signed(said, await self.fleet_keys.sign(payload(said)))
-        return completed(campaign, standing.parent, facts, version, sealed)
+        return completed(campaign, standing.parent, facts, version, sealed, self.recoverable_ms)

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from worker.chain import key_slices, slices
+from worker.chain import fair, key_slices, slices
 from worker.chain.campaign_end import turned
 from worker.chain.campaigns import Turn, campaign_id, campaign_ref, remaining
 from worker.chain.key_slices import KeyWork
@@ -20,6 +20,7 @@ from worker.chain.resolve import Chains
 from worker.chain.slices import DekWork, Ends
 from worker.flow.campaign_verify import Verifying
 from worker.flow.failpoints import Failpoints
+from worker.flow.fairness import Throttle
 from worker.flow.slices import Slices
 from worker.flow.standing import Standing, Standings
 from worker.flow.uses import Uses
@@ -38,7 +39,7 @@ HSM_S = 3.0
 DEKS, KEYS = 1000, 20
 """The size of a slice."""
 TURN_S = 1.0
-"""So long one campaign is worked on before the next one has its turn."""
+"""So long one campaign is worked on before the next tenant has its turn."""
 AT_ONCE = 3
 """Slices of one process at the same time: while one is on the token, one is settled and one is read."""
 TELLS_S = 1.0
@@ -53,7 +54,7 @@ class CampaignWatch(Protocol):
         """A slice was settled: so many moved, the others failed, in so many seconds from lease to settle."""
         ...
 
-    def remains(self, campaign: UUID, items: int, rate: float) -> None:
+    def remains(self, campaign: UUID, items: int, rate: float, failed: int) -> None:
         """So many are left under the old version; the rate of all processes in items per second, 0 if unknown."""
         ...
 
@@ -77,17 +78,28 @@ class Campaigning:
     watch: CampaignWatch
     clock: Callable[[], float] = perf_counter
     sizes: tuple[int, int] = (DEKS, KEYS)
+    throttle: Throttle = field(default_factory=Throttle)
     _token: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One slice is on the token at a time: two of them take as long, and then both wait for Postgres."""
     _told: dict[UUID, float] = field(default_factory=dict)
+    _served: dict[str, UUID] = field(default_factory=dict)
+    """Which campaign of each tenant had the last turn."""
     _waits: dict[UUID, float] = field(default_factory=dict)
     """Campaigns that can't go on now, and until when nobody tries."""
+    _spent: dict[UUID, float] = field(default_factory=dict)
+    """On the token in this turn, of campaigns that have a share of their own."""
+    _rests: dict[UUID, tuple[int, float]] = field(default_factory=dict)
+    """Until when a campaign rests to keep to its share; another share ends that. Others go on meanwhile."""
 
     async def turn(self) -> int:
         """Work while there is work; how many slices and states were settled."""
-        done = 0
-        while more := sum([await self._advance(one) for one in await self.slices.at_work()]):
-            done += more
+        done = idle = 0
+        while idle < fair.rounds(at_work := await self.slices.at_work()):
+            more = 0
+            for tenant, id_ in fair.turns(at_work, self._served):
+                self._served[tenant] = id_
+                more += await self._advance(id_)
+            done, idle = done + more, 0 if more else idle + 1
         return done
 
     async def _advance(self, id_: UUID) -> int:
@@ -96,8 +108,13 @@ class Campaigning:
             return 0
         if standing.campaign.state is CampaignState.VERIFYING:
             return await self.verifying.turn(id_)
-        until = self.clock() + TURN_S
-        lanes = await asyncio.gather(*[self._lane(standing, until) for _ in range(AT_ONCE)])
+        share, began = standing.campaign.hsm_share, self.clock()
+        rests, until = self._rests.get(id_, (share, 0.0))
+        if rests == share and began < until:
+            return 0
+        lanes = await asyncio.gather(*[self._lane(standing, began + TURN_S) for _ in range(AT_ONCE)])
+        if share < fair.FULL_SHARE:
+            self._rests[id_] = share, began + self._spent.pop(id_, 0.0) / self.throttle.part(share)
         done = sum(lane.slices for lane in lanes)
         return done + (await self._turn(id_, Turn.VERIFY) if any(lane.is_over for lane in lanes) else 0)
 
@@ -118,6 +135,8 @@ class Campaigning:
                 await self.slices.release(lease.slice)
                 break
             count += 1
+            if standing.campaign.hsm_share < fair.FULL_SHARE:
+                break  # its rest follows, and is nobody else's
         return _Lane(count, False)
 
     async def _slice(self, held: Slice) -> bool:
@@ -174,16 +193,18 @@ class Campaigning:
         self.failpoints.reach("sliced")
         if settled:
             self._counted(settlement, facts, perf_counter() - began, tells=tells)
-        await asyncio.sleep(slices.rest_s(spent, work.campaign.hsm_share, AT_ONCE))
+        if work.campaign.hsm_share < fair.FULL_SHARE:
+            self._spent[work.campaign.id] = self._spent.get(work.campaign.id, 0.0) + spent
+        await self.throttle.rest("campaigns", began, spent, fair.FULL_SHARE, AT_ONCE)
         return settled
 
     async def _on_token(self, ops: Sequence[HsmOp]) -> tuple[list[HsmResult], float]:
-        """The results, and for how many seconds the token was at it."""
+        """The results, and for how many seconds the token was at it; not while this process stood still."""
         if not ops:
             return [], 0.0
         async with self._token:
-            began = perf_counter()
-            return await self.hsm.run(ops, HSM_S), perf_counter() - began
+            began = self.clock()
+            return await self.hsm.run(ops, HSM_S), min(HSM_S, self.clock() - began)
 
     def _counted(self, settlement: Settlement, facts: Facts, seconds: float, *, tells: bool) -> None:
         for effect in settlement.effects:
@@ -195,7 +216,7 @@ class Campaigning:
 
     def _looked(self, facts: Facts, id_: UUID) -> None:
         left = sum(remaining(needs) for needs in facts.needs.values())
-        self.watch.remains(id_, left, facts.progress[id_].rate)
+        self.watch.remains(id_, left, facts.progress[id_].rate, facts.progress[id_].failed)
 
     async def _blocked(self, campaign: Campaign, code: Code) -> bool:
         """Nothing can be done now: it is tried again later. What was rotated again can never be done."""

@@ -3,12 +3,12 @@
 One process at a time leads it, and what a dead one left is found again. No row depends on that: each step rests on the
 rows' revisions, so a second one that comes late is refused. The token knows no revisions, and imported material may be
 back by then: who was frozen past its lead touches no object. A destruction waits until every living worker has
-confirmed that its handles are gone (S15).
+confirmed that its handles are gone (S15). What can't be done now is tried later, and others pass it.
 """
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from worker.chain.approvals import approval_ref
@@ -19,6 +19,7 @@ from worker.flow.attendance import Presence
 from worker.flow.authentic import authenticated
 from worker.flow.clock import boottime
 from worker.flow.failpoints import NONE, Failpoints
+from worker.flow.later import Later
 from worker.flow.trust import Trust
 from worker.model.effects import Settled
 from worker.model.facts import Facts, Question
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 LEAD_S = 5.0
 """Several turns; so long what is due waits when its leader dies."""
 AT_ONCE = 100
+Place = tuple[UUID, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +52,14 @@ class DueWork:
     failpoints: Failpoints = NONE
     clock: Callable[[], float] = boottime
     """Seconds, as `flow.clock`."""
+    later: Later = field(default_factory=Later)
 
     async def turn(self) -> int:
         """Do what is due now; how many steps were done. A step that fails is logged and tried again next time."""
         until = self.clock() + LEAD_S
         if not await self.dues.lead(f"due/{self.serial}", self.holder, LEAD_S):
             return 0
-        versions, approvals = await self.dues.due(AT_ONCE, self.serial)
-        imports = await self.dues.imports_due(AT_ONCE, self.serial)
+        versions, approvals, imports = await self._found()
         if not (versions or approvals or imports):
             return 0
         question = Question(
@@ -69,10 +71,24 @@ class DueWork:
         facts = await self.trust.verified(await self.store.know(question))
         self.failpoints.reach("due-known")
         ready = await self._without_handles(facts, versions)
-        parameters = (facts.rows.get(import_ref(id_)) for id_ in imports)
-        ended = [import_due(facts, row) for row in parameters if isinstance(row, Import)]
-        dues = [*self._all(facts, ready, approvals), *(due for due in ended if due is not None)]
-        return sum([await self._carry_out(due, until) for due in dues])
+        parameters = ((id_, facts.rows.get(import_ref(id_))) for id_ in imports)
+        ended = [(id_, import_due(facts, row)) for id_, row in parameters if isinstance(row, Import)]
+        dues = [*self._all(facts, ready, approvals), *((id_, due) for id_, due in ended if due is not None)]
+        done = [name for name, due in dues if await self._carry_out(due, until)]
+        self.later.tried([*versions, *approvals, *imports], done)
+        return len(done)
+
+    async def _found(self) -> tuple[Sequence[Place], Sequence[UUID], Sequence[UUID]]:
+        """What is due, without what is to be tried later: the longest due first."""
+        limit = AT_ONCE + len(self.later)
+        versions, approvals = await self.dues.due(limit, self.serial)
+        imports = await self.dues.imports_due(limit, self.serial)
+        waits = self.later.waits
+        return (
+            [place for place in versions if not waits(place)][:AT_ONCE],
+            [id_ for id_ in approvals if not waits(id_)][:AT_ONCE],
+            [id_ for id_ in imports if not waits(id_)][:AT_ONCE],
+        )
 
     async def _without_handles(self, facts: Facts, places: Sequence[tuple[UUID, int]]) -> list[tuple[UUID, int]]:
         """What waits for no worker: everything but destructions, of material too, that somebody has not confirmed."""
@@ -84,7 +100,9 @@ class DueWork:
         waiting = {(one.key, one.version) for one in awaited}
         return [place for place in places if place not in waiting]
 
-    def _all(self, facts: Facts, versions: Sequence[tuple[UUID, int]], approvals: Sequence[UUID]) -> Iterator[Due]:
+    def _all(
+        self, facts: Facts, versions: Sequence[Place], approvals: Sequence[UUID]
+    ) -> Iterator[tuple[Place | UUID, Due]]:
         for place in versions:
             version = facts.versions.get(place)
             key = None if version is None else facts.keys.get(version.key)
@@ -93,12 +111,12 @@ class DueWork:
                 continue
             due = version_due(facts, key, version, self.recoverable_ms or 0) or material_due(facts, key, version)
             if due is not None:
-                yield due
+                yield place, due
         for id_ in approvals:
             approval = facts.approvals.get(id_)
             due = None if approval is None else approval_due(facts, approval)
             if due is not None:
-                yield due
+                yield id_, due
 
     async def _carry_out(self, due: Due, until: float) -> bool:
         if due.op is not None:

@@ -133,8 +133,6 @@ def _widened(question: Question, requests: Iterable[Request], answer: Answer) ->
     if not (bodies or campaigns):
         return question
     rows = [stored.row for stored in answer.rows]
-    for asked in campaigns:
-        question = _union(question, campaign_knowing.wider(asked, rows))
     wanted, waiting = _Wanted(), {row.id: row for row in rows if isinstance(row, Approval)}
     for body in list(bodies):
         if isinstance(body, ApprovalApproveBody) and body.approval in waiting:
@@ -143,6 +141,8 @@ def _widened(question: Question, requests: Iterable[Request], answer: Answer) ->
             if command is not None:
                 wanted.add(command[1])
                 bodies.append(command[1])
+    for asked in (one for one in (*campaigns, *bodies) if isinstance(one, AnyCampaignBody)):
+        question = _union(question, campaign_knowing.wider(asked, rows))
     named = {row.name: row.key for row in rows if isinstance(row, Alias)}
     for body in bodies:
         if isinstance(body, _KEYED) and body.key in named:

@@ -11,8 +11,8 @@ from worker.model.rows import Campaign, Dek
 class Slices(Protocol):
     """Who does which part of a campaign, by the database's clock, and what stands in it. All hints: `settle` guards."""
 
-    async def at_work(self) -> list[UUID]:
-        """Campaigns that are running or verifying, as unverified rows say."""
+    async def at_work(self) -> list[tuple[str, UUID]]:
+        """Campaigns that are running or verifying, each with its tenant, as unverified rows say."""
         ...
 
     async def below(self, campaign: UUID) -> list[UUID]:

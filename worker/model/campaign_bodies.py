@@ -13,7 +13,11 @@ _Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
 ItemsPerSecond = Annotated[int, Field(ge=0, le=10_000_000)]
 """0: no limit."""
 Share = Annotated[int, Field(ge=1, le=FULL_SHARE)]
-"""Percent of each process's time on the token."""
+"""Percent of the token's time, of all processes together."""
+
+
+DestroyAfter = Annotated[int, Field(ge=0, le=366 * 24 * 3600)]
+"""Seconds of grace; 0: nothing is destroyed by itself."""
 
 
 class CampaignOfKeyBody(Body):
@@ -30,10 +34,15 @@ class CampaignPlanBody(CampaignOfKeyBody):
 
 
 class CampaignStartBody(CampaignOfKeyBody):
-    """Start it. One that was started before is told as it stands: a campaign is unique on key, from and to."""
+    """Start it. One that was started before is told as it stands: a campaign is unique on key, from and to.
+
+    `destroy_after_s`: once it is done, and if no blob left the database, the old version is scheduled for destruction
+    with this grace; that needs a second officer, now.
+    """
 
     items_s: ItemsPerSecond = 0
     hsm_share: Share = FULL_SHARE
+    destroy_after_s: DestroyAfter = 0
     why: Why = ""
 
 

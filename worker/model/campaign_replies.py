@@ -13,6 +13,7 @@ class CampaignView(Answer):
     """One campaign. `remaining` is the census of the old version: DEKs stored under it and key versions that it wraps.
 
     `rate` is in items per second, `eta_s` what that leaves in seconds; both are 0 where nothing was measured yet.
+    `pace` is that of bulk work now: below 1 it backs off, for interactive answers are too slow.
     `certificate` is there when it is done: the signed JSON, as text.
     """
 
@@ -32,6 +33,7 @@ class CampaignView(Answer):
     issued_outside: int
     rate: float
     eta_s: float
+    pace: float = 1.0
     items_s: int
     hsm_share: int
     round: int
@@ -41,6 +43,7 @@ class CampaignView(Answer):
     started_ms: int
     ended_ms: int
     revision: int
+    destroy_after_s: int = 0
     certificate: str | None = None
 
 

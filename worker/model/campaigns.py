@@ -37,9 +37,10 @@ class CampaignState(StrEnum):
 class Campaign:
     """Everything under (key, from_version) goes to to_version; the id follows from these three, so there is one.
 
-    `items` is what there was to move at the start. `items_s` (0: no limit) and `hsm_share` (percent of each process's
-    time on the token) are the throttle. A `round` goes through the ids after `after` up to `upto`. `parent` is the deep
-    campaign that made this one; `compromised` whether others had the old version. `certificate` is JSON, signed.
+    `items` is what there was to move at the start. `items_s` (0: no limit) and `hsm_share` (percent of the token's
+    time, all processes together) are the throttle. A `round` goes through the ids after `after` up to `upto`. `parent`
+    is the deep campaign that made this one; `compromised` whether others had the old version. `certificate` is JSON,
+    signed.
     """
 
     TABLE: ClassVar[Table] = Table.CAMPAIGNS
@@ -65,6 +66,8 @@ class Campaign:
     ended_ms: int
     certificate: bytes
     revision: int
+    destroy_after_s: int = 0
+    """The grace with which the old version is scheduled for destruction once nothing needs it; 0: it is kept."""
 
     @property
     def ref(self) -> RowRef:
@@ -132,6 +135,7 @@ class Progress:
     moved: int = 0
     rate: float = 0.0
     one_at_a_time: float = 0.0
+    pace: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

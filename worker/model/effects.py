@@ -116,10 +116,11 @@ class LedgerEntry:
     """A request that was seen, with one encoded outcome per item; None is an item still open (D1).
 
     `digest` is the request's body digest. `outcomes` are encoded by `chain.outcomes`, without plaintext.
+    `operation`: None in a row that no release of ours wrote.
     """
 
     key: LedgerKey
-    operation: Operation
+    operation: Operation | None
     digest: bytes
     outcomes: tuple[bytes | None, ...]
 

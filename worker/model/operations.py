@@ -161,11 +161,13 @@ SECOND_OFFICER = frozenset(
         Operation.POLICY_ALLOW,
         Operation.GRANT_GIVE,
         Operation.TRIGGER_ADD,
+        Operation.CAMPAIGN_START,
     }
 )
 """What may be answered "pending" until a second officer agrees (S14).
 
-A disable only of a layer 1 key, a revocation only of an officer, an import only where the fleet held the key so far.
+A disable only of a layer 1 key, a revocation only of an officer, an import only where the fleet held the key so far, a
+campaign only if the old version is to be destroyed after it.
 """
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field, create_model
 
-from worker.model.campaign_replies import CAMPAIGN_RESULTS, CampaignCommandResult
+from worker.model.campaign_replies import CAMPAIGN_RESULTS, CampaignCommandResult, CampaignResult
 from worker.model.codes import MEANINGS, Code
 from worker.model.fields import Answer, Base64
 from worker.model.fleet import FleetKeyResult, FleetShowResult
@@ -199,6 +199,7 @@ Approved = (
     | FleetKeyResult
     | RegionResult
     | TriggerRuleResult
+    | CampaignResult
 )
 """What commands answer that may need a second officer."""
 

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from worker.model.campaign_bodies import FULL_SHARE, ItemsPerSecond, Share
+from worker.model.campaign_bodies import FULL_SHARE, DestroyAfter, ItemsPerSecond, Share
 from worker.model.campaign_replies import CampaignView
 from worker.model.campaigns import CampaignKind
 from worker.model.fields import MAX_INT, AliasName, Answer, Body, TenantName, Why
@@ -44,6 +44,7 @@ class TriggerAddBody(Body):
     period_s: int = Field(default=0, ge=0, le=_LONGEST_S)
     items_s: ItemsPerSecond = 0
     hsm_share: Share = FULL_SHARE
+    destroy_after_s: DestroyAfter = 0
     why: Why = ""
 
 
@@ -100,6 +101,7 @@ class TriggerRuleView(Answer):
     enrolled_by: str
     created_ms: int
     revoked: bool
+    destroy_after_s: int = 0
 
 
 class TriggerResult(Answer):

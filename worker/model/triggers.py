@@ -51,7 +51,7 @@ class TriggerAction(StrEnum):
 class TriggerRule:
     """One rule of a tenant, named `tenant/name`. `pattern` is over aliases; `period_s` is for ages only, else 0.
 
-    `items_s` and `hsm_share` are the throttle of the campaigns that it starts.
+    `items_s` and `hsm_share` are the throttle of the campaigns that it starts, `destroy_after_s` their grace.
     """
 
     TABLE: ClassVar[Table] = Table.TRIGGER_RULES
@@ -68,6 +68,7 @@ class TriggerRule:
     created_ms: int
     revoked: bool
     revision: int
+    destroy_after_s: int = 0
 
     @property
     def ref(self) -> RowRef:

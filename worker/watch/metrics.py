@@ -134,8 +134,20 @@ class Metrics:
             self._table.campaign_items.labels(code).inc(count)
         self._table.campaign_slice_seconds.observe(seconds)
 
-    def remains(self, campaign: UUID, items: int, rate: float) -> None:
+    # flow.fairness.PaceWatch
+
+    def interactive(self, p99_ms: int) -> None:
+        """See `PaceWatch`."""
+        self._table.interactive_p99.set(p99_ms / 1000)
+
+    def paced(self, pace: float) -> None:
+        """See `PaceWatch`."""
+        self._table.bulk_pace.set(pace)
+
+    def remains(self, campaign: UUID, items: int, rate: float, failed: int) -> None:
         """See `CampaignWatch`."""
+        self._table.campaign_rate.labels(str(campaign)).set(rate)
+        self._table.campaign_failures.labels(str(campaign)).set(failed)
         self._table.campaign_remaining.labels(str(campaign)).set(items)
         self._table.campaign_eta.labels(str(campaign)).set(items / rate if rate else float("nan"))
 

@@ -103,4 +103,13 @@ class Table:
         )
         # Flat while the campaign is running: it waits (the log says for what), or is throttled.
         self.campaign_remaining = make.gauge("campaign_remaining", "Items still under the old version", "campaign")
+        # 0 for long while it is running: nobody does bulk work, or bulk_pace says why.
+        self.campaign_rate = make.gauge("campaign_rate", "Items per second of all processes together", "campaign")
+        # Above 0: it will not be done before these are mended and replayed.
+        self.campaign_failures = make.gauge("campaign_failures", "Items that could not be moved", "campaign")
+        # Below 1: interactive answers are slower than interactive_p99_ms, so bulk work backs off.
+        self.bulk_pace = make.gauge("bulk_pace", "Bulk work's part of its full speed")
+        self.interactive_p99 = make.gauge(
+            "interactive_p99_seconds", "Of this process in the last seconds, from Kafka on"
+        )
         self.campaign_eta = make.gauge("campaign_eta_seconds", "Remaining items at the present rate", "campaign")

@@ -35,7 +35,9 @@ class Office:
     def process(self, sizes: tuple[int, int] = (3, 1)) -> Campaigning:
         rig, token = self.rig, self.rig.token
         standings = Standings(rig.store, Trust(token.fleet_keys), token.fleet_keys)
-        verifying = Verifying(FLEET, "p", rig.memory.slices, standings, token.fleet_keys, rig.memory)
+        verifying = Verifying(
+            FLEET, "p", rig.memory.slices, standings, token.fleet_keys, rig.memory, rig.limits.recoverable_ms
+        )
         uses = Uses(rig.memory)
         return Campaigning(
             "p", rig.memory.slices, standings, rig.hiccups, uses, verifying, NONE, Metrics(), sizes=sizes

@@ -78,13 +78,6 @@ async def test_rows_that_are_not_what_they_say_fail_alone() -> None:
     assert (fact.type, CampaignTold.model_validate_json(fact.body).codes) == (campaigns.ITEMS_FAILED, {"INTEGRITY": 3})
 
 
-@pytest.mark.parametrize(("share", "rest"), [(100, 0.0), (50, 3.0), (10, 19.0)])
-def test_two_at_once_keep_to_the_share_together(share: int, rest: float) -> None:
-    assert slices.rest_s(1.0, share, 2) == pytest.approx(rest)
-    if rest:
-        assert 2 * 1.0 / (1.0 + rest) == pytest.approx(share / 100)  # of the time the token is busy with it
-
-
 async def test_an_empty_slice_is_only_finished() -> None:
     desk = await Desk.laid()
     done = desk.concluded([], [], tells=True)

@@ -112,6 +112,13 @@ def test_what_was_answered_is_answered_again_however_late(late: Callable[[Reques
     assert isinstance(world.decide(fresh), Refused)
 
 
+def test_an_entry_that_no_release_wrote_is_refused_alone() -> None:
+    world = World()
+    kept = answered(world)
+    world.ledger[kept.key] = replace(world.ledger[kept.key], operation=None)
+    assert world.refusal(kept) is Code.INTEGRITY
+
+
 def test_another_body_under_the_same_id_is_refused_even_before_its_age() -> None:
     world = World()
     kept = answered(world)

@@ -67,6 +67,16 @@ def test_two_officers_add_a_rule_and_put_another_in_its_place() -> None:
     assert (anew.revision, anew.revoked, anew.pattern) == (3, False, "*")
 
 
+def test_a_rule_may_say_that_what_it_empties_is_destroyed_later() -> None:
+    where, week_s = World(), 7 * 24 * 3600
+    refused = code(where, Operation.TRIGGER_ADD, body(destroy_after_s=week_s))
+    assert refused is Code.RECOVERY_UNKNOWN
+    where.limits = replace(where.limits, recoverable_ms=1)
+    assert code(where, Operation.TRIGGER_ADD, body(destroy_after_s=1)) is Code.GRACE_REFUSED
+    row = added(where, destroy_after_s=week_s)
+    assert (row.destroy_after_s, rule_view(row).destroy_after_s) == (week_s, week_s)
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -96,10 +96,11 @@ def kept(where: World, done: Conclusion) -> None:
 
 
 def test_a_report_rotates_and_starts_the_campaign_in_one_settlement() -> None:
-    where = world(trigger_rule())
+    where = world(trigger_rule(destroy_after_s=9))
     where.needs = {(PAYMENTS, 1): Needs(deks=12)}
     done = report(where)
     made = campaign(done)
+    assert made.destroy_after_s == 9
     assert (made.from_version, made.to_version, made.state, made.kind) == (
         1,
         2,

@@ -10,6 +10,7 @@ from worker.chain.plan import Conclusion, Plan
 from worker.edges.hsm import Observer, TokenState
 from worker.flow.campaigns import CampaignWatch
 from worker.flow.deadletters import Mourner
+from worker.flow.fairness import PaceWatch
 from worker.flow.guarding import KeystoreWatch, Outcome
 from worker.flow.intake import IntakeObserver
 from worker.flow.opening import Rejected
@@ -186,10 +187,21 @@ def test_campaigns_are_counted_by_what_became_of_their_items() -> None:
     id_ = uuid4()
     watch.sliced(7, {"INTEGRITY": 2}, 0.1)
     watch.sliced(3, {}, 0.1)
-    watch.remains(id_, 50, 25.0)
+    watch.remains(id_, 50, 25.0, 2)
     found = samples(metrics)
     assert found[of("keyriver_campaign_items_total", "OK")] == 10
     assert found[of("keyriver_campaign_items_total", "INTEGRITY")] == 2
     assert found[of("keyriver_campaign_slice_seconds_count")] == 2
     assert found[of("keyriver_campaign_remaining", str(id_))] == 50
     assert found[of("keyriver_campaign_eta_seconds", str(id_))] == 2
+    assert found[of("keyriver_campaign_rate", str(id_))] == 25
+    assert found[of("keyriver_campaign_failures", str(id_))] == 2
+
+
+def test_the_pace_of_bulk_work_is_seen() -> None:
+    metrics = Metrics()
+    watch: PaceWatch = metrics
+    watch.interactive(250)
+    watch.paced(0.5)
+    found = samples(metrics)
+    assert (found[of("keyriver_interactive_p99_seconds")], found[of("keyriver_bulk_pace")]) == (0.25, 0.5)

@@ -30,10 +30,10 @@ class PostgresSlices:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def at_work(self) -> list[UUID]:
+    async def at_work(self) -> list[tuple[str, UUID]]:
         """One statement, by a partial index."""
         rows = await self._pool.run(lambda connection: connection.fetch(SQL["campaigns_at_work"]))
-        return [_plain(row["id"]) for row in rows]
+        return [(row["tenant"], _plain(row["id"])) for row in rows]
 
     async def below(self, campaign: UUID) -> list[UUID]:
         """Those that a deep campaign made."""
@@ -130,7 +130,8 @@ async def with_campaigns(connection: Connection, question: Question, answer: Ans
 async def _progress(connection: Connection, campaign: UUID) -> Progress:
     row = await connection.fetchrow(SQL["campaign_progress"], campaign)
     assert row is not None  # noqa: S101 - a sum is always there
-    return Progress(**row, one_at_a_time=await connection.fetchval(SQL["measured_rate"]))
+    alone, pace = await connection.fetchval(SQL["measured_rate"]), await connection.fetchval(SQL["slowest_pace"])
+    return Progress(**row, one_at_a_time=alone, pace=pace)
 
 
 async def _failures(connection: Connection, page: Paging) -> tuple[Failure, ...]:

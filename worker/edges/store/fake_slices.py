@@ -76,10 +76,10 @@ class FakeSlices:
 
     # The port.
 
-    async def at_work(self) -> list[UUID]:
+    async def at_work(self) -> list[tuple[str, UUID]]:
         """See `Slices`."""
         at_work = (CampaignState.RUNNING, CampaignState.VERIFYING)
-        return sorted(one.id for one in self._campaigns() if one.state in at_work)
+        return sorted((one.tenant, one.id) for one in self._campaigns() if one.state in at_work)
 
     async def below(self, campaign: UUID) -> list[UUID]:
         """See `Slices`."""

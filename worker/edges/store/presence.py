@@ -5,6 +5,7 @@ from uuid import UUID
 
 from worker.edges.store.pool import Pool
 from worker.edges.store.queries import SQL
+from worker.model.fairness import Neighbours
 from worker.model.hsm import Condemned
 
 
@@ -34,6 +35,15 @@ class PostgresPresence:
         for row in rows:
             found.setdefault(versions[row["ord"] - 1], []).append(row["name"])
         return found
+
+    async def tell(self, run: UUID, p99_ms: int | None, pace: float | None) -> None:
+        """As `flow.fairness.Peers`; a run that is not seen yet says nothing."""
+        await self._pool.run(lambda connection: connection.execute(SQL["tell_pace"], run, p99_ms, pace))
+
+    async def neighbours(self) -> Neighbours:
+        """As `flow.fairness.Peers`."""
+        (row,) = await self._pool.run(lambda connection: connection.fetch(SQL["neighbours"]))
+        return Neighbours(row["p99_ms"], row["bulk"])
 
     async def prune(self) -> None:
         """Forget whose session is over since a day."""

@@ -10,6 +10,8 @@ from worker.model.operations import Operation
 from worker.model.requests import LedgerKey
 from worker.model.rows import Dek, RowRef
 
+_OPERATIONS = frozenset(each.value for each in Operation)
+
 
 class Batch:
     """Collects settlements, slot by slot."""
@@ -116,6 +118,7 @@ def _columns(rows: Sequence[tuple[int, object]], *names: str) -> Iterable[list[A
 
 def _entry(slot: int, entry: LedgerEntry, opened: LedgerEntry | None) -> tuple[Any, ...]:
     key = entry.key
+    assert entry.operation is not None  # noqa: S101 - what is written comes from a request
     return (
         slot,
         opened is not None,
@@ -134,5 +137,16 @@ def entry_of(stored: Sequence[Any] | None) -> LedgerEntry | None:
     """The winner's entry, as `keyriver.entry_v1` brings it."""
     if stored is None:
         return None
-    _, _, _, tenant, client, source, id_, operation, digest, outcomes = stored
-    return LedgerEntry(LedgerKey(tenant, client, source, id_), Operation(operation), digest, tuple(outcomes))
+    _, _, _, *columns = stored
+    return entry_from(*columns)
+
+
+def entry_from(
+    tenant: str, client: str, source: str, id_: str, operation: str, digest: bytes, outcomes: list[Any]
+) -> LedgerEntry:
+    """The entry. The ledger carries no MAC: a row that nobody of ours wrote costs its own request, not the batch."""
+    is_ours = operation in _OPERATIONS and all(one is None or isinstance(one, bytes) for one in outcomes)
+    key = LedgerKey(tenant, client, source, id_)
+    if not is_ours:
+        return LedgerEntry(key, None, digest, ())
+    return LedgerEntry(key, Operation(operation), digest, tuple(outcomes))

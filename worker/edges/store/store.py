@@ -13,13 +13,12 @@ from worker.edges.store.campaigns import with_campaigns
 from worker.edges.store.pool import Connection, Pool
 from worker.edges.store.queries import SQL
 from worker.edges.store.rows import RowReader
-from worker.edges.store.settling import Batch, entry_of
+from worker.edges.store.settling import Batch, entry_from, entry_of
 from worker.model.effects import LedgerEntry, Settlement, Settling
 from worker.model.facts import Answer, Below, Needs, Paging, Question, RowPage, StoredRow
 from worker.model.fleet import FleetKind
 from worker.model.hsm import Purpose
 from worker.model.ids import NO_ID
-from worker.model.operations import Operation
 from worker.model.requests import LedgerKey
 from worker.model.rows import Dek, RowRef, Table
 
@@ -137,8 +136,7 @@ def _answer(
 
 
 def _entry(one: asyncpg.Record) -> LedgerEntry:
-    key = LedgerKey(one[6], one[7], one[8], one[9])
-    return LedgerEntry(key, Operation(one[10]), one[5], tuple(one[11]))
+    return entry_from(one[6], one[7], one[8], one[9], one[10], one[5], one[11])
 
 
 async def _key_page(connection: Connection, page: Paging) -> tuple[UUID, ...]:

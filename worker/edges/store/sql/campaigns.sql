@@ -1,5 +1,5 @@
 -- name: campaigns_at_work
-SELECT c.id FROM keyriver.campaigns AS c WHERE c.state IN ('running', 'verifying') ORDER BY c.id;
+SELECT c.tenant, c.id FROM keyriver.campaigns AS c WHERE c.state IN ('running', 'verifying') ORDER BY c.id;
 
 -- name: campaigns_below
 SELECT c.id FROM keyriver.campaigns AS c WHERE c.parent = $1 ORDER BY c.id;
@@ -82,6 +82,10 @@ SELECT
             clock_timestamp() - min(s.leased_at) FILTER (WHERE s.done_at > now() - interval '60 seconds'))), 0
     )::double precision AS rate
 FROM keyriver.campaign_slices AS s WHERE s.campaign = $1 AND s.done_at IS NOT NULL;
+
+-- name: slowest_pace
+SELECT coalesce(min(w.pace), 1) FROM keyriver.workers AS w
+WHERE w.expires >= clock_timestamp() AND w.seen >= clock_timestamp() - interval '5 seconds';
 
 -- name: measured_rate
 -- Items per second of the last slices that anybody did: what one process can do. It does several at a time, so what

@@ -47,3 +47,12 @@ WITH gone AS (
 )
 DELETE FROM keyriver.confirmations AS c
 WHERE NOT EXISTS (SELECT FROM keyriver.workers AS w WHERE w.run = c.run) OR c.run IN (SELECT g.run FROM gone AS g);
+
+-- name: tell_pace
+UPDATE keyriver.workers AS w SET p99_ms = $2, pace = $3 WHERE w.run = $1;
+
+-- name: neighbours
+-- A process that was not seen for some seconds is dead or frozen: how slow it was says nothing any more.
+SELECT coalesce(max(w.p99_ms), 0)::int AS p99_ms, count(w.pace)::int AS bulk
+FROM keyriver.workers AS w
+WHERE w.expires >= clock_timestamp() AND w.seen >= clock_timestamp() - interval '5 seconds';
