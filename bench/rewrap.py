@@ -47,20 +47,27 @@ async def old_blobs(made: Rig) -> list[bytes]:
 
 
 async def requests_rate(made: Rig, blobs: Sequence[bytes]) -> float:
-    """Items a second of signed requests; every item's result is looked at."""
+    """Items a second that were moved by signed requests; every item's result is looked at.
+
+    On a machine with other work the token may be too slow for an item: what is deferred does not count.
+    """
     body = RewrapBody(items=[RewrapItem(blob=one) for one in blobs], return_blob=True)
 
-    async def seconds(items: int) -> float:
+    async def rate(items: int) -> float:
         asked = signed(made.house.identity, made.fleet.prefix, Operation.REWRAP, body, items // BATCH)
-        spent = await made.load.closed(asked, IN_FLIGHT)
+        spent, moved = await made.load.closed(asked, IN_FLIGHT), 0
         for request in asked:
             results = json.loads(made.load.answers.pop(request.id)[1])["results"]
             assert len(results) == BATCH
-            assert all(one.get("version") == 2 and not one.get("unchanged") for one in results), results[0]
-        return spent
+            odd = [one for one in results if one.get("version") != 2 or one.get("unchanged")]
+            assert all(one.get("retry") for one in odd), odd[0]
+            moved += BATCH - len(odd)
+        if moved < items:
+            print(f"DEFERRED: {items - moved} of {items}")
+        return moved / spent
 
-    await seconds(WARM)
-    return ITEMS / await seconds(ITEMS)
+    await rate(WARM)
+    return await rate(ITEMS)
 
 
 async def file_rate(made: Rig, blobs: Sequence[bytes]) -> float:
