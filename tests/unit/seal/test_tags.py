@@ -27,4 +27,4 @@ def test_no_form_is_called_like_another() -> None:
 
 
 def test_a_campaigns_certificate_names_its_form() -> None:
-    assert certificates.FORM == certificates.Certificate.model_fields["form"].default
+    assert certificates.Certificate.model_fields["form"].default == certificates.FORM
