@@ -15,7 +15,7 @@ from worker.cli import PENDING
 from worker.cli.local import adjacent
 from worker.local import Token
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)

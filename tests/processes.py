@@ -23,7 +23,7 @@ NURSERY = get_context("forkserver")
 NURSERY.set_forkserver_preload(["tests.member"])
 
 
-async def until(holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+async def until(holds: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Wait for a condition; the failure names it."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -59,6 +59,11 @@ class Member:
         return self._process.is_alive()
 
     @property
+    def serves(self) -> bool:
+        """Whether it has begun its work: /metrics is there."""
+        return self._port_file.exists()
+
+    @property
     def is_frozen(self) -> bool:
         """Whether a signal has stopped it."""
         if Path("/proc/self").exists():
@@ -86,20 +91,20 @@ class Member:
         self.signal(signal.SIGKILL)
         self._process.join()
 
-    async def ended(self, seconds: float = 30.0) -> int:
+    async def ended(self, seconds: float = 60.0) -> int:
         """Wait for its end: the exit code, or minus the signal that killed it."""
         await until(lambda: not self.is_running, f"{self.name} ends", seconds)
         assert self._process.exitcode is not None
         return self._process.exitcode
 
-    async def terminated(self, seconds: float = 30.0) -> int:
+    async def terminated(self, seconds: float = 60.0) -> int:
         """Ask it to end, as an orchestrator does, and wait for its exit code."""
         self.signal(signal.SIGTERM)
         return await self.ended(seconds)
 
     async def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Every sample of its /metrics, by name and labels."""
-        await until(self._port_file.exists, f"{self.name} serves /metrics")
+        await until(lambda: self.serves, f"{self.name} serves /metrics")
         url = f"http://127.0.0.1:{self._port_file.read_text()}/metrics"
         text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=10).read().decode())
         families = text_string_to_metric_families(text)

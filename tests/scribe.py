@@ -197,7 +197,7 @@ class Scribe:
 
     # Reading.
 
-    async def answers(self, request_id: str, count: int = 1, seconds: float = 30.0) -> list[Answer]:
+    async def answers(self, request_id: str, count: int = 1, seconds: float = 60.0) -> list[Answer]:
         """The answers to a request, in order of arrival; waits for so many."""
 
         def enough(entries: list[Entry]) -> bool:

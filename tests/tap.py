@@ -55,7 +55,7 @@ class Tap:
                     for record in records
                 ]
 
-    async def until(self, holds: Callable[[list[Entry]], bool], what: str, seconds: float = 20.0) -> list[Entry]:
+    async def until(self, holds: Callable[[list[Entry]], bool], what: str, seconds: float = 60.0) -> list[Entry]:
         """Read on until a condition holds for all that was read."""
         deadline = time.monotonic() + seconds
         while not holds(self.entries):
@@ -75,7 +75,7 @@ class Tap:
 
 async def until_known(consumer: AIOKafkaConsumer, topics: Sequence[str]) -> None:
     """Wait until the consumer knows of the topics' partitions."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not {spot.topic for spot in consumer.assignment()} >= set(topics):
             await asyncio.sleep(0.01)
 

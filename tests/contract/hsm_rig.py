@@ -205,7 +205,7 @@ async def count(token: Token) -> int:
 
 async def counts(token: Token, wanted: int) -> None:
     """Wait until there are so many: what was dropped is buried by the next free thread."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await count(token) != wanted:
             await asyncio.sleep(0.005)
 

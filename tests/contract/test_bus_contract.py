@@ -75,7 +75,7 @@ def outgoing(bus: OnFake | OnKafka, number: int, partition: int = 0, size: int =
 
 async def catch(source: Source, wanted: int, max_records: int = 100, max_bytes: int = 1 << 20) -> list[Record]:
     records: list[Record] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(records) < wanted:
             records += (await source.catch(max_records, max_bytes)).records
     return records
@@ -181,7 +181,7 @@ async def both_until(first: Source, second: Source, wanted: int) -> list[Record]
     """Let two members catch side by side until they have so many records, each from one of them."""
     seen: list[Record] = []
     owners: dict[Partition, int] = {}
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(seen) < wanted or len(set(owners.values())) < 2:
             for number, catch_ in enumerate(await asyncio.gather(first.catch(10, 1 << 20), second.catch(10, 1 << 20))):
                 for record in catch_.records:

@@ -24,7 +24,7 @@ from worker.model.topics import Cleanup, TopicSpec, Writer
 from worker.ports import BusUnavailable
 
 PARTITIONS = 4
-PATIENCE_S = 40
+PATIENCE_S = 120
 EXPELLED_S = 1.6
 """Longer than the workers' session timeout of one second."""
 
@@ -90,7 +90,7 @@ class Field:
                 process.send_signal(signal.SIGCONT)
                 process.terminate()
         for process in self.workers:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await process.wait()
 
 

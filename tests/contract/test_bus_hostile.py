@@ -50,7 +50,7 @@ class Mangled(str):
 
 async def caught(stack: Services, topic: str, count: int) -> list[Record]:
     records: list[Record] = []
-    async with asyncio.timeout(20), KafkaSource(KafkaAccess(stack.kafka), topic, [topic], Timing(wait_s=0.1)) as source:
+    async with asyncio.timeout(60), KafkaSource(KafkaAccess(stack.kafka), topic, [topic], Timing(wait_s=0.1)) as source:
         while len(records) < count:
             records += (await source.catch(100, 1 << 26)).records
     return records
@@ -99,7 +99,7 @@ async def test_a_reply_topic_that_is_deleted_meanwhile_is_noticed(
         assert await sink.publish([reply, ours]) == [None, None]
         await admin.delete_topics([theirs])
         outcome: list[Undeliverable | None] = [None]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while outcome[0] is None:  # the broker deletes in its own time
                 outcome = await sink.publish([reply, ours])
         assert outcome == [Undeliverable.NO_TOPIC, None]

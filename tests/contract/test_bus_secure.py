@@ -51,7 +51,7 @@ async def test_a_worker_can_do_its_work_with_the_rights_that_are_printed(broker:
         places = [*ours, TOPICS.undelivered, *map(dead_letter_topic, TOPICS.requests)]
         assert set(await sink.publish([letter(place) for place in places])) == {None}
     async with KafkaSource(access, TOPICS.group(Lane.INTERACTIVE), TOPICS.lane(Lane.INTERACTIVE), FAST) as source:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (caught := (await source.catch(10, 1 << 20)).records):
                 pass
         await source.commit({Partition(TOPICS.wrap, 0): caught[0].offset + 1})
@@ -84,7 +84,7 @@ async def test_a_reply_topic_without_rights_is_a_refusal_that_holds_nobody_back(
 
 
 async def catch_for_ever(source: KafkaSource) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             await source.catch(1, 1)
 

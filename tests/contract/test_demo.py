@@ -46,7 +46,7 @@ def test_odd_files_are_put_together_again() -> None:
 
 def test_the_demo_reads_back_what_it_encrypted_and_leaves_nothing(tmp_path: Path) -> None:
     with begun(tmp_path) as demo:
-        said, _ = demo.communicate(timeout=200)
+        said, _ = demo.communicate(timeout=280)
     assert demo.returncode == 0, said
     for sentence in ("kill -9", "went on from there", "place: UNWRAP_FAILED", "none doubled", "Byte for byte the same"):
         assert sentence in said
@@ -71,7 +71,7 @@ def test_interrupted_it_cleans_up(tmp_path: Path, number: signal.Signals) -> Non
         assert len(left_over(tmp_path)) > 4
         os.killpg(demo.pid, number)
         rest = demo.stdout.read()
-        assert demo.wait(timeout=60) == 130, rest
+        assert demo.wait(timeout=180) == 130, rest
     assert "nothing of the demo is left" in rest
     assert not left_over(tmp_path)
     assert not (tmp_path / FOLDER).exists()
@@ -81,7 +81,7 @@ def test_two_demos_in_one_folder_do_not_meet(tmp_path: Path) -> None:
     with (tmp_path / f"{FOLDER}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with begun(tmp_path) as demo:
-            said, _ = demo.communicate(timeout=60)
+            said, _ = demo.communicate(timeout=180)
     assert demo.returncode == 1
     assert "a demo is running" in said
 
@@ -91,7 +91,7 @@ def test_a_folder_of_somebody_else_is_not_removed(tmp_path: Path) -> None:
     mine.parent.mkdir()
     mine.touch()
     with begun(tmp_path) as demo:
-        said, _ = demo.communicate(timeout=60)
+        said, _ = demo.communicate(timeout=180)
     assert demo.returncode == 1
     assert "move it away" in said
     assert mine.exists()

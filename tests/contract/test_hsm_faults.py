@@ -151,7 +151,7 @@ async def test_finalize_and_initialize_happen_only_when_logging_in_does_not_help
         before = hsm_token._device.epoch
         shim.fail("Login", DEVICE_ERROR)
         shim.lose_sessions()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while hsm_token._device.epoch == before or not hsm_token.healthy:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)

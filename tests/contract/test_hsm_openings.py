@@ -28,6 +28,7 @@ from tests.contract.hsm_rig import (
     unwrap,
     works,
 )
+from tests.processes import until
 from worker.edges.hsm import HsmConfig, Pin, PinRefused, TokenState, open_token
 from worker.edges.hsm.binding import Library
 from worker.edges.hsm.crew import Crew
@@ -92,6 +93,7 @@ async def test_a_healing_that_meets_a_wrong_pin_stops_and_says_so(
         shim.lose_sessions()
         results = await made.hsm.run([WrapDek(tenant.l3, AAD, DIGEST, 32)], 0.5)
         assert faults(results) == {0: Fault.UNAVAILABLE}
+        await until(lambda: seen.states[-1] is TokenState.PIN_REFUSED, "the wrong PIN is noticed")
         assert seen.states[-1] is made.state is TokenState.PIN_REFUSED
         assert not made.healthy
         assert shim.count("Login") == 1, "a wrong PIN is never given twice"
@@ -132,7 +134,8 @@ async def test_a_slow_token_answers_what_it_could_and_the_loop_is_free(token: Lo
             assert made._device.abilities.remote
             assert len(await generated(made.hsm, tenant.l3, 64)) == 64
             assert seen.busiest == 4, "a batch is shared out over the sessions of a token that waits for a network"
-            results = await made.hsm.run([WrapDek(tenant.l3, AAD, DIGEST, 32)] * 1000, 0.2)
+            shim.delay(10_000)
+            results = await made.hsm.run([WrapDek(tenant.l3, AAD, DIGEST, 32)] * 1000, 1.0)
             late = faults(results)
             assert set(late.values()) == {Fault.UNAVAILABLE}
             assert 0 < len(late) < 1000

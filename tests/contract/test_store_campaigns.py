@@ -288,7 +288,7 @@ class TestSpeed:
         before = await self._updates(pool, "n_tup_upd"), await self._updates(pool, "n_tup_hot_upd")
         ground = await laid(real, PostgresSlices(pool), acme, items=300)
         assert await ground.settle(*ground.moving(ground.deks, await ground.got(size=500)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await self._updates(pool, "n_tup_upd") - before[0] < 300:  # the server tells its statistics late
                 await pool.run(lambda connection: connection.execute("SELECT pg_stat_force_next_flush()"))
         # Each page has room for all its rows again; those of other tests may have left less.

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -68,6 +68,14 @@ async def until_settled(store: PostgresStore, settlement: Settlement, outages: l
             return type(fate).__name__
 
 
+async def until_known(store: PostgresStore) -> None:
+    """Wait until it answers: a connection is up, whatever else the machine does."""
+    while True:
+        with suppress(StoreUnavailable):
+            await store.know(Question())
+            return
+
+
 async def test_kill_minus_nine_in_the_middle(server: Postgres, pool: Pool, acme: Chain) -> None:
     store = PostgresStore(pool)
     outages: list[str] = []
@@ -115,7 +123,7 @@ async def test_a_frozen_server_is_an_outage_and_a_late_commit_counts_once(server
     settings = PostgresSettings(server.dsn(), pool_size=1, statement_s=0.2, connect_s=0.5, answer_s=0.5)
     async with connected(settings) as pool:
         store = PostgresStore(pool)
-        await store.know(Question())
+        await until_known(store)
         settlement = wrap(acme, "frozen")
         with frozen(server):
             with pytest.raises(StoreUnavailable):

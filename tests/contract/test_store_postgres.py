@@ -152,7 +152,7 @@ class TestPlans:
         moves = tuple(MoveDek(replace(one, version=2), one.blob) for one in deks_of(made))
         assert await store.settle([Settlement(None, None, (), (), moves)]) == [Settled()]
         updates = "SELECT sum(%s)::int FROM pg_stat_all_tables WHERE relname LIKE 'deks\\___'"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await value(pool, updates % "n_tup_upd") or 0) < 100:  # the server tells its statistics late
                 await pool.run(lambda connection: connection.execute("SELECT pg_stat_force_next_flush()"))
         # A full page now and then has no room for one more.

@@ -19,8 +19,8 @@ from worker.flow.failpoints import DUE_NAMES, NAMES
 SEED = int(os.environ.get("KEYRIVER_FIRE_SEED", "4711"))
 PASSES = 4
 """A failpoint kills at one of its first passes, so that a story comes some way between two deaths."""
-PAUSE_S = 2.0
-"""So often a random one is killed; a dead one's partitions are another's after a second."""
+PAUSE_S = 1.5
+"""So long both are left alone once both have begun; a dead one's partitions are another's after a second."""
 
 
 @dataclass
@@ -50,7 +50,9 @@ class Fire:
         next_kill = loop.time() + PAUSE_S
         while True:
             await asyncio.sleep(POLL_S)
-            if loop.time() > next_kill:
+            if not (self.steady.serves and self.armed.serves):  # whoever starts is let start, or nothing gets done
+                next_kill = loop.time() + PAUSE_S
+            elif loop.time() > next_kill:
                 self.strike()
                 next_kill = loop.time() + PAUSE_S
             if not self.steady.is_running:

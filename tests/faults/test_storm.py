@@ -36,7 +36,7 @@ SMALL = 20_000
 AT_ONCE = 4
 """Requests under way per client."""
 FAULTS = 20
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 
 
 @dataclass(slots=True)

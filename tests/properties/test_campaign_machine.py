@@ -67,7 +67,7 @@ class CampaignMachine(CampaignModel):
     def settle(self, data: st.DataObject) -> None:
         task, sent = self.tasks.pop(data.draw(st.integers(0, len(self.tasks) - 1)))
         self.gate.waiting[task].set()
-        self.run(asyncio.wait_for(asyncio.shield(task), 10))
+        self.run(asyncio.wait_for(asyncio.shield(task), 60))
         self.over(task, sent)
 
     @precondition(lambda self: any(sent is None for _, sent in self.tasks))

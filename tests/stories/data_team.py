@@ -6,12 +6,11 @@ import signal
 import subprocess
 import sys
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.fleet import Fleet, House
-from tests.processes import until
 from tests.stack import CHECKOUT
 from worker.chain import blob
 from worker.cli.identities import write
@@ -66,34 +65,21 @@ class Team:
             subprocess.run, words, env=self._env, cwd=CHECKOUT, capture_output=True, text=True, check=False
         )
 
-    async def killed(self, source: str, out: str, at_bytes: int, *more: str) -> None:
-        """Start it, and kill it as soon as the output has so many bytes."""
-        part = self.folder / f"{out}.part"
-
-        async def grown(running: subprocess.Popen[bytes]) -> None:
-            await until(lambda: size(part) >= at_bytes or running.poll() is not None, f"{at_bytes} bytes", 300)
-
-        await self.killed_when(grown, source, out, *more)
+    async def killed(self, source: str, out: str, at: int, *more: str) -> None:
+        """Start it; it dies once the output has so many bytes, or so many records were sent to the topic."""
+        running = self.doomed(signal.SIGKILL, source, out, at, *more)
+        _, said = await asyncio.to_thread(running.communicate)
+        assert running.returncode == -signal.SIGKILL, said.decode()
         assert not (self.folder / out).exists()
 
-    async def killed_when(
-        self, enough: Callable[[subprocess.Popen[bytes]], Awaitable[None]], source: str, out: str, *more: str
-    ) -> None:
-        """Start it, and kill it as soon as that returns."""
-        running = subprocess.Popen(self.words(source, out, *more), env=self._env, cwd=CHECKOUT, stderr=subprocess.PIPE)
-        try:
-            await enough(running)
-        finally:
-            running.kill()
-            _, said = running.communicate()
-        assert running.returncode == -signal.SIGKILL, said.decode()
+    def doomed(self, sign: signal.Signals, source: str, out: str, at: int, *more: str) -> "subprocess.Popen[bytes]":
+        """Start one that will send itself this signal."""
+        words = [sys.executable, "-m", "tests.stories.doomed_job", sign.name, str(at)]
+        words += self.words(source, out, *more)[3:]
+        return subprocess.Popen(words, env=self._env, cwd=CHECKOUT, stderr=subprocess.PIPE)
 
     def _place(self, name: str) -> str:
         return name if name.startswith("topic:") else str(self.folder / name)
-
-
-def size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def text(raw: bytes) -> str:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from tests.fleet import House
 from tests.keystores.https_server import Asked, Hang, Told
 from tests.stack import Services
 from tests.stories.customers import Customers, codes, founded, linked, reads, stored, told, until
-from worker.client import Pending, RequestRefused
+from worker.client import NoAnswer, Pending, RequestRefused
 from worker.local import Token
 from worker.model.bodies import DekItem, KeyRotateBody
 from worker.model.keystores import Provider
@@ -138,7 +139,9 @@ async def test_a_customer_who_cannot_be_reached_is_refused_after_the_limit_and_n
     try:
 
         async def refused() -> bool:
-            return await codes(hasty, items) == {"KEYSTORE_UNREACHABLE"}
+            with suppress(NoAnswer):  # the fleet may be slower than a hasty client
+                return await codes(hasty, items) == {"KEYSTORE_UNREACHABLE"}
+            return False
 
         # Then his keys are refused once the limit is over, and nobody else's are
         await until(refused, "without contact his keys were still used")

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.fleet import Fleet
-from tests.processes import until
-from tests.stack import CHECKOUT
+from tests.processes import POLL_S, until
 from tests.stories.data_team import Heap, Team, a_heap, are_the_same, tampered, text
 from worker.chain import blob
 from worker.cli.identities import write
@@ -182,19 +181,26 @@ async def test_two_processes_do_not_share_a_job(fleet: Fleet, heap: Heap, tmp_pa
     # Given a job that is frozen in the middle
     (tmp_path / "deks.jsonl").write_text("".join(json.dumps({"blob": text(raw)}) + "\n" for raw in heap.blobs[:5000]))
     team = Team(fleet, heap.house, tmp_path)
-    words = team.words("deks.jsonl", "moved.jsonl", "--in-flight", "1")
-    first = subprocess.Popen(words, env=os.environ | dict(fleet.env), cwd=CHECKOUT)
+    first = team.doomed(signal.SIGSTOP, "deks.jsonl", "moved.jsonl", 1000, "--in-flight", "1")
     try:
-        await until((tmp_path / "moved.jsonl.checkpoint").exists, "the job began")
-        first.send_signal(signal.SIGSTOP)
+        stopped = os.WSTOPPED | os.WNOWAIT | os.WNOHANG
+        await until(lambda: os.waitid(os.P_PID, first.pid, stopped) is not None, "it stands still")
         # When another takes it up, Then it is refused, and the first one ends well
         second = await team.run("deks.jsonl", "moved.jsonl")
         assert second.returncode == 1
         assert "another process works" in second.stderr
     finally:
-        first.send_signal(signal.SIGCONT)
-        assert await asyncio.to_thread(first.wait) == 0
+        await _goes_on(first)
     assert len((tmp_path / "moved.jsonl").read_text().splitlines()) == 5000
+
+
+async def _goes_on(stopped: "subprocess.Popen[bytes]") -> None:
+    """It stops itself at each step from there on; let it go on until its end, which is a good one."""
+    ending = asyncio.create_task(asyncio.to_thread(stopped.communicate))
+    while not ending.done():
+        stopped.send_signal(signal.SIGCONT)
+        await asyncio.wait([ending], timeout=POLL_S)
+    assert stopped.returncode == 0
 
 
 async def test_a_dry_run_tells_what_there_is_to_do(fleet: Fleet, heap: Heap, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ async def test_a_frozen_worker_is_waited_for_until_its_session_is_over(pair: Fle
     assert all(isinstance(one, WrappedDek) for one in made)
     await pair.command(Operation.KEY_ROTATE, KeyRotateBody(tenant=house.tenant, key=house.key))
     # When one of them freezes that does not carry out what is due, and two officers destroy the old version
-    leader = str(await pair.pool.fetchval("SELECT holder FROM keyriver.duties WHERE name LIKE 'due/%'"))
+    leader = await leading(pair)
     frozen, awake = sorted(pair.members, key=lambda member: leader.endswith(f"/{member.pid}"))
     frozen.freeze()
     await until(lambda: frozen.is_frozen, "one of the two is frozen")
@@ -64,6 +64,14 @@ async def test_a_frozen_worker_is_waited_for_until_its_session_is_over(pair: Fle
     assert isinstance(fresh, WrappedDek)
     for member in pair.members:
         assert await member.terminated() == 0, member.log[-2000:]
+
+
+async def leading(fleet: Fleet) -> str:
+    """Wait until one of them carries out what is due."""
+    async with asyncio.timeout(WAIT_S):
+        while not (holder := await fleet.pool.fetchval("SELECT holder FROM keyriver.duties WHERE name LIKE 'due/%'")):
+            await asyncio.sleep(0.05)
+    return str(holder)
 
 
 async def looked(fleet: Fleet, pid: int) -> tuple[str, bool]:

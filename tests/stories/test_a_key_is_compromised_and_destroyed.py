@@ -18,7 +18,7 @@ from worker.model.operations import Operation
 from worker.model.replies import DestroyResult, KeyResult
 from worker.model.rows import ApprovalState, State
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +130,13 @@ async def test_a_layer_1_version_goes_from_the_token(quick: Fleet) -> None:
 async def test_an_activation_at_a_time(quick: Fleet) -> None:
     house: House = await quick.tenant()
     await quick.command(Operation.KEY_ROTATE, KeyRotateBody(tenant=house.tenant, key=house.key, pre_active=True))
-    at_ms = time.time_ns() // 1_000_000 + 1500
-    await quick.command(Operation.KEY_ACTIVATE, KeyActivateBody(tenant=house.tenant, key=house.key, at_ms=at_ms))
+    later = KeyActivateBody(tenant=house.tenant, key=house.key, at_ms=time.time_ns() // 1_000_000 + 3_600_000)
+    await quick.command(Operation.KEY_ACTIVATE, later)
     assert await shown(quick, house.tenant, house.key) == {1: State.ACTIVE, 2: State.PRE_ACTIVE}
+    at_ms = time.time_ns() // 1_000_000 + 1500
+    await quick.command(Operation.KEY_ACTIVATE, later.model_copy(update={"at_ms": at_ms}))
     await until(quick, house.tenant, house.key, {1: State.DEACTIVATED, 2: State.ACTIVE})
+    assert time.time_ns() // 1_000_000 >= at_ms
 
 
 async def test_without_a_word_on_backups_nothing_is_destroyed(fleet: Fleet, house: House) -> None:

@@ -19,7 +19,9 @@ from worker.local import softhsm
 async def fleet(stack: Services, tmp_path: Path) -> AsyncIterator[Fleet]:
     """A fleet of two workers, for this story ends them."""
     module = Path(shutil.copy2(softhsm.module(), tmp_path / "module.so"))
-    async with Fleet.founded(stack, tmp_path, softhsm.token(tmp_path / "token", module_file=module)) as founded:
+    async with Fleet.founded(
+        stack, tmp_path, softhsm.token(tmp_path / "token", module_file=module), kafka_session_s=30
+    ) as founded:
         founded.start()
         await founded.at_work(1)
         founded.start()
@@ -30,12 +32,13 @@ async def fleet(stack: Services, tmp_path: Path) -> AsyncIterator[Fleet]:
 async def test_workers_are_replaced_under_load(fleet: Fleet) -> None:
     # Given callers that work all the time, on two workers
     house = await fleet.tenant()
+    patient = await fleet.client(house.identity, timeout_s=120.0, answer_s=120.0)  # it asks once
     stop = asyncio.Event()
     made: list[WrappedDek] = []
 
     async def working() -> None:
         while not stop.is_set():
-            made.extend(one for one in await house.client.generate(house.key, 200) if isinstance(one, WrappedDek))
+            made.extend(one for one in await patient.generate(house.key, 200) if isinstance(one, WrappedDek))
 
     # When both are told to end, each after its successor came
     async with asyncio.TaskGroup() as tasks:

@@ -59,7 +59,7 @@ def auditor(fleet: Fleet, house: House, tmp_path: Path) -> Auditor:
     return Auditor(fleet, house.tenant, tmp_path)
 
 
-async def signed(fleet: Fleet, tenant: str, seconds: float = 20.0) -> int:
+async def signed(fleet: Fleet, tenant: str, seconds: float = 60.0) -> int:
     """Wait until all that was answered to this tenant is under a published checkpoint; how many records."""
     count: int = await fleet.pool.fetchval("SELECT count(*) FROM keyriver.leaves WHERE tenant = $1", tenant)
     async with fleet.tap(fleet.topics.audit) as tap:

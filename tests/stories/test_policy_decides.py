@@ -29,6 +29,8 @@ from worker.model.policies import (
 from worker.model.rows import Suite
 
 HOUR_MS = 3_600_000
+SOON = (3, 12, 48)
+"""Seconds until an end that a test waits for; on a busy machine the first one may be over before anybody looked."""
 UNWRAP, WRAP = Permission.UNWRAP, Permission.WRAP
 
 
@@ -136,8 +138,12 @@ async def test_a_rule_ends_when_it_says(fleet: Fleet, house: House) -> None:
     # Given a rule that ends soon
     name, client = await newcomer(fleet, house)
     made = await dek(house)
-    await allow(fleet, rule(house, name, UNWRAP, not_after_ms=now_ms() + 4000))
-    assert await told(client, made) == ""
+    for seconds in SOON:
+        await allow(fleet, rule(house, name, UNWRAP, not_after_ms=now_ms() + seconds * 1000))
+        if await told(client, made) == "":
+            break
+    else:
+        pytest.fail("the rule never held")
     # Then without anybody's doing it is over
     async with asyncio.timeout(60):
         while await told(client, made) == "":
@@ -194,8 +200,12 @@ async def test_a_grant_opens_a_compromised_version_for_one_client_until_it_ends(
     await (await fleet.officer()).command(Operation.GRANT_REVOKE, revoke)
     assert await told(house.client, made) == "KEY_STATE"
     # When another is given for a few seconds, Then it ends by itself
-    await fleet.command(Operation.GRANT_GIVE, give.model_copy(update={"for_s": 4}))
-    assert await told(house.client, made) == ""
+    for seconds in SOON:
+        await fleet.command(Operation.GRANT_GIVE, give.model_copy(update={"for_s": seconds}))
+        if await told(house.client, made) == "":
+            break
+    else:
+        pytest.fail("the grant never held")
     async with asyncio.timeout(60):
         while await told(house.client, made) == "":
             await asyncio.sleep(POLL_S)
@@ -209,14 +219,18 @@ async def test_a_rule_is_taken_back_while_many_read(fleet: Fleet, house: House) 
     found = await allow(fleet, rule(house, name, UNWRAP))
     answered = asyncio.Event()
     late: list[str] = []
+    reading = asyncio.Semaphore(0)
 
     async def read() -> None:
+        assert await told(client, made) == ""
+        reading.release()
         while not answered.is_set():
             await told(client, made)
         late.append(await told(client, made))
 
     readers = [asyncio.create_task(read()) for _ in range(16)]
-    await asyncio.sleep(0.3)
+    for _ in readers:
+        await reading.acquire()
     # When an officer takes its rule back
     await (await fleet.officer()).command(Operation.POLICY_REVOKE, PolicyRevokeBody(tenant=house.tenant, rule=found))
     answered.set()

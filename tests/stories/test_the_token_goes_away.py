@@ -97,6 +97,7 @@ async def test_nothing_is_lost_under_load(outage: Outage) -> None:
         for seconds in (0.2, 1.5, 4.0):
             await _more(made)
             outage.begin()
+            await _noticed(outage.fleet)
             await asyncio.sleep(seconds)
             outage.end()
         await _more(made)
@@ -116,9 +117,17 @@ async def test_nothing_is_lost_under_load(outage: Outage) -> None:
         assert headers == {(deks[0].key, 1)}
 
 
+async def _noticed(fleet: Fleet) -> None:
+    """Wait until the worker is about to heal: it has met the outage."""
+    (worker,) = fleet.members
+    async with asyncio.timeout(60):
+        while await worker.total("keyriver_token_state", state="ready"):
+            await asyncio.sleep(0.02)
+
+
 async def _more(made: list[tuple[House, WrappedDek]]) -> None:
     goal = len(made) + 200
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(made) < goal:
             await asyncio.sleep(0.02)
 
@@ -129,7 +138,7 @@ async def _stored(fleet: Fleet) -> int:
 
 async def _filled(scribe: Scribe, draft: Draft) -> list[Answer]:
     """Send it again until an answer has every item, and once more: the answers without an open item."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         for count in itertools.count(2):
             await scribe.send(replace(draft, time_ms=now_ms()))
             answers = await scribe.answers(draft.id, count)

@@ -7,14 +7,13 @@ import pytest
 
 from tests.fleet import Fleet, House
 from tests.scribe import Draft, Scribe
+from tests.unheard import is_dead_lettered
 from worker.client import KeyriverClient
 from worker.client.errors import NoAnswer
 from worker.client.results import ItemError, WrappedDek
 from worker.model.bodies import ClientRevokeBody, ClientRotateBody, WrapBody, WrapItem
 from worker.model.operations import Operation, Permission
-from worker.model.records import Entry, Outgoing
 from worker.model.rows import Algorithm
-from worker.model.topics import dead_letter_topic
 from worker.seal.identity import generate_private_key_pem
 
 
@@ -31,7 +30,7 @@ async def test_a_revoked_client_is_refused_from_then_on(fleet: Fleet, house: Hou
     officer = await fleet.officer()
     await officer.command(Operation.CLIENT_REVOKE, ClientRevokeBody(tenant=house.tenant, client=house.identity.client))
     # Then what it sends is dead-lettered, and not answered
-    await _is_dead_lettered(fleet, scribe, _honest(scribe, house).record(), "UNAUTHENTICATED")
+    await is_dead_lettered(fleet, scribe, _honest(scribe, house).record(), "UNAUTHENTICATED")
     # And revoking again is no error
     await officer.command(Operation.CLIENT_REVOKE, ClientRevokeBody(tenant=house.tenant, client=house.identity.client))
 
@@ -50,7 +49,7 @@ async def test_a_client_with_a_new_key(fleet: Fleet, house: House, scribe: Scrib
     await fleet.command(Operation.CLIENT_ROTATE, body)
     # When it signs with the new key it is served, and with the old one it is not
     assert await _is_served(await fleet.client(renewed), house.key)
-    await _is_dead_lettered(fleet, scribe, _honest(scribe, house).record(), "UNAUTHENTICATED")
+    await is_dead_lettered(fleet, scribe, _honest(scribe, house).record(), "UNAUTHENTICATED")
 
 
 async def test_permissions_and_patterns(fleet: Fleet, house: House) -> None:
@@ -68,9 +67,11 @@ async def test_an_unregistered_client_hears_nothing(fleet: Fleet, house: House) 
     # Given an identity that nobody registered
     unknown = replace(house.identity, client="nobody")
     client = await fleet.client(unknown, timeout_s=1.5)
-    # When it asks, Then no answer comes
+    # When it asks, Then no answer comes, for what it sends is dead-lettered
     with pytest.raises(NoAnswer):
         await client.generate(house.key)
+    async with Scribe(fleet, unknown) as scribe:
+        await is_dead_lettered(fleet, scribe, _honest(scribe, house).record(), "UNAUTHENTICATED")
 
 
 def _honest(scribe: Scribe, house: House) -> Draft:
@@ -80,23 +81,3 @@ def _honest(scribe: Scribe, house: House) -> Draft:
 async def _is_served(client: KeyriverClient, key: str) -> bool:
     (made,) = await client.generate(key)
     return isinstance(made, WrappedDek)
-
-
-async def _is_dead_lettered(fleet: Fleet, scribe: Scribe, record: Outgoing, code: str) -> None:
-    """The record goes to its dead-letter topic with its bytes, its headers and this code; its id is never answered."""
-    partition, offset = await fleet.send(record)
-
-    def origin(entry: Entry) -> tuple[bytes, bytes]:
-        headers = dict(entry.headers)
-        return headers["keyriver-dlq-origin-partition"], headers["keyriver-dlq-origin-offset"]
-
-    place = (str(partition).encode(), str(offset).encode())
-    async with fleet.tap(dead_letter_topic(record.topic)) as graves:
-        entries = await graves.until(lambda read: place in map(origin, read), f"{record.topic}: a dead letter")
-    (letter,) = [entry for entry in entries if origin(entry) == place]
-    assert dict(letter.headers)["keyriver-dlq-code"] == code.encode()
-    assert letter.headers[: len(record.headers)] == record.headers
-    assert (letter.key, letter.value) == (record.key, record.value or b"")
-    await fleet.caught_up()
-    asked = dict(record.headers).get("ce_id", b"").decode()
-    assert not await scribe.so_far(asked)

@@ -107,7 +107,10 @@ class Calls:
                 if progress.add(accepted):
                     return
                 self._replies.again(call)
-                await asyncio.sleep(progress.pause(self._pace.pause(tries)))
+                pause_s = progress.pause(self._pace.pause(tries))
+                if self._now_ms() + pause_s * 1000 > call.request.deadline_ms:
+                    return  # it would not be sent again: whoever waits is told now
+                await asyncio.sleep(pause_s)
             tries += 1
 
     async def _attempt(self, call: Call, tries: int, progress: _Progress) -> Accepted | None:

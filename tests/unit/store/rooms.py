@@ -119,6 +119,6 @@ async def until_waiting(raw: "asyncpg.Connection[asyncpg.Record]", number: int) 
         "SELECT count(DISTINCT pid) FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)"
         " WHERE NOT l.granted AND a.datname = current_database()"
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (found := await raw.fetchval(sql)) < number or (number == 0 and found):
             await asyncio.sleep(0.01)
