@@ -1,6 +1,7 @@
 """What is signed or MACed begins with the name of its form; two forms of one name would pass for each other."""
 
 from worker.chain import approvals, audit, outside
+from worker.model.campaign_replies import Certificate
 from worker.seal import announcements, certificates, checkpoints, claims, importing, lineage, rowmac, sequences
 
 FORMS = (
@@ -27,4 +28,4 @@ def test_no_form_is_called_like_another() -> None:
 
 
 def test_a_campaigns_certificate_names_its_form() -> None:
-    assert certificates.Certificate.model_fields["form"].default == certificates.FORM
+    assert Certificate.model_fields["form"].default == certificates.FORM
