@@ -25,7 +25,7 @@ from worker.model.control import (
 )
 from worker.model.effects import Seen
 from worker.model.facts import Facts, RowPage
-from worker.model.fleet import FleetRotateBody
+from worker.model.fleet import FleetRetireBody, FleetRotateBody
 from worker.model.ids import derived_id
 from worker.model.importing import KeyImportBody
 from worker.model.linking import LinkRestoreBody, LinkUnlinkBody, TenantMoveBody
@@ -54,6 +54,7 @@ _ALWAYS = (
     LinkUnlinkBody,
     TenantMoveBody,
     FleetRotateBody,
+    FleetRetireBody,
     RegionSetBody,
     TriggerAddBody,
 )

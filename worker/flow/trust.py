@@ -26,12 +26,14 @@ class Trust:
 
     async def verified(self, answer: Answer) -> Facts:
         """The facts; rows whose MAC does not hold are only named. Raises `TokenUnavailable`."""
-        doubted = [stored for stored in answer.rows if self._held.get(stored) is None]
+        retired = self._fleet_keys.retired
+        held = self._held.get
+        doubted = [stored for stored in answer.rows if held(stored) is None or stored.mac_version in retired]
         if doubted:
             macs = [Mac(stored.mac_version, stored.mac) for stored in doubted]
-            held = await self._fleet_keys.verify([mac_input(stored.row) for stored in doubted], macs)
-            self._held.update((stored, True) for stored, good in zip(doubted, held, strict=True) if good)
-            refused = frozenset(stored.row.ref for stored, good in zip(doubted, held, strict=True) if not good)
+            good = await self._fleet_keys.verify([mac_input(stored.row) for stored in doubted], macs)
+            self._held.update((stored, True) for stored, is_good in zip(doubted, good, strict=True) if is_good)
+            refused = frozenset(stored.row.ref for stored, is_good in zip(doubted, good, strict=True) if not is_good)
         else:
             refused = frozenset()
         return _facts(answer, refused | answer.older)

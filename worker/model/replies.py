@@ -292,6 +292,7 @@ RESULTS: dict[Operation, type[Answer]] = {
     Operation.CLIENT_REVOKE: ClientResult,
     Operation.CLIENT_LIST: ClientListResult,
     Operation.FLEET_ROTATE: FleetKeyResult,
+    Operation.FLEET_RETIRE: FleetKeyResult,
     Operation.FLEET_SHOW: FleetShowResult,
     **POLICY_RESULTS,
     **TRIGGER_RESULTS,
