@@ -124,7 +124,7 @@ class Certificate(Answer):
     a rewrap is no re-encryption. A deep campaign names those that it made in `parts`.
     """
 
-    form: str = "keyriver-certificate/1"
+    form: str = "keyriver-campaign-certificate/1"
     fleet: str
     campaign: UUID
     tenant: str
