@@ -72,7 +72,7 @@ async def rig(processes: int = PROCESSES) -> AsyncIterator[Rig]:
 
 @asynccontextmanager
 async def _running(found: Services, folder: Path, token: Token, processes: int) -> AsyncIterator[Rig]:
-    settings = {"partitions": 4, "kafka_session_s": 10}
+    settings = {"partitions": 4, "interactive_p99_ms": 50, "bulk_niceness": 10, "kafka_session_s": 10}
     async with Fleet.founded(found, folder, token, **settings) as fleet:
         port = free(1)[0]
         env = os.environ | fleet.env | {"KEYRIVER_HTTP_PORT": str(port), "KEYRIVER_LOG_LEVEL": "warning"}

@@ -37,7 +37,7 @@ VIEW: Json = {
     "revision": 1,
 }
 _CERTIFICATE: Json = {
-    "form": "keyriver-certificate/1",
+    "form": "keyriver-campaign-certificate/1",
     "fleet": "dev-example",
     "campaign": CAMPAIGN,
     "tenant": "acme",

@@ -69,6 +69,7 @@ EVENTS: dict[str, type[BaseModel]] = {
     HINT: Hint,
     SEQUENCE: SequenceBody,
     "keyriver.fleet.rotated.v1": FleetKeyResult,
+    "keyriver.fleet.retired.v1": FleetKeyResult,
     "keyriver.client.added.v1": ClientResult,
     "keyriver.client.rotated.v1": ClientResult,
     "keyriver.client.revoked.v1": ClientResult,

@@ -10,14 +10,17 @@ Json = dict[str, Any]
 _AT = 1_795_557_600_000
 ID = "01936120-0000-7000-8000-00000000a001"
 _MADE: Json = {"kind": "row-mac", "number": 2, "state": "active", "since_ms": _AT}
+_GONE: Json = {"kind": "row-mac", "number": 1, "state": "retired"}
 _SAID: Json = {"who": "alice", "why": "the yearly rotation", "request": ID, "correlation": ID}
 
 ASKED: dict[Operation, Json] = {
     Operation.FLEET_ROTATE: {"kind": "row-mac", "why": "the yearly rotation"},
+    Operation.FLEET_RETIRE: {"kind": "row-mac", "number": 1, "why": "a backup tape was lost"},
     Operation.FLEET_SHOW: {},
 }
 ANSWERED: dict[Operation, list[Json]] = {
     Operation.FLEET_ROTATE: [{"key": _MADE, **_SAID}],
+    Operation.FLEET_RETIRE: [{"key": _GONE, **_SAID}],
     Operation.FLEET_SHOW: [
         {
             "keys": [
@@ -31,6 +34,7 @@ ANSWERED: dict[Operation, list[Json]] = {
 }
 STATED: dict[str, Json] = {
     "keyriver.fleet.rotated.v1": {"key": _MADE, **_SAID, "approved_by": "bob"},
+    "keyriver.fleet.retired.v1": {"key": _GONE, **_SAID, "approved_by": "bob"},
     "keyriver.row.reverted.v1": {"table": "clients", "key": "payments", "revision": 2, "worker": "host-7/4242"},
     "keyriver.sequence.v1": {
         "table": "clients",

@@ -18,6 +18,7 @@ from worker.flow.fleetkeys import FollowedKeys
 from worker.flow.fresh import new_ids, now_ms
 from worker.flow.relay import Relay
 from worker.flow.renewing import Renewing
+from worker.flow.retagging import Retagging
 from worker.flow.retelling import Retelling
 from worker.flow.sequencer import TURN_S, Sequencer
 from worker.flow.sequences import SequenceFeed
@@ -82,7 +83,8 @@ class FleetWork:
     def _renewing(self) -> Renewing:
         parts = self.parts
         rows, dues = PostgresMacRows(parts.pool), PostgresDues(parts.pool)
-        return Renewing(self.holder, dues, rows, parts.trust, parts.token.fleet_keys)
+        keys = parts.token.fleet_keys
+        return Renewing(self.holder, dues, rows, parts.trust, keys, Retagging(parts.sequences, parts.store, keys))
 
     def _sequencer(self) -> Sequencer:
         parts, log = self.parts, PostgresAuditLog(self.parts.pool)

@@ -70,6 +70,15 @@ class FleetKeys(Protocol):
         """The version that makes what is made now."""
         ...
 
+    @property
+    def retired(self) -> frozenset[int]:
+        """Versions of the row MAC key that are believed no more; `verify` refuses them."""
+        ...
+
+    async def bury(self) -> int:
+        """Destroy the token's objects of retired versions; how many there were. Safe to repeat."""
+        ...
+
     async def mac(self, messages: Sequence[bytes]) -> list[Mac]:
         """HMAC-SHA-256 of each message under the newest row MAC key."""
         ...

@@ -155,7 +155,7 @@ class Settings(Books):
     )
     bulk_niceness: int = Field(default=10, ge=0, le=19, description="Of processes with no other lane than bulk")
     interactive_p99_ms: int = Field(
-        default=100, ge=1, le=60_000, description="Bulk work backs off while interactive answers are slower"
+        default=50, ge=1, le=60_000, description="Bulk work backs off while interactive answers are slower"
     )
     campaign_slices_days: int = Field(
         default=90,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from worker.edges.hsm.token import Token
 from worker.local import Token as LocalToken
 from worker.model.fleet import FleetKey, FleetKeyState, FleetKind
 from worker.model.hsm import CreatedFleetKey, CreateFleetKey, Fault, HsmFault
+from worker.ports import Mac
 from worker.seal import lineage
 from worker.seal.errors import BadCertificate, BadSignature
 from worker.seal.lineage import Lineage
@@ -134,3 +136,40 @@ def test_the_templates_of_all_versions_differ_by_their_label_alone() -> None:
     one, two = (templates.row_mac(f"keyriver/f/row-mac/{number}", restrict=True) for number in (1, 2))
     assert len([pair for pair in zip(one, two, strict=True) if pair[0] != pair[1]]) == 2
     assert CKM_GENERIC_SECRET_KEY_GEN
+
+
+async def test_a_retired_version_is_believed_no_more_and_its_object_goes(token: AnyToken) -> None:
+    keys = token.fleet_keys
+    [old] = await keys.mac([b"row"])
+    new = await rotated(token, FleetKind.ROW_MAC, 2)
+    before = FleetKey("row-mac/1", FleetKind.ROW_MAC, 1, FleetKeyState.VERIFY_ONLY, 0, 2, "fleet")
+    keys.follow([before, new])
+    assert await keys.bury() == 0
+    assert await keys.verify([b"row"], [old]) == [True]
+    keys.follow([replace(before, state=FleetKeyState.RETIRED), new])
+    assert keys.retired == {1}
+    assert await keys.verify([b"row"], [old]) == [False]
+    assert [await keys.bury() for _ in range(2)] == [1, 0]
+    keys.follow([before, new])
+    assert await keys.verify([b"row"], [old]) == [False], "whatever the rows say later"
+    [made] = await keys.mac([b"row"])
+    assert (made.version, await keys.verify([b"row"], [made])) == (2, [True])
+
+
+@pytest.mark.parametrize("name", ["softhsm", "kryoptic"])
+async def test_a_token_without_the_first_version_still_starts(request: pytest.FixtureRequest, name: str) -> None:
+    local = request.getfixturevalue(name)
+    token = await opened(local)
+    new = await rotated(token, FleetKind.ROW_MAC, 2)
+    gone = FleetKey("row-mac/1", FleetKind.ROW_MAC, 1, FleetKeyState.RETIRED, 0, 3, "fleet")
+    token.fleet_keys.follow([gone, new])
+    await token.fleet_keys.bury()
+    await token.close()
+    again = await opened(local)
+    try:
+        assert await again.fleet_keys.verify([b"row"], [Mac(1, b"any")]) == [False]
+        again.fleet_keys.follow([gone, new])
+        [made] = await again.fleet_keys.mac([b"row"])
+        assert made.version == 2
+    finally:
+        await again.close()

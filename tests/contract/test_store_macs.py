@@ -10,7 +10,7 @@ from tests.unit.store import fixtures
 from tests.unit.store.builders import Chain, bumped, chain, client_row, command, fresh_id
 from worker.edges.store.macs import PostgresMacRows
 from worker.edges.store.outbox import PostgresOutbox
-from worker.edges.store.pool import Pool
+from worker.edges.store.pool import Pool, StoreRefused
 from worker.edges.store.store import PostgresStore
 from worker.model.effects import Announce, PutRow, Settled, Settlement
 from worker.model.facts import Question, StoredRow
@@ -111,3 +111,14 @@ async def test_a_fleet_keys_row_comes_back_whole(store: PostgresStore) -> None:
     await put(store, PutRow(row, 1, b"m"), PutRow(bare, 1, b"m"))
     found = (await store.know(Question(refs=frozenset(refs)))).rows
     assert {one.row for one in found} == {row, bare}
+
+
+@pytest.mark.usefixtures("alone")
+async def test_no_row_is_written_under_a_retired_version(store: PostgresStore) -> None:
+    old = FleetKey("row-mac/1", FleetKind.ROW_MAC, 1, FleetKeyState.VERIFY_ONLY, 0, 1, "fleet")
+    await put(store, PutRow(old, 2, b"new"), PutRow(client_row("acme"), 1, b"old"))
+    await put(store, PutRow(replace(old, state=FleetKeyState.RETIRED, revision=2), 2, b"new"))
+    late = PutRow(client_row("acme"), 1, b"old")
+    with pytest.raises(StoreRefused, match="retired version"):
+        await store.settle([Settlement(None, None, (), (), (late,))])
+    await put(store, PutRow(client_row("acme"), 2, b"new"))

@@ -18,10 +18,20 @@ from tests.processes import POLL_S
 from tests.scribe import Scribe, now_ms
 from tests.stack import Services
 from tests.stories.test_an_auditor_checks_the_log import Auditor, signed
+from worker.client import RequestRefused
 from worker.client.results import ItemError, Unwrapped, WrappedDek
+from worker.flow.sequences import MOST_NAMED
 from worker.local import softhsm
 from worker.model.bodies import DekItem
-from worker.model.fleet import FleetKeyResult, FleetKeyView, FleetKind, FleetRotateBody, FleetShowBody, FleetShowResult
+from worker.model.fleet import (
+    FleetKeyResult,
+    FleetKeyView,
+    FleetKind,
+    FleetRetireBody,
+    FleetRotateBody,
+    FleetShowBody,
+    FleetShowResult,
+)
 from worker.model.operations import Operation
 from worker.model.records import Outgoing
 from worker.seal.announcements import WorkerCertificate, kid_of
@@ -138,6 +148,41 @@ async def test_row_mac(fleet: Fleet, house: House) -> None:
     rests = now[FleetKind.ROW_MAC, 2].rests
     assert rests is not None
     assert rests >= (before.rests or 0)
+
+
+async def test_a_leaked_row_mac_is_retired(fleet: Fleet, house: House) -> None:
+    # Given a row MAC key that leaked and was rotated, a row that the leaked version made, and one that is gone
+    assert await rotate(fleet, FleetKind.ROW_MAC) > 1
+    old = max(number for kind, number in await shown(fleet) if kind is FleetKind.ROW_MAC) - 1
+    body = FleetRetireBody(kind=FleetKind.ROW_MAC, number=old, why="it leaked")
+    mallory = await fleet.service(house.tenant)
+    kept = await fleet.pool.fetchrow("SELECT * FROM keyriver.clients WHERE id = $1", mallory.client)
+    with pytest.raises(RequestRefused, match="STILL_NEEDED"):
+        await fleet.command(Operation.FLEET_RETIRE, body)
+    async with under_load(house) as load:
+        deadline = time.monotonic() + 2 * WAIT_S
+        while (await shown(fleet))[FleetKind.ROW_MAC, old].rests:
+            assert time.monotonic() < deadline, (await shown(fleet))[FleetKind.ROW_MAC, old]
+            await asyncio.sleep(0.5)
+        # When two officers retire it
+        gone = await fleet.command(Operation.FLEET_RETIRE, body)
+        assert isinstance(gone, FleetKeyResult)
+        assert (gone.key.state, gone.who, gone.approved_by) == ("retired", "alice", "bob")
+        await load.more()
+    assert kept is not None
+    del mallory
+    # Then no worker believes it, one that starts now neither, and all else is served
+    deadline = time.monotonic() + WAIT_S
+    while any(f"believed no more: [{old}" not in member.log for member in fleet.members):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+    late = fleet.start()
+    await fleet.at_work(len(fleet.members))
+    assert isinstance((await house.client.generate(house.key))[0], WrappedDek)
+    assert late.log.count("forged record of the sequences") <= MOST_NAMED, "what the retired version told is no news"
+    for number in (old, old + 1):
+        with pytest.raises(RequestRefused, match="CONFLICT"):
+            await fleet.command(Operation.FLEET_RETIRE, body.model_copy(update={"number": number}))
 
 
 async def test_intake_wrap(fleet: Fleet, house: House) -> None:

@@ -49,7 +49,7 @@ from worker.model.control import (
     VersionBody,
 )
 from worker.model.effects import Seen
-from worker.model.fleet import FleetRotateBody, FleetShowBody
+from worker.model.fleet import FleetRetireBody, FleetRotateBody, FleetShowBody
 from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
 from worker.model.outcomes import Commanded, Failed
@@ -118,6 +118,7 @@ _COMMANDS: dict[type, Callable[[Case, Any], Step | Code]] = {
     ClientRevokeBody: clients.revoke,
     ClientListBody: clients.list_page,
     FleetRotateBody: fleet.rotate,
+    FleetRetireBody: fleet.retire,
     FleetShowBody: fleet.show,
     PolicyAllowBody: rules.allow,
     GrantGiveBody: rules.give,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 FULL = 1.0
-SLOWEST = 1 / 32
-"""Bulk work never stands still: what it does is owed to somebody, too."""
+SLOWEST = 1 / 8
+"""Bulk work never stands still: it is owed to somebody, too, and answers may be slow for other reasons."""
 STEP = 1 / 16
 HOLD = 3
 """Looks after a halving at which slow answers may still be those from before it."""

@@ -15,6 +15,7 @@ from worker.model.fleet import (
     FleetKeyState,
     FleetKeyView,
     FleetKind,
+    FleetRetireBody,
     FleetRotateBody,
     FleetShowBody,
     FleetShowResult,
@@ -49,15 +50,7 @@ def rotate(case: Case, body: FleetRotateBody) -> Step | Code:
         else replace(before, state=FleetKeyState.VERIFY_ONLY, revision=before.revision + 1)
     )
     made = _row(body.kind, number, now_ms, FleetKeyState.ACTIVE)
-    says = teller(case)
-    result = FleetKeyResult(
-        key=_view(made),
-        who=says.who,
-        approved_by=says.approved_by,
-        why=body.why,
-        request=says.request,
-        correlation=says.correlation,
-    )
+    result = _told(case, made, body.why)
     predecessor = b"" if before is None else before.public_key
     return Commanding(
         op=CreateFleetKey(body.kind, number, now_ms, predecessor),
@@ -68,6 +61,50 @@ def rotate(case: Case, body: FleetRotateBody) -> Step | Code:
         result=result,
         event="keyriver.fleet.rotated.v1",
         told=result,
+    )
+
+
+def retire(case: Case, body: FleetRetireBody) -> Step | Code:
+    """Believe an older version of the row MAC key no more.
+
+    Only of that key: old signatures of checkpoints are read for ever, and intake keys' private halves die by the day.
+    Whoever holds a leaked version forges until then, so what could not be given another MAC must be weighed by people.
+    """
+    rows = fleet_keys(case.facts)
+    if rows is None:
+        return Code.INTEGRITY
+    if body.kind is not FleetKind.ROW_MAC:
+        return Code.UNSUPPORTED
+    row = next((row for row in rows if (row.kind, row.number) == (body.kind, body.number)), None)
+    if row is None:
+        return Code.NOT_FOUND
+    if row.state is not FleetKeyState.VERIFY_ONLY:
+        return Code.CONFLICT
+    if case.facts.rests.get((row.kind, row.number), 0) > body.leaving:
+        return Code.STILL_NEEDED
+    gone = replace(row, state=FleetKeyState.RETIRED, revision=row.revision + 1)
+    result = _told(case, gone, body.why)
+    return Commanding(
+        op=None,
+        version=None,
+        rows=(gone,),
+        changes=(row.ref,),
+        rests=(Seen(row.ref, row.revision),),
+        result=result,
+        event="keyriver.fleet.retired.v1",
+        told=result,
+    )
+
+
+def _told(case: Case, row: FleetKey, why: str) -> FleetKeyResult:
+    says = teller(case)
+    return FleetKeyResult(
+        key=_view(row),
+        who=says.who,
+        approved_by=says.approved_by,
+        why=why,
+        request=says.request,
+        correlation=says.correlation,
     )
 
 

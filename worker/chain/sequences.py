@@ -4,6 +4,7 @@ A row is suspect when its revision is below the highest that was told; or it is 
 under another MAC of the same version; or when it is gone. About 250 bytes for each row of the fleet.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -17,11 +18,12 @@ WHOLE = frozenset({Table.FLEET_KEYS})
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The highest that was told of a row."""
+    """The highest that was told of a row. `tag` is the version of the row MAC key that vouches for it."""
 
     revision: int
     mac_version: int
     mac: bytes
+    tag: int = field(default=0, compare=False)
 
 
 @dataclass(slots=True)
@@ -39,7 +41,18 @@ class Sequences:
             if ref.table in WHOLE:
                 self._whole.add(ref)
             return True
+        if known == mark and mark.tag > known.tag:
+            self._marks[_name(ref)] = mark
         return known == mark
+
+    def refs(self) -> list[RowRef]:
+        """Every row that was ever told of."""
+        names = (name.split("/", 1) for name in self._marks)
+        return [RowRef(Table(table), key) for table, key in names]
+
+    def tags(self) -> Counter[int]:
+        """How many rows each version of the row MAC key vouches for. It looks at all: for people."""
+        return Counter(mark.tag for mark in self._marks.values())
 
     def mark(self, ref: RowRef) -> Mark | None:
         """The highest that was told of this row."""

@@ -26,7 +26,6 @@ from worker.model.ids import derived_id
 from worker.model.outcomes import Failed
 from worker.model.rows import Dek
 
-"""Who acts; the officer who started the campaign stands in its row and its events."""
 SLICE = "keyriver.campaign.slice"
 """The type in a slice's leaf; it is no event."""
 FULL_SHARE = 100

@@ -160,6 +160,7 @@ _ANSWERS: dict[Operation, type[Answer]] = {
     Operation.REGION_SET: _Answer[RegionResult],
     Operation.REGION_LIST: _Answer[RegionListResult],
     Operation.FLEET_ROTATE: _Answer[FleetKeyResult],
+    Operation.FLEET_RETIRE: _Answer[FleetKeyResult],
     Operation.FLEET_SHOW: _Answer[FleetShowResult],
     Operation.APPROVAL_APPROVE: _Answer[ApprovalResult],
     Operation.APPROVAL_REJECT: _Answer[ApprovalResult],

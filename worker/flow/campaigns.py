@@ -58,6 +58,10 @@ class CampaignWatch(Protocol):
         """So many are left under the old version; the rate of all processes in items per second, 0 if unknown."""
         ...
 
+    def gone(self, campaign: UUID) -> None:
+        """It is not at work any more, whoever ended it."""
+        ...
+
 
 class _Lane(NamedTuple):
     slices: int
@@ -84,6 +88,7 @@ class Campaigning:
     _told: dict[UUID, float] = field(default_factory=dict)
     _served: dict[str, UUID] = field(default_factory=dict)
     """Which campaign of each tenant had the last turn."""
+    _measured: set[UUID] = field(default_factory=set)
     _waits: dict[UUID, float] = field(default_factory=dict)
     """Campaigns that can't go on now, and until when nobody tries."""
     _spent: dict[UUID, float] = field(default_factory=dict)
@@ -95,12 +100,22 @@ class Campaigning:
         """Work while there is work; how many slices and states were settled."""
         done = idle = 0
         while idle < fair.rounds(at_work := await self.slices.at_work()):
+            self._forget({id_ for _, id_ in at_work})
             more = 0
             for tenant, id_ in fair.turns(at_work, self._served):
                 self._served[tenant] = id_
                 more += await self._advance(id_)
             done, idle = done + more, 0 if more else idle + 1
+        self._forget({id_ for _, id_ in at_work})
         return done
+
+    def _forget(self, at_work: set[UUID]) -> None:
+        """What is over is measured no more."""
+        for id_ in self._measured - at_work:
+            self.watch.gone(id_)
+            self._told.pop(id_, None)
+            self._waits.pop(id_, None)
+        self._measured.intersection_update(at_work)
 
     async def _advance(self, id_: UUID) -> int:
         standing = await self.standings.of(id_)
@@ -216,6 +231,7 @@ class Campaigning:
 
     def _looked(self, facts: Facts, id_: UUID) -> None:
         left = sum(remaining(needs) for needs in facts.needs.values())
+        self._measured.add(id_)
         self.watch.remains(id_, left, facts.progress[id_].rate, facts.progress[id_].failed)
 
     async def _blocked(self, campaign: Campaign, code: Code) -> bool:

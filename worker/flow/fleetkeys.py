@@ -38,6 +38,7 @@ class FollowedKeys:
     voice: RunVoice
     _rows: Sequence[FleetKey] = field(default_factory=tuple)
     _told_ms: int | None = None
+    _buried: frozenset[int] = frozenset()
 
     async def turn(self, now_ms: int) -> None:
         """Take up what was rotated. Raises `FleetKeysDoubted`, and what the ports raise."""
@@ -51,6 +52,10 @@ class FollowedKeys:
             self._rows = sorted(rows, key=lambda row: row.id)
             versions = ", ".join(f"{kind} {self.fleet_keys.newest(kind)}" for kind in FleetKind)
             log.info("fleet keys in use: %s", versions)
+        if self.fleet_keys.retired != self._buried:
+            await self.fleet_keys.bury()
+            self._buried = self.fleet_keys.retired
+            log.warning("row MACs of these versions are believed no more: %s", sorted(self._buried))
         if rotated or self._told_ms is None or now_ms - self._told_ms > AGAIN_MS:
             await self._announce()
             self._told_ms = now_ms

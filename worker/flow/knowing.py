@@ -44,7 +44,7 @@ from worker.model.control import (
 )
 from worker.model.effects import LedgerEntry
 from worker.model.facts import Answer, Facts, Paging, Question, RowPage
-from worker.model.fleet import FleetKind, FleetRotateBody, FleetShowBody
+from worker.model.fleet import FleetKind, FleetRetireBody, FleetRotateBody, FleetShowBody
 from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import LinkBody, LinkCreateBody, LinkListBody, TenantMoveBody
 from worker.model.operations import SERVICE_OPERATIONS
@@ -235,9 +235,9 @@ class _Wanted:
         if isinstance(body, ApprovalListBody):
             self.pages.add(approval_paging(body))
             return
-        if isinstance(body, FleetRotateBody | FleetShowBody):
+        if isinstance(body, FleetRotateBody | FleetRetireBody | FleetShowBody):
             self.pages.add(fleet.ROWS)
-            self.rests |= set(FleetKind) if isinstance(body, FleetShowBody) else set()
+            self.rests |= set() if isinstance(body, FleetRotateBody) else set(FleetKind)
             return
         if isinstance(body, LinkListBody):
             self.pages.add(link_paging(body))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from worker.flow.authentic import Authentic, authentic_rows
+from worker.flow.retagging import Retagging
 from worker.flow.trust import Trust
 from worker.model.facts import Answer, StoredRow
 from worker.model.fleet import FleetKind
@@ -24,6 +25,8 @@ TABLES = tuple(Table)
 AT_ONCE = 200
 REST_TURNS = 120
 """Turns between two walks over tables in which nothing old was found."""
+SETTLED_TURNS = 10
+"""Of them, so many until what was told on the way has been heard."""
 
 
 class MacRows(Protocol):
@@ -47,6 +50,7 @@ class Renewing:
     rows: MacRows
     trust: Trust
     fleet_keys: FleetKeys
+    retagging: Retagging
     _newest: int = 1
     _place: int = 0
     _after: StoredRow | None = None
@@ -60,7 +64,14 @@ class Renewing:
         if newest != self._newest:
             self._newest, self._place, self._after, self._rest = newest, 0, None, 0
         self._rest = max(0, self._rest - 1)
-        if newest == 1 or self._rest or not await self.dues.lead("row MACs", self.holder, LEAD_S):
+        if (
+            newest == 1
+            or self._rest > REST_TURNS - SETTLED_TURNS
+            or not await self.dues.lead("row MACs", self.holder, LEAD_S)
+        ):
+            return 0
+        if self._rest:
+            await self.retagging.turn(newest)
             return 0
         while self._place < len(TABLES):
             piece = await self.rows.older(TABLES[self._place], self._after, newest, AT_ONCE)

@@ -15,6 +15,7 @@ from typing import Protocol
 from worker.chain.sequences import Mark, Sequences, stands
 from worker.model.effects import Settlement, Settling
 from worker.model.facts import Answer, Question
+from worker.model.fleet import FleetKind
 from worker.model.records import Entry
 from worker.model.words import RowRef
 from worker.ports import FleetKeys, Mac, Store
@@ -27,6 +28,8 @@ WAIT_S = 0.5
 AT_ONCE = 1000
 PART = 64
 """Tags that one of the token's sessions verifies at a time: on a network HSM only many sessions are quick."""
+MOST_NAMED = 20
+"""Records of one version that are named in the log. At a start it is not known yet which versions were retired."""
 MOST_OVERTAKEN = MOST_NOTICED = 10_000
 
 
@@ -54,6 +57,7 @@ class SequenceFeed:
     overtaken: set[RowRef] = field(default_factory=set)
     """Rows of which an older sequence came after a newer one: compaction would keep the older."""
     _waiting: deque[Entry] = field(default_factory=deque)
+    _of_version: Counter[int] = field(default_factory=Counter)
 
     async def catch_up(self) -> int:
         """Read up to the end; how many rows are known now. Raises `BusUnavailable`, `TokenUnavailable`."""
@@ -79,10 +83,10 @@ class SequenceFeed:
         read = [parsed for entry in entries if (parsed := self._read(entry)) is not None]
         parts = [read[start : start + PART] for start in range(0, len(read), PART)]
         held = await asyncio.gather(*[self._vouched(part) for part in parts])
-        for (said, _), good in zip(read, chain.from_iterable(held), strict=True):
+        for (said, tag), good in zip(read, chain.from_iterable(held), strict=True):
             if not good:
-                self._refuse("forged", f"{said.ref.table} {said.ref.key}")
-            elif not self.sequences.learn(said.ref, Mark(said.revision, said.mac_version, said.mac)):
+                self._unvouched(said.ref, tag.version)
+            elif not self.sequences.learn(said.ref, Mark(said.revision, said.mac_version, said.mac, tag.version)):
                 self._older(said)
 
     async def _vouched(self, part: Sequence[tuple[told.Sequence, Mac]]) -> list[bool]:
@@ -109,6 +113,17 @@ class SequenceFeed:
         elif len(self.overtaken) < MOST_OVERTAKEN:
             self.overtaken.add(said.ref)
 
+    def _unvouched(self, ref: RowRef, version: int) -> None:
+        """Forged, or of a version that was retired: all that one told stays on the topic until compaction."""
+        if version in self.fleet_keys.retired:
+            self.refused["retired"] += 1
+            return
+        self._of_version[version] += 1
+        if self._of_version[version] > MOST_NAMED:
+            self.refused["forged"] += 1
+        else:
+            self._refuse("forged", f"{ref.table} {ref.key}, as of row MAC version {version}, which may be retired")
+
     def _refuse(self, why: str, what: str) -> None:
         self.refused[why] += 1
         log.warning("a %s record of the sequences is ignored: %s", why, what)
@@ -131,17 +146,25 @@ class SequencedStore:
 
     async def know(self, question: Question) -> Answer:
         """As `Store.know`. A row that looks old is read once more: it may have changed on the answer's way here."""
-        answer = await self.store.know(question)
+        answer = self._weighed(await self.store.know(question))
         suspects = self.sequences.suspects(question, answer)
         if not suspects:
             return answer
-        again = await self.store.know(question)
+        again = self._weighed(await self.store.know(question))
         found = {stored.row.ref: stored for stored in again.rows}
         older = frozenset(ref for ref, mark in suspects.items() if not stands(found.get(ref), mark))
         for ref in sorted(older):
             self._notice(ref, suspects[ref])
         rows = tuple(stored for stored in again.rows if stored.row.ref not in older)
         return replace(again, rows=rows, older=older)
+
+    def _weighed(self, answer: Answer) -> Answer:
+        """What rests on a version of the row MAC key is rows, and what it told of rows that are gone."""
+        if not answer.rests:
+            return answer
+        told = {(FleetKind.ROW_MAC, version): count for version, count in self.sequences.tags().items()}
+        both = {name: max(answer.rests.get(name, 0), told.get(name, 0)) for name in (*answer.rests, *told)}
+        return replace(answer, rests=both)
 
     def _notice(self, ref: RowRef, mark: Mark) -> None:
         if self._known.get(ref) == mark or len(self._known) >= MOST_NOTICED:

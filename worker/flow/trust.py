@@ -1,5 +1,6 @@
 """From what the store holds to what may be believed: every row's MAC is verified before anything rests on it (S7)."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from uuid import UUID
 
@@ -10,8 +11,13 @@ from worker.model.rows import Alias, Approval, Client, Grant, IntakeKey, Key, Ro
 from worker.ports import FleetKeys, Mac
 from worker.seal.rowmac import mac_input
 
+log = logging.getLogger(__name__)
+
 REMEMBERED = 100_000
 """Rows whose MAC held are remembered whole, so the token is asked once per change, not once per request."""
+
+TOLD = 10_000
+"""Rows that did not pass are named in the log once each, and no more than these."""
 
 _MAPPED: frozenset[type[Row]] = frozenset({Tenant, Key, Version, Alias, Client, IntakeKey, Approval})
 """The kinds of rows that `Facts` holds by their own keys."""
@@ -22,18 +28,24 @@ class Trust:
 
     def __init__(self, fleet_keys: FleetKeys) -> None:
         self._fleet_keys = fleet_keys
+        self._told: set[RowRef] = set()
         self._held: LRUCache[StoredRow, bool] = LRUCache(REMEMBERED)
 
     async def verified(self, answer: Answer) -> Facts:
         """The facts; rows whose MAC does not hold are only named. Raises `TokenUnavailable`."""
-        doubted = [stored for stored in answer.rows if self._held.get(stored) is None]
+        retired = self._fleet_keys.retired
+        held = self._held.get
+        doubted = [stored for stored in answer.rows if held(stored) is None or stored.mac_version in retired]
         if doubted:
             macs = [Mac(stored.mac_version, stored.mac) for stored in doubted]
-            held = await self._fleet_keys.verify([mac_input(stored.row) for stored in doubted], macs)
-            self._held.update((stored, True) for stored, good in zip(doubted, held, strict=True) if good)
-            refused = frozenset(stored.row.ref for stored, good in zip(doubted, held, strict=True) if not good)
+            good = await self._fleet_keys.verify([mac_input(stored.row) for stored in doubted], macs)
+            self._held.update((stored, True) for stored, is_good in zip(doubted, good, strict=True) if is_good)
+            refused = frozenset(stored.row.ref for stored, is_good in zip(doubted, good, strict=True) if not is_good)
         else:
             refused = frozenset()
+        for ref in sorted(refused - self._told) if len(self._told) < TOLD else ():
+            self._told.add(ref)
+            log.critical("%s %s does not pass its check: it was changed by another hand", ref.table, ref.key)
         return _facts(answer, refused | answer.older)
 
 

@@ -50,7 +50,7 @@ from worker.model.fields import (
     TopicName,
     Why,
 )
-from worker.model.fleet import FleetRotateBody, FleetShowBody
+from worker.model.fleet import FleetRetireBody, FleetRotateBody, FleetShowBody
 from worker.model.importing import KeyImportBody, KeyImportParametersBody
 from worker.model.linking import (
     LinkCreateBody,
@@ -279,6 +279,7 @@ CommandBody = (
     | ClientRevokeBody
     | ClientListBody
     | FleetRotateBody
+    | FleetRetireBody
     | FleetShowBody
     | AnyPolicyBody
     | AnyTriggerBody
@@ -324,6 +325,7 @@ BODIES: dict[Operation, type[AnyBody]] = {
     Operation.CLIENT_REVOKE: ClientRevokeBody,
     Operation.CLIENT_LIST: ClientListBody,
     Operation.FLEET_ROTATE: FleetRotateBody,
+    Operation.FLEET_RETIRE: FleetRetireBody,
     Operation.FLEET_SHOW: FleetShowBody,
     **POLICY_BODIES,
     **TRIGGER_BODIES,

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+from pydantic import Field
+
 from worker.model.fields import Answer, Base64, Body, Why
 from worker.model.words import RowRef, Table
 
@@ -22,6 +24,8 @@ class FleetKeyState(StrEnum):
     ACTIVE = "active"
     VERIFY_ONLY = "verify-only"
     """It reads what it made, and makes nothing more."""
+    RETIRED = "retired"
+    """Nothing that it made is believed any more, and the token's object is destroyed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,19 @@ class FleetRotateBody(Body):
     why: Why = ""
 
 
+class FleetRetireBody(Body):
+    """Believe a version of the row MAC key no more. Needs a second officer, and is for good.
+
+    Refused while anything rests on it; of what is forged, and so can't be given another MAC, `leaving` says how much
+    may stay behind. It counts as tampered with from then on.
+    """
+
+    kind: FleetKind
+    number: int = Field(ge=1, le=2**31 - 1)
+    leaving: int = Field(default=0, ge=0, le=2**53)
+    why: Why = ""
+
+
 class FleetShowBody(Body):
     """Every version of the fleet keys, and what still rests on it."""
 
@@ -81,7 +98,7 @@ class FleetKeyView(Answer):
 
 
 class FleetKeyResult(Answer):
-    """The version that a rotation made, and on whose word."""
+    """The version that a rotation made, or that was retired, and on whose word."""
 
     key: FleetKeyView
     who: str

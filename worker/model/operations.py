@@ -43,6 +43,7 @@ class Operation(StrEnum):
     CLIENT_REVOKE = "client.revoke"
     CLIENT_LIST = "client.list"
     FLEET_ROTATE = "fleet.rotate"
+    FLEET_RETIRE = "fleet.retire"
     FLEET_SHOW = "fleet.show"
     POLICY_ALLOW = "policy.allow"
     POLICY_REVOKE = "policy.revoke"
@@ -158,6 +159,7 @@ SECOND_OFFICER = frozenset(
         Operation.CLIENT_ROTATE,
         Operation.CLIENT_REVOKE,
         Operation.FLEET_ROTATE,
+        Operation.FLEET_RETIRE,
         Operation.POLICY_ALLOW,
         Operation.GRANT_GIVE,
         Operation.TRIGGER_ADD,

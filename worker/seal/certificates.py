@@ -13,7 +13,7 @@ from worker.seal.errors import BadSignature, SealError
 from worker.seal.frames import framed
 from worker.seal.lineage import FleetKey
 
-FORM = "keyriver-certificate/1"
+FORM = "keyriver-campaign-certificate/1"
 
 
 class BadCertificate(SealError):

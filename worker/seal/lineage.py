@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from worker.model.fields import MAX_INT, Base64, Body
 from worker.model.fleet import FleetKey as FleetKeyRow
-from worker.model.fleet import FleetKind
+from worker.model.fleet import FleetKeyState, FleetKind
 from worker.model.rows import Algorithm
 from worker.seal import signatures
 from worker.seal.errors import BadCertificate, BadKey, BadSignature
@@ -188,6 +188,11 @@ def follow(rows: Iterable[FleetKeyRow], lineage: Lineage) -> dict[FleetKind, int
             lineage.accept(announcement(lineage.fleet, row))
         newest[row.kind] = max(newest[row.kind], row.number)
     return newest
+
+
+def retired(rows: Iterable[FleetKeyRow]) -> frozenset[int]:
+    """The versions of the row MAC key that nobody is to believe any more."""
+    return frozenset(row.number for row in rows if row.kind is FleetKind.ROW_MAC and row.state is FleetKeyState.RETIRED)
 
 
 def announcement(fleet: str, row: FleetKeyRow) -> bytes:

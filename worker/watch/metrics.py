@@ -151,6 +151,12 @@ class Metrics:
         self._table.campaign_remaining.labels(str(campaign)).set(items)
         self._table.campaign_eta.labels(str(campaign)).set(items / rate if rate else float("nan"))
 
+    def gone(self, campaign: UUID) -> None:
+        """See `CampaignWatch`."""
+        table, name = self._table, str(campaign)
+        for gauge in (table.campaign_remaining, table.campaign_eta, table.campaign_rate, table.campaign_failures):
+            gauge.remove(name)
+
     def done(self, operation: str, count: int, seconds: float, fault: Fault | None) -> None:
         """See `edges.hsm.Observer`."""
         if count:

@@ -80,6 +80,13 @@ class MemoryKeys:
     def newest(self, kind: FleetKind) -> int:
         raise NotImplementedError
 
+    @property
+    def retired(self) -> frozenset[int]:
+        raise NotImplementedError
+
+    async def bury(self) -> int:
+        raise NotImplementedError
+
     async def sign(self, message: bytes) -> bytes:
         if self.away is not None:
             raise self.away

@@ -7,14 +7,19 @@ from typing import cast
 from uuid import uuid4
 
 import pytest
+from pydantic import ValidationError
 
+from tests.unit.campaigns.office import Office
 from worker.chain.fair import Pace
+from worker.cli.campaign_show import draw
 from worker.flow import fairness
 from worker.flow.fairness import AT_ONCE_ON_TOKEN, LATELY_S, BulkHsm, Latencies, Manners, Throttle, Timed
+from worker.model.campaigns import CampaignState
 from worker.model.fairness import Neighbours
 from worker.model.hsm import Condemned, Fault, HsmFault, HsmOp, HsmResult
 from worker.model.ids import NO_ID
 from worker.model.records import Partition, Record, Verdict
+from worker.settings import Settings
 from worker.watch import Metrics
 
 OP = cast(HsmOp, None)
@@ -201,3 +206,32 @@ async def test_one_batch_is_on_the_token_at_a_time_and_who_waits_too_long_goes_u
         1,
         [AT_ONCE_ON_TOKEN, 500 - AT_ONCE_ON_TOKEN, AT_ONCE_ON_TOKEN, 300 - AT_ONCE_ON_TOKEN],
     )
+
+
+async def test_what_is_over_is_measured_no_more_and_every_tenant_is_served() -> None:
+    office = await Office.opened()
+    await office.wrapped(8)
+    await office.rotated()
+    view = await office.started()
+    process = office.process()
+    assert isinstance(process.watch, Metrics)
+    await process.turn()
+    assert (await office.shown(view.id)).state is CampaignState.DONE
+    assert str(view.id) not in process.watch.render().decode()
+
+
+async def test_whoever_watches_is_told_that_it_backs_off(capsys: pytest.CaptureFixture[str]) -> None:
+    office = await Office.opened()
+    await office.rotated()
+    view = await office.started()
+    draw(None, view)
+    assert "backing off" not in capsys.readouterr().err
+    draw(None, view.model_copy(update={"pace": 0.25}))
+    assert "backing off" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["bulk_hsm_share", "interactive_p99_ms", "bulk_niceness", "campaign_slices_days"])
+def test_a_bad_bound_is_refused_by_the_name_of_its_setting(name: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Settings.model_validate({name: -1})
+    assert name in {error["loc"][0] for error in refused.value.errors()}

@@ -17,6 +17,7 @@ from worker.model.fleet import (
     FleetKeyResult,
     FleetKeyState,
     FleetKind,
+    FleetRetireBody,
     FleetRotateBody,
     FleetShowBody,
     FleetShowResult,
@@ -127,3 +128,58 @@ def test_every_version_is_shown_with_what_rests_on_it() -> None:
         (FleetKind.SIGNING, 1, None, None),
         (FleetKind.SIGNING, 2, None, b"two"),
     ]
+
+
+OLD = FleetKey("row-mac/1", FleetKind.ROW_MAC, 1, FleetKeyState.VERIFY_ONLY, 0, 2, "fleet")
+NEW = FleetKey("row-mac/2", FleetKind.ROW_MAC, 2, FleetKeyState.ACTIVE, NOW - 9, 1, "fleet")
+
+
+def retired(where: World, **words: object) -> Conclusion:
+    body = FleetRetireBody.model_validate({"kind": FleetKind.ROW_MAC, "number": 1} | words)
+    return where.run(where.request(Operation.FLEET_RETIRE, body, "ann"))
+
+
+def test_a_version_on_which_nothing_rests_is_retired_by_two() -> None:
+    where = world()
+    where.put(OLD, NEW)
+    asked = retired(where)
+    assert rows(asked) == []
+    assert events(asked) == ["approval.requested"]
+    body = FleetRetireBody(kind=FleetKind.ROW_MAC, number=1, why="it leaked")
+    done = where.approved(where.request(Operation.FLEET_RETIRE, body, "ann", "r2"))
+    assert rows(done) == [replace(OLD, state=FleetKeyState.RETIRED, revision=3)]
+    assert done.plan.ops == []
+    assert Seen(OLD.ref, 2) in done.settlement.seen
+    assert events(done) == ["fleet.retired", "approval.approved"]
+
+
+def test_while_anything_rests_on_it_only_what_is_named_may_stay() -> None:
+    where = world()
+    where.put(OLD, NEW)
+    where.rests = {(FleetKind.ROW_MAC, 1): 3}
+    assert code(retired(where)) is Code.STILL_NEEDED
+    assert code(retired(where, leaving=2)) is Code.STILL_NEEDED
+    assert events(retired(where, leaving=3)) == ["approval.requested"]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({"number": 2}, Code.CONFLICT),
+        ({"number": 3}, Code.NOT_FOUND),
+        ({"kind": FleetKind.SIGNING}, Code.UNSUPPORTED),
+        ({"kind": FleetKind.INTAKE_WRAP}, Code.UNSUPPORTED),
+    ],
+)
+def test_the_active_version_and_other_kinds_stay(words: dict[str, object], why: Code) -> None:
+    where = world()
+    where.put(OLD, NEW)
+    assert code(retired(where, **words)) is why
+
+
+def test_nothing_is_retired_twice_or_beside_a_row_that_somebody_changed() -> None:
+    where = world()
+    where.put(replace(OLD, state=FleetKeyState.RETIRED), NEW)
+    assert code(retired(where)) is Code.CONFLICT
+    where.tampered.add(NEW.ref)
+    assert code(retired(where)) is Code.INTEGRITY

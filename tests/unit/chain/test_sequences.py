@@ -107,3 +107,11 @@ def test_what_a_row_leads_to_is_missed_too(ref: RowRef) -> None:
     there = StoredRow(replace(root, id=ID), 1, b"m")
     expected = {} if ref.key == str(ID) else {ref: mark}
     assert made.suspects(Question(), answer(*rows, there)) == expected
+
+
+def test_who_vouches_for_a_mark_is_the_newest_that_did() -> None:
+    made = known(Mark(5, 2, b"mac", tag=1))
+    for tag, newest in ((2, 2), (1, 2), (3, 3)):
+        assert made.learn(REF, Mark(5, 2, b"mac", tag=tag))
+        assert made.tags() == {newest: 1}
+    assert made.refs() == [REF]

@@ -6,15 +6,17 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from tests.unit.flow_events.letters import identity, row
+from worker.chain.sequences import Mark, Sequences
 from worker.client.trust import MOST_UNPROVEN, Trust
 from worker.edges.bus.fake import FakeBus
 from worker.edges.hsm.fake import FakeToken
 from worker.edges.store.fake import FakeStore
-from worker.flow import renewing
+from worker.flow import renewing, retagging
 from worker.flow import trust as flow_trust
 from worker.flow.authentic import Authentic, authentic_rows
 from worker.flow.fleetkeys import AGAIN_MS, FleetKeysDoubted, FollowedKeys
 from worker.flow.renewing import Renewing
+from worker.flow.retagging import Retagging
 from worker.flow.voice import RunVoice
 from worker.model.effects import Settlement
 from worker.model.facts import Question, StoredRow
@@ -22,10 +24,13 @@ from worker.model.fleet import FleetKey, FleetKeyState, FleetKind
 from worker.model.hsm import CreatedFleetKey, CreateFleetKey
 from worker.model.records import Entry
 from worker.model.rows import Client
+from worker.model.sequences import SEQUENCE
 from worker.model.words import RowRef, Table
+from worker.ports import Mac
 from worker.seal.announcements import UnknownSigner
 from worker.seal.errors import BadCertificate
 from worker.seal.lineage import Succession
+from worker.seal.sequences import Sequence as Told
 
 NOW = 1_795_557_600_000
 FLEET = "dev-test"
@@ -43,6 +48,8 @@ class Scene:
         self.voice = RunVoice(FLEET, "intake", keys, sink, clock=lambda: NOW)
         self.pinned = keys.signing_key
         self.trust = flow_trust.Trust(keys)
+        self.sequences = Sequences()
+        self.retagging = Retagging(self.sequences, self.memory, keys)
         self.followed = FollowedKeys(FLEET, "intake", self.memory, self.trust, keys, sink, self.voice)
 
     async def rotate(self, kind: FleetKind, number: int) -> FleetKey:
@@ -172,7 +179,7 @@ async def test_every_row_gets_the_newest_mac_and_keeps_its_revision(monkeypatch:
     where = Scene()
     await where.put(*[client(number) for number in range(5)])
     rows = MacRows(where.memory)
-    duty = Renewing("w", where.memory, rows, where.trust, where.token.fleet_keys)
+    duty = Renewing("w", where.memory, rows, where.trust, where.token.fleet_keys, where.retagging)
     assert await whole_walk(duty) == 0, "nothing was rotated"
     await where.rotate(FleetKind.ROW_MAC, 2)
     await where.followed.turn(NOW)
@@ -191,13 +198,53 @@ async def test_every_row_gets_the_newest_mac_and_keeps_its_revision(monkeypatch:
     assert len(rows.told) == 5
 
 
+async def test_a_row_of_a_retired_version_is_believed_no_more_whatever_was_remembered() -> None:
+    where = Scene()
+    await where.put(client(1))
+    await where.rotate(FleetKind.ROW_MAC, 2)
+    old = FleetKey("row-mac/1", FleetKind.ROW_MAC, 1, FleetKeyState.VERIFY_ONLY, 0, 1, "fleet")
+    await where.put(old)
+    await where.followed.turn(NOW)
+    rows = MacRows(where.memory)
+    kept = where.memory.rows[client(1).ref]
+    duty = Renewing("w", where.memory, rows, where.trust, where.token.fleet_keys, where.retagging)
+    await whole_walk(duty)
+    leaked = where.memory.rows[client(1).ref]
+    where.memory.rows[client(1).ref] = kept
+    assert not (await where.trust.verified(await where.memory.know(_every()))).tampered
+    await where.put(replace(old, state=FleetKeyState.RETIRED, revision=2))
+    await where.followed.turn(NOW)
+    assert (await where.trust.verified(await where.memory.know(_every()))).tampered == {client(1).ref}
+    where.memory.rows[client(1).ref] = leaked
+    assert not (await where.trust.verified(await where.memory.know(_every()))).tampered
+    assert await where.token.fleet_keys.bury() == 0, "it was destroyed when it was followed"
+
+
+async def test_what_was_told_of_rows_that_are_gone_is_vouched_for_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retagging, "AT_ONCE", 2)
+    where = Scene()
+    for number in range(3):
+        where.sequences.learn(client(number).ref, Mark(1, 1, b"mac", tag=1))
+    where.sequences.learn(client(3).ref, Mark(1, 2, b"mac", tag=2))
+    await where.rotate(FleetKind.ROW_MAC, 2)
+    await where.followed.turn(NOW)
+    assert await where.retagging.turn(2) + await where.retagging.turn(2) == 3
+    told = [Told.parse(one.body) for one in where.memory.outbox.values() if one.type == SEQUENCE]
+    again = [(said, version, tag) for said, version, tag in told if said.mac == b"mac"]
+    assert {said.ref for said, _, _ in again} == {client(number).ref for number in range(3)}
+    for said, version, tag in again:
+        assert (version, said.mac_version) == (2, 1)
+        assert await where.token.fleet_keys.verify([said.payload()], [Mac(version, tag)]) == [True]
+
+
 async def test_only_who_leads_renews_and_a_finished_walk_rests() -> None:
     where = Scene()
     await where.put(client(1))
     await where.rotate(FleetKind.ROW_MAC, 2)
     await where.followed.turn(NOW)
     rows = MacRows(where.memory)
-    one, two = (Renewing(name, where.memory, rows, where.trust, where.token.fleet_keys) for name in "ab")
+    keys = where.token.fleet_keys
+    one, two = (Renewing(name, where.memory, rows, where.trust, keys, where.retagging) for name in "ab")
     assert await whole_walk(one) == 2
     assert one._rest > 0
     await where.memory.lead("row MACs", "a", 30)

@@ -53,6 +53,7 @@ class Counting:
     def __init__(self) -> None:
         self.token = FakeToken()
         self.asked = 0
+        self.retired = self.token.fleet_keys.retired
 
     async def verify(self, messages: list[bytes], macs: list[Mac]) -> list[bool]:
         self.asked += len(messages)

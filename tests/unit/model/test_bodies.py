@@ -14,6 +14,7 @@ ID = "0190a000-0000-7000-8000-000000000001"
 KEYSTORE = {"provider": "xks", "endpoint": "https://k.example", "key": "k1", "credential": "acme"}
 GOOD: dict[Operation, dict[str, object]] = {
     Operation.FLEET_ROTATE: {"kind": "row-mac"},
+    Operation.FLEET_RETIRE: {"kind": "row-mac", "number": 1},
     Operation.FLEET_SHOW: {},
     Operation.WRAP: {"key": "acme/eu/payments", "items": [{}]},
     Operation.UNWRAP: {"items": [{"id": ID}]},

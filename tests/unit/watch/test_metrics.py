@@ -196,6 +196,8 @@ def test_campaigns_are_counted_by_what_became_of_their_items() -> None:
     assert found[of("keyriver_campaign_eta_seconds", str(id_))] == 2
     assert found[of("keyriver_campaign_rate", str(id_))] == 25
     assert found[of("keyriver_campaign_failures", str(id_))] == 2
+    watch.gone(id_)
+    assert not [names for names in samples(metrics) if str(id_) in names]
 
 
 def test_the_pace_of_bulk_work_is_seen() -> None:

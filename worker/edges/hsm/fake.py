@@ -50,7 +50,7 @@ from worker.model.hsm import (
     Wrapping,
 )
 from worker.ports import Mac, TokenUnavailable
-from worker.seal.lineage import Lineage, Succession, follow
+from worker.seal.lineage import Lineage, Succession, follow, retired
 from worker.seal.signatures import ES256Signer
 
 _AWAY = HsmFault(Fault.UNAVAILABLE, "the fake token is away")
@@ -245,6 +245,7 @@ class FakeFleetKeys:
         self._secrets = {(kind, 1): os.urandom(32) for kind in (FleetKind.ROW_MAC, FleetKind.INTAKE_WRAP)}
         self._signers = {1: _signer()}
         self._newest = dict.fromkeys(FleetKind, 1)
+        self._retired: frozenset[int] = frozenset()
         self.lineage = Lineage(fleet, self._signers[1].public_key)
 
     def _here(self) -> None:
@@ -267,11 +268,24 @@ class FakeFleetKeys:
 
     def follow(self, rows: Iterable[FleetKey]) -> None:
         """See `worker.ports.FleetKeys`."""
-        self._newest = follow(rows, self.lineage)
+        known = list(rows)
+        self._newest = follow(known, self.lineage)
+        self._retired |= retired(known)
 
     def newest(self, kind: FleetKind) -> int:
         """See `worker.ports.FleetKeys`."""
         return self._newest[kind]
+
+    @property
+    def retired(self) -> frozenset[int]:
+        """See `worker.ports.FleetKeys`."""
+        return self._retired
+
+    async def bury(self) -> int:
+        """See `worker.ports.FleetKeys`."""
+        self._here()
+        gone = [self._secrets.pop((FleetKind.ROW_MAC, version), None) for version in self._retired]
+        return len(gone) - gone.count(None)
 
     async def mac(self, messages: Sequence[bytes]) -> list[Mac]:
         """See `worker.ports.FleetKeys`."""
@@ -285,6 +299,7 @@ class FakeFleetKeys:
         pairs = zip(messages, macs, strict=True)
         return [
             (FleetKind.ROW_MAC, its.version) in self._secrets
+            and its.version not in self._retired
             and hmac.compare_digest(self._mac(its.version, message), its.value)
             for message, its in pairs
         ]

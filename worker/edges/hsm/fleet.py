@@ -18,7 +18,7 @@ from worker.edges.hsm.probe import Nonces
 from worker.edges.hsm.session import NONCE_BYTES, TAG_BYTES
 from worker.model.fleet import FleetKey, FleetKind
 from worker.ports import Mac, TokenUnavailable
-from worker.seal.lineage import Lineage, follow
+from worker.seal.lineage import Lineage, follow, retired
 
 _HEADER: Final = 4 + NONCE_BYTES
 _FIRST: Final = dict.fromkeys(FleetKind, 1)
@@ -34,6 +34,7 @@ class TokenFleetKeys:
         self._start_timeout = config.start_timeout_s
         self._objects = FleetObjects(config.fleet)
         self._newest = _FIRST
+        self._retired: frozenset[int] = frozenset()
         self.lineage = Lineage(config.fleet, b"")
 
     def label(self, kind: FleetKind, version: int) -> str:
@@ -45,7 +46,7 @@ class TokenFleetKeys:
         await self._pool.call(self._create, self._start_timeout)
 
     async def load(self) -> None:
-        """Find every key's first version; `follow` tells of others. Raises `FleetKeyMissing`."""
+        """Find every key's oldest version; `follow` tells of others. Raises `FleetKeyMissing`."""
         await self._pool.call(self._load, self._start_timeout)
 
     @property
@@ -55,11 +56,22 @@ class TokenFleetKeys:
 
     def follow(self, rows: Iterable[FleetKey]) -> None:
         """See `worker.ports.FleetKeys`."""
-        self._newest = follow(rows, self.lineage)
+        known = list(rows)
+        self._newest = follow(known, self.lineage)
+        self._retired |= retired(known)
 
     def newest(self, kind: FleetKind) -> int:
         """See `worker.ports.FleetKeys`."""
         return self._newest[kind]
+
+    @property
+    def retired(self) -> frozenset[int]:
+        """See `worker.ports.FleetKeys`."""
+        return self._retired
+
+    async def bury(self) -> int:
+        """See `worker.ports.FleetKeys`."""
+        return await self._call(self._bury) if self._retired else 0
 
     async def mac(self, messages: Sequence[bytes]) -> list[Mac]:
         """See `worker.ports.FleetKeys`."""
@@ -91,7 +103,7 @@ class TokenFleetKeys:
 
     def _load(self, crew: Crew) -> None:
         for kind in FleetKind:
-            self._objects.handles(crew, kind, 1)
+            self._objects.handles(crew, kind, self._objects.oldest(crew, kind) or 1)
         points = self._objects.points(crew, 1)
         if not points:
             raise FleetKeyMissing(f"the token has no public half of {self.label(FleetKind.SIGNING, 1)}")
@@ -102,7 +114,7 @@ class TokenFleetKeys:
             if not locked:
                 raise TokenUnavailable("another process is creating token objects")
             for kind in FleetKind:
-                if not self._objects.exists(crew, kind, 1):
+                if not self._objects.oldest(crew, kind):
                     make(crew, self._fleet, kind, 1)
 
     def _macs(self, version: int, messages: Sequence[bytes], crew: Crew) -> list[bytes]:
@@ -112,6 +124,9 @@ class TokenFleetKeys:
     def _verified(self, messages: Sequence[bytes], macs: Sequence[Mac], crew: Crew) -> list[bool]:
         handles: dict[int, list[int]] = {}
         for version in {mac.version for mac in macs}:
+            if version in self._retired:
+                handles[version] = []
+                continue
             try:
                 handles[version] = self._objects.handles(crew, FleetKind.ROW_MAC, version)
             except FleetKeyMissing:
@@ -123,6 +138,12 @@ class TokenFleetKeys:
             )
             for message, mac in zip(messages, macs, strict=True)
         ]
+
+    def _bury(self, crew: Crew) -> int:
+        with module_lock(crew.device.module, self._timeout) as locked:
+            if not locked:
+                raise TokenUnavailable("another process is destroying token objects")
+            return sum(self._objects.destroy(crew, FleetKind.ROW_MAC, version) for version in sorted(self._retired))
 
     def _sign(self, digest: bytes, crew: Crew) -> bytes:
         handle = self._objects.signing(crew, self._newest[FleetKind.SIGNING], self.lineage.newest)

@@ -40,6 +40,8 @@ CLASSES: Final = {
     FleetKind.SIGNING: CKO_PRIVATE_KEY,
 }
 _POINT_BYTES: Final = 65
+MOST: Final = 1000
+"""Versions of a fleet key."""
 
 
 class FleetKeyMissing(TokenUnavailable):
@@ -70,6 +72,18 @@ class FleetObjects:
     def exists(self, crew: Crew, kind: FleetKind, version: int) -> bool:
         """Whether the token has this version."""
         return bool(crew.find(templates.by_label(CLASSES[kind], label_of(self._fleet, kind, version))))
+
+    def oldest(self, crew: Crew, kind: FleetKind) -> int:
+        """The first version that the token has, or 0: of the row MAC key, those before it may be retired."""
+        last = MOST if kind is FleetKind.ROW_MAC else 1
+        return next((version for version in range(1, last + 1) if self.exists(crew, kind, version)), 0)
+
+    def destroy(self, crew: Crew, kind: FleetKind, version: int) -> int:
+        """Destroy every object of this version, twins included; how many there were. Raises `CkError`."""
+        found = crew.find(templates.by_label(CLASSES[kind], label_of(self._fleet, kind, version)))
+        for handle in found:
+            crew.session.destroy(handle)
+        return len(found)
 
     def points(self, crew: Crew, version: int) -> dict[bytes, bytes]:
         """The public halves of a signing key's version: each point, and the CKA_ID that its private half has, too."""
