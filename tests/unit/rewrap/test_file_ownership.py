@@ -85,7 +85,7 @@ def test_rejects_are_a_file_of_their_own(tmp_path: Path, name: str) -> None:
     with pytest.raises(FileRefused, match="rejects"):
         run(plan, client)
     assert not client.asked
-    assert os.listdir(tmp_path) == [plan.source.name]
+    assert list(tmp_path.iterdir()) == [plan.source]
 
 
 def test_an_output_that_appears_under_way_is_not_touched(tmp_path: Path) -> None:
