@@ -100,6 +100,16 @@ async def test_age_counts_for_the_active_version_alone(real: Room, pool: Pool, a
     assert await found(pool, acme) == []
 
 
+async def test_a_key_whose_name_went_to_another_is_still_found_by_the_rule_for_all(
+    real: Room, pool: Pool, acme: Chain
+) -> None:
+    await put(real, rule(acme, Occasion.KEY_AGE))
+    aged = {one.key for one in await found(pool, acme)}
+    await pool.run(lambda connection: connection.execute("DELETE FROM keyriver.aliases WHERE key = $1", acme.kek.id))
+    assert {one.key for one in await found(pool, acme)} == aged
+    assert acme.kek.id in aged
+
+
 async def test_a_removed_rule_waits_for_nothing(real: Room, pool: Pool, acme: Chain) -> None:
     await put(real, rule(acme, Occasion.KEY_AGE))
     assert await found(pool, acme)

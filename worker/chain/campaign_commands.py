@@ -101,7 +101,8 @@ def start(case: Case, body: CampaignStartBody) -> Step | Code:
         return Commanded(CampaignResult(campaign=seen_view(case.facts, before)))
     needs = case.facts.needs.get((key.id, version.number), Needs())
     wanted = replace(before, kind=body.kind, items_s=body.items_s, hsm_share=body.hsm_share, why=body.why)
-    wanted = replace(wanted, destroy_after_s=body.destroy_after_s)
+    compromised = before.compromised or version.state is State.COMPROMISED  # since it was planned or cancelled
+    wanted = replace(wanted, destroy_after_s=body.destroy_after_s, compromised=compromised)
     now = replace(
         campaigns.went(wanted, state, now_ms),
         items=remaining(needs),
@@ -144,6 +145,8 @@ def throttle(case: Case, body: CampaignThrottleBody) -> Step | Code:
     found = _found(case, body)
     if isinstance(found, Code):
         return found
+    if found.state is CampaignState.DONE:
+        return Code.CAMPAIGN_STATE
     changed = replace(found, items_s=body.items_s, hsm_share=body.hsm_share, revision=found.revision + 1)
     return _putting(case, found, changed, "", (), "keyriver.campaign.throttled.v1")
 

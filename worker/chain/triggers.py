@@ -119,7 +119,8 @@ def _moved(ground: Ground, rule: TriggerRule, what: Occurred, old: Version) -> C
     facts, key, refs = ground.facts, what.key, campaigns_of(what.key, old.number)
     if not facts.tampered.isdisjoint(refs):
         return Code.INTEGRITY
-    known = next((row for ref in refs if isinstance(row := facts.rows.get(ref), Campaign)), None)
+    rows = [row for ref in refs if isinstance(row := facts.rows.get(ref), Campaign)]
+    known = next((row for row in rows if not _leads_nowhere(row, key)), None)
     retired: tuple[Version, ...] = ()
     also: tuple[tuple[str, Answer], ...] = ()
     if rule.action is TriggerAction.EMERGENCY:  # a rotation came before the news, and was none of an emergency
@@ -141,6 +142,11 @@ def _moved(ground: Ground, rule: TriggerRule, what: Occurred, old: Version) -> C
         drops=(key.id,) if retired else (),
     )
     return _telling(ground, rule, what, step, begun)
+
+
+def _leads_nowhere(campaign: Campaign, key: Key) -> bool:
+    """Whether the key was rotated again before it was done: it can't be replayed, and answers nothing any more."""
+    return campaign.state is CampaignState.FAILED and campaign.to_version != key.active_version
 
 
 def _begun(ground: Ground, rule: TriggerRule, key: Key, old: Version, why: str) -> Campaign:

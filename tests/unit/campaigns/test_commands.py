@@ -29,6 +29,7 @@ from worker.model.campaign_replies import (
     CampaignPlanResult,
 )
 from worker.model.campaigns import CampaignKind, CampaignState
+from worker.model.control import KeyCompromiseBody
 from worker.model.facts import StoredRow
 from worker.model.fields import Reason
 from worker.model.operations import Operation
@@ -115,6 +116,30 @@ async def test_pausing_twice_is_no_error_and_what_can_not_be_is_refused() -> Non
     assert await office.refused(Operation.CAMPAIGN_PAUSE, pause) == "CAMPAIGN_STATE"
     again = await office.started()
     assert (again.state, again.round) == (S.RUNNING, 2)
+
+
+async def test_what_is_done_has_no_speed_and_keeps_the_row_that_its_certificate_stands_in() -> None:
+    office = await Office.opened()
+    await office.wrapped(4)
+    await office.rotated()
+    done = await office.ran(await office.started())
+    assert done.state is S.DONE
+    body = CampaignThrottleBody(tenant="acme", campaign=done.id, items_s=7)
+    assert await office.refused(Operation.CAMPAIGN_THROTTLE, body) == "CAMPAIGN_STATE"
+    assert (await office.shown(done.id)).revision == done.revision
+
+
+async def test_a_version_that_others_learn_of_while_its_campaign_is_cancelled_counts_as_known_to_them() -> None:
+    office = await Office.opened()
+    await office.wrapped(4)
+    await office.rotated()
+    id_ = (await office.started()).id
+    await office.view(Operation.CAMPAIGN_CANCEL, CampaignCancelBody(tenant="acme", campaign=id_))
+    assert not office.row(id_).compromised
+    compromise = KeyCompromiseBody(tenant="acme", key=PAYMENTS, version=1)
+    await office.rig.command(Operation.KEY_COMPROMISE, compromise)
+    await office.started()
+    assert office.row(id_).compromised
 
 
 async def test_what_is_not_there_or_anothers_is_not_found() -> None:

@@ -77,6 +77,17 @@ def test_what_is_not_its_own_is_not_touched(tmp_path: Path, name: str) -> None:
     assert set(tmp_path.iterdir()) == {plan.source, tmp_path / name}
 
 
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.part", "out.jsonl.checkpoint", "out.jsonl.checkpoint.new"])
+def test_rejects_are_a_file_of_their_own(tmp_path: Path, name: str) -> None:
+    plan = replace(the_plan(tmp_path), rejects=tmp_path / "x" / ".." / name)
+    plan.source.write_bytes(whole("jsonl", 4, {1}))
+    client = Client()
+    with pytest.raises(FileRefused, match="rejects"):
+        run(plan, client)
+    assert not client.asked
+    assert list(tmp_path.iterdir()) == [plan.source]
+
+
 def test_an_output_that_appears_under_way_is_not_touched(tmp_path: Path) -> None:
     plan = the_plan(tmp_path)
     plan.source.write_bytes(whole("jsonl", 10, set()))

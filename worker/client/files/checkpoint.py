@@ -89,9 +89,14 @@ def load(path: Path) -> Checkpoint | None:
         raise FileRefused(f"{path} is no checkpoint that can be read: move it away to begin anew") from None
 
 
+def draft(path: Path) -> Path:
+    """Where a checkpoint is written before it takes its place."""
+    return path.with_name(f"{path.name}.new")
+
+
 def save(path: Path, checkpoint: Checkpoint) -> None:
     """Put it in the place of the last one, durably."""
-    part = path.with_name(f"{path.name}.new")
+    part = draft(path)
     with part.open("wb") as file:
         file.write(checkpoint.model_dump_json(indent=1).encode())
         file.flush()

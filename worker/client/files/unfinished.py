@@ -21,10 +21,15 @@ from worker.client.files.records import Fault, Record
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a job's files stand."""
+    """Where a job's files stand. Raises `FileRefused` if the rejects would lie where another of them does."""
 
     out: Path
     rejects: Path
+
+    def __post_init__(self) -> None:
+        others = (self.out, self.part, self.checkpoint, checkpoint.draft(self.checkpoint))
+        if self.rejects.resolve() in [one.resolve() for one in others]:
+            raise FileRefused(f"{self.rejects} can't hold the rejects, for the job writes there: name another file")
 
     @property
     def part(self) -> Path:

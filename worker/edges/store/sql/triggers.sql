@@ -33,8 +33,8 @@ CROSS JOIN LATERAL (
     WHERE r.event = 'provider-version' AND l.key = k.parent AND l.version = v.parent_version
         AND l.rotated_ms > v.created_ms
 ) AS found (number)
-WHERE k.id > $1 AND k.id <= $2 AND EXISTS (
+WHERE k.id > $1 AND k.id <= $2 AND (r.pattern = '*' OR EXISTS (
     SELECT FROM keyriver.aliases AS a
     WHERE a.key = k.id AND a.name LIKE translate(replace(r.pattern, '_', '\_'), '*?', '%_')
-)
+))
 ORDER BY k.id;
