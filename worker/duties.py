@@ -45,6 +45,7 @@ class FleetWork:
             Duty("fleet keys", lambda: followed.turn(now_ms()), 1.0),
             Duty("outbox", self._relay().turn, 0.2),
             Duty("sequences told", self._sequences_told().turn, 0.1),
+            Duty("keystore credentials", partial(self.parts.keystores.renew, self.parts.credentials), 5.0),
             Duty("row MACs", self._renewing().turn, 0.5),
             Duty("rows set back", SetBackAlarm(self.name, self.parts.store).turn, 1.0),
             Duty("audit log", self._sequencer().turn, TURN_S),

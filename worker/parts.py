@@ -12,7 +12,7 @@ from worker.chain.sequences import Sequences
 from worker.edges.bus.access import KafkaAccess, Mechanism, Protocol
 from worker.edges.bus.sink import KafkaSink
 from worker.edges.hsm import CustomerTokens, HsmConfig, Pin, PinRefused, Token, TokenCredential, open_token
-from worker.edges.keystores import HttpsKeystores, Pkcs11Credential, read_credentials
+from worker.edges.keystores import CredentialFolder, HttpsKeystores, Pkcs11Credential, read_credentials
 from worker.edges.store.fleet import read_fleet
 from worker.edges.store.migrate import check_schema
 from worker.edges.store.pool import Pool, PostgresSettings, connected
@@ -52,6 +52,7 @@ class Parts:
     sink: KafkaSink
     trust: Trust
     keystores: GuardedKeystores
+    credentials: CredentialFolder
     metrics: Metrics
 
 
@@ -122,8 +123,10 @@ async def open_parts(settings: Settings, metrics: Metrics) -> AsyncIterator[Part
         sink = await stack.enter_async_context(KafkaSink(access, limits(topics).get))
         trust, sequences = Trust(token.fleet_keys), Sequences()
         store = SequencedStore(PostgresStore(pool), sequences)
-        keystores = await stack.enter_async_context(guarded_keystores(settings, metrics))
-        yield Parts(settings, topics, access, token, pool, store, sequences, sink, trust, keystores, metrics)
+        keystores, credentials = await stack.enter_async_context(guarded_keystores(settings, metrics))
+        yield Parts(
+            settings, topics, access, token, pool, store, sequences, sink, trust, keystores, credentials, metrics
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +159,17 @@ async def outside(settings: Settings, budget_s: float) -> AsyncIterator[Outside]
 
 
 @asynccontextmanager
-async def guarded_keystores(settings: Settings, metrics: Metrics) -> AsyncIterator[GuardedKeystores]:
-    """Customers' keystores, each behind its own bulkhead and breaker."""
+async def guarded_keystores(
+    settings: Settings, metrics: Metrics
+) -> AsyncIterator[tuple[GuardedKeystores, CredentialFolder]]:
+    """Customers' keystores, each behind its own bulkhead and breaker, and what opens them."""
     budget_s = settings.keystore_timeout_ms / 1000
     async with outside(settings, budget_s) as opened:
         https, tokens = opened.https.open, opened.tokens.open
         openers = {Provider.XKS: https, Provider.TRANSIT: https, Provider.PKCS11: tokens}
         keystores = GuardedKeystores(openers, Patience(budget_s=_TRIES * budget_s), metrics)
         try:
-            yield keystores
+            yield keystores, CredentialFolder(settings.keystore_credentials, opened.https)
         finally:
             await keystores.close()
 

@@ -52,7 +52,7 @@ async def test_all_kinds_through_one_port(tmp_path: Path, xks: XksRig, softhsm: 
         tmp_path, softhsm, keystore_endpoints=[xks.endpoint], keystore_modules={"luna": str(kryoptic.module)}
     )
     metrics = Metrics()
-    async with guarded_keystores(told, metrics) as keystores:
+    async with guarded_keystores(told, metrics) as (keystores, _):
         for where in (
             KeystoreAddress(Provider.XKS, xks.endpoint, "key-1", "acme"),
             KeystoreAddress(Provider.PKCS11, place, "theirs", "token"),
@@ -67,7 +67,7 @@ async def test_all_kinds_through_one_port(tmp_path: Path, xks: XksRig, softhsm: 
 
 async def test_without_settings_there_is_no_keystore(tmp_path: Path, xks: XksRig, softhsm: Token) -> None:
     told = settings(tmp_path, softhsm, keystore_credentials=None)
-    async with guarded_keystores(told, Metrics()) as keystores:
+    async with guarded_keystores(told, Metrics()) as (keystores, _):
         with pytest.raises(KeystoreMisconfigured, match="keystore_credentials"):
             keystores.of(KeystoreAddress(Provider.XKS, xks.endpoint, "key-1", "acme"))
 
@@ -125,7 +125,7 @@ async def test_a_dead_one_is_silent_to_the_metrics_too(tmp_path: Path, softhsm: 
     current = {"access_key_id": key_id, "secret_access_key": secret}
     written(tmp_path / "secrets", "dead", provider="xks", endpoints=[endpoint], region=REGION, current=current)
     metrics = Metrics()
-    async with guarded_keystores(settings(tmp_path, softhsm, keystore_endpoints=[endpoint]), metrics) as keystores:
+    async with guarded_keystores(settings(tmp_path, softhsm, keystore_endpoints=[endpoint]), metrics) as (keystores, _):
         store = keystores.of(KeystoreAddress(Provider.XKS, endpoint, "k", "dead"))
         for _ in range(3):
             with pytest.raises(KeystoreUnreachable):

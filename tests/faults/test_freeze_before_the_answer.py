@@ -23,7 +23,7 @@ LONGER_THAN_AN_ANSWER_MAY_WAIT_S = 0.5
 async def fleet(stack: Services, kryoptic: Token, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
     """Whose workers may be frozen for long without losing their partitions."""
     folder = tmp_path_factory.mktemp("frozen")
-    async with Fleet.founded(stack, folder, kryoptic, kafka_session_s=60) as founded:
+    async with Fleet.founded(stack, folder, kryoptic, kafka_session_s=20) as founded:
         yield founded
 
 

@@ -12,6 +12,7 @@ from tests.fleet import Fleet
 from tests.hostile.searching import everything, search
 from tests.stack import Services
 from tests.stories.bank import SAFE, Bank
+from worker.chain.import_room import OPEN_AT_ONCE
 from worker.client import RequestRefused
 from worker.local import Token
 from worker.model.importing import KeyImportBody
@@ -205,3 +206,11 @@ async def test_parameters_end_by_themselves(
 
 
 _SHA_1 = next(way for way in type(SAFE[0]) if way.value == "RSAES_OAEP_SHA_1")
+
+
+async def test_a_key_has_room_for_a_few_open_parameters(bank: Bank) -> None:
+    tenant = await bank.tenant()
+    for _ in range(OPEN_AT_ONCE):
+        await bank.parameters(tenant)
+    with pytest.raises(RequestRefused, match="TOO_MANY"):
+        await bank.parameters(tenant)

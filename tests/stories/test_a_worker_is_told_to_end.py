@@ -20,7 +20,7 @@ async def fleet(stack: Services, tmp_path: Path) -> AsyncIterator[Fleet]:
     """A fleet of two workers, for this story ends them."""
     module = Path(shutil.copy2(softhsm.module(), tmp_path / "module.so"))
     async with Fleet.founded(
-        stack, tmp_path, softhsm.token(tmp_path / "token", module_file=module), kafka_session_s=30
+        stack, tmp_path, softhsm.token(tmp_path / "token", module_file=module), kafka_session_s=6
     ) as founded:
         founded.start()
         await founded.at_work(1)

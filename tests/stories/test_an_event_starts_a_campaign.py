@@ -45,7 +45,7 @@ async def pair(stack: Services, tmp_path_factory: pytest.TempPathFactory) -> Asy
     folder = tmp_path_factory.mktemp("triggers")
     module = Path(shutil.copy2(softhsm.module(), folder / "module.so"))
     async with Fleet.founded(
-        stack, folder, softhsm.token(folder / "token", module_file=module), kafka_session_s=30
+        stack, folder, softhsm.token(folder / "token", module_file=module), kafka_session_s=6
     ) as founded:
         founded.start()
         founded.start()

@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from worker.chain.importing import Importing
+from worker.chain.listed import next_after, unbelieved
 from worker.chain.plan import Case
 from worker.chain.views import approval_view
 from worker.chain.work import Commanding, Step
@@ -155,7 +156,14 @@ def list_page(case: Case, body: ApprovalListBody) -> Step | Code:
     known = sorted((one for one in case.facts.approvals.values() if one.ref in wanted), key=lambda one: one.id)
     fitting = _fitting(known)
     views = [approval_view(_as_of(one, case.facts.now_ms), digest(one)) for one in fitting]
-    return Commanded(ApprovalListResult(approvals=views, more=len(found) > body.limit or len(fitting) < len(known)))
+    cut = len(fitting) < len(known)
+    shown = [ref for ref in found[: body.limit] if not cut or ref.key <= str(fitting[-1].id)]
+    more = cut or len(found) > body.limit
+    return Commanded(
+        ApprovalListResult(
+            approvals=views, more=more, tampered=unbelieved(case.facts, shown), next_after=next_after(shown, more=more)
+        )
+    )
 
 
 def _fitting(approvals: list[Approval]) -> list[Approval]:

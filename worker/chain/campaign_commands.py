@@ -5,6 +5,7 @@ from dataclasses import replace
 from worker.chain import campaigns
 from worker.chain.campaigns import Turn, campaign_id, campaign_ref, moves_deks, new_campaign, remaining, seen_view
 from worker.chain.keys import find
+from worker.chain.listed import next_after, unbelieved
 from worker.chain.outside import is_outside
 from worker.chain.plan import Case
 from worker.chain.told import teller
@@ -196,9 +197,14 @@ def _layer(name: str, items: int, each: int) -> CampaignLayer:
 def list_page(case: Case, body: CampaignListBody) -> Step | Code:
     """One page of campaigns, as their rows say."""
     found = case.facts.pages.get(campaign_paging(body), ())
-    rows = [case.facts.rows.get(ref) for ref in found[: body.limit]]
+    shown, more = found[: body.limit], len(found) > body.limit
+    rows = [case.facts.rows.get(ref) for ref in shown]
     views = [seen_view(case.facts, row) for row in rows if isinstance(row, Campaign)]
-    return Commanded(CampaignListResult(campaigns=views, more=len(found) > body.limit))
+    return Commanded(
+        CampaignListResult(
+            campaigns=views, more=more, tampered=unbelieved(case.facts, shown), next_after=next_after(shown, more=more)
+        )
+    )
 
 
 def campaign_paging(body: CampaignListBody) -> RowPage:

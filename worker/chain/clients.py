@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from worker.chain import policy
+from worker.chain.listed import next_after, unbelieved
 from worker.chain.plan import Case
 from worker.chain.views import client_view
 from worker.chain.work import Commanding, Step
@@ -93,7 +94,13 @@ def list_page(case: Case, body: ClientListBody) -> Step | Code:
         return Code.NOT_FOUND
     found = case.facts.client_pages.get(client_paging(body), ())
     views = [client_view(case.facts.clients[name]) for name in found[: body.limit] if name in case.facts.clients]
-    return Commanded(ClientListResult(clients=views, more=len(found) > body.limit))
+    shown = [RowRef(Table.CLIENTS, name) for name in found[: body.limit]]
+    more = len(found) > body.limit
+    return Commanded(
+        ClientListResult(
+            clients=views, more=more, tampered=unbelieved(case.facts, shown), next_after=next_after(shown, more=more)
+        )
+    )
 
 
 def _officers_besides(case: Case, client: Client) -> list[Client]:

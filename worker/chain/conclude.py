@@ -221,4 +221,6 @@ def _word(outcome: Outcome, *, is_told_again: bool) -> str:
         return "REPEATED"
     if isinstance(outcome, Commanded) and isinstance(outcome.result, ApprovalResult):
         return "APPROVAL_EXPIRED" if outcome.result.approval.state is ApprovalState.EXPIRED else "OK"
+    if isinstance(outcome, Commanded) and getattr(outcome.result, "tampered", None):
+        return Code.INTEGRITY.value  # a list on which rows had to be left out
     return "UNCHANGED" if isinstance(outcome, Rewrapped) and outcome.unchanged else "OK"

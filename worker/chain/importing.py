@@ -7,6 +7,7 @@ refusal is counted in the same settlement that answers it: five burn the paramet
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from worker.chain.import_room import has_room
 from worker.chain.keys import find, new_version
 from worker.chain.lifecycle import Change
 from worker.chain.plan import Case
@@ -109,6 +110,8 @@ def offer(case: Case, body: KeyImportParametersBody) -> Step | Code:
         return key
     if body.algorithm not in case.limits.import_algorithms:
         return Code.IMPORT_ALGORITHM
+    if not has_room(case, key.tenant, key.id):
+        return Code.TOO_MANY
     material = _label(case, "import-pair")
     row = _parameters(case, key, body, material)
     result = ImportParametersResult(

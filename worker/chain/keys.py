@@ -6,6 +6,7 @@ from uuid import UUID
 
 from worker.chain.bound import bound
 from worker.chain.lifecycle import Use
+from worker.chain.listed import next_after, unbelieved
 from worker.chain.outside import to_make
 from worker.chain.plan import Case
 from worker.chain.resolve import Usable
@@ -123,7 +124,13 @@ def list_page(case: Case, body: KeyListBody) -> Step | Code:
     found = case.facts.key_pages.get(key_paging(body), ())
     keys = [case.facts.keys[key] for key in found[: body.limit] if key in case.facts.keys]
     views = [key_view(key, case.facts.names.get(key.id, ())) for key in keys]
-    return Commanded(KeyListResult(keys=views, more=len(found) > body.limit))
+    shown = [RowRef(Table.KEYS, str(key)) for key in found[: body.limit]]
+    more = len(found) > body.limit
+    return Commanded(
+        KeyListResult(
+            keys=views, more=more, tampered=unbelieved(case.facts, shown), next_after=next_after(shown, more=more)
+        )
+    )
 
 
 def key_paging(body: KeyListBody) -> Paging:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from worker.chain import lifecycle
 from worker.chain.keys import derived, find, is_taken, material_of, new_key, new_version
 from worker.chain.lifecycle import Change
+from worker.chain.listed import next_after, unbelieved
 from worker.chain.outside import is_outside
 from worker.chain.plan import Case
 from worker.chain.told import teller
@@ -131,9 +132,14 @@ def change(case: Case, body: LinkBody) -> Step | Code:
 def list_page(case: Case, body: LinkListBody) -> Step | Code:
     """One page of links."""
     found = case.facts.pages.get(link_paging(body), ())
-    rows = (case.facts.rows.get(ref) for ref in found[: body.limit])
+    shown, more = found[: body.limit], len(found) > body.limit
+    rows = (case.facts.rows.get(ref) for ref in shown)
     views = [link_view(row) for row in rows if isinstance(row, Link)]
-    return Commanded(LinkListResult(links=views, more=len(found) > body.limit))
+    return Commanded(
+        LinkListResult(
+            links=views, more=more, tampered=unbelieved(case.facts, shown), next_after=next_after(shown, more=more)
+        )
+    )
 
 
 def link_paging(body: LinkListBody) -> RowPage:

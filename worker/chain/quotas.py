@@ -1,5 +1,6 @@
 """Quotas (D10): what a request costs, which bounds hold it back, and the command that sets them."""
 
+from worker.chain.listed import next_after, unbelieved
 from worker.chain.plan import Case
 from worker.chain.told import teller
 from worker.chain.work import Commanding, Step
@@ -118,9 +119,14 @@ def list_page(case: Case, body: TenantQuotasBody) -> Step | Code:
     if body.tenant not in case.facts.tenants:
         return Code.NOT_FOUND
     found = case.facts.pages.get(quota_paging(body), ())
-    rows = [case.facts.rows.get(ref) for ref in found[: body.limit]]
+    shown, more = found[: body.limit], len(found) > body.limit
+    rows = [case.facts.rows.get(ref) for ref in shown]
     views = [quota_view(row) for row in rows if isinstance(row, Quota)]
-    return Commanded(QuotaListResult(quotas=views, more=len(found) > body.limit))
+    return Commanded(
+        QuotaListResult(
+            quotas=views, more=more, tampered=unbelieved(case.facts, shown), next_after=next_after(shown, more=more)
+        )
+    )
 
 
 def quota_paging(body: TenantQuotasBody) -> RowPage:

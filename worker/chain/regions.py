@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from worker.chain.listed import next_after, unbelieved
 from worker.chain.plan import Case
 from worker.chain.told import teller
 from worker.chain.work import Commanding, Step
@@ -58,9 +59,14 @@ def set_region(case: Case, body: RegionSetBody) -> Step | Code:
 def list_page(case: Case, body: RegionListBody) -> Step | Code:
     """One page. One more than the limit is read, to know whether there are others."""
     found = case.facts.pages.get(region_paging(body), ())
-    rows = [case.facts.rows.get(ref) for ref in found[: body.limit]]
+    shown, more = found[: body.limit], len(found) > body.limit
+    rows = [case.facts.rows.get(ref) for ref in shown]
     views = [_view(row) for row in rows if isinstance(row, Region)]
-    return Commanded(RegionListResult(regions=views, more=len(found) > body.limit))
+    return Commanded(
+        RegionListResult(
+            regions=views, more=more, tampered=unbelieved(case.facts, shown), next_after=next_after(shown, more=more)
+        )
+    )
 
 
 def region_paging(body: RegionListBody) -> RowPage:

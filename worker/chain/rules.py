@@ -7,6 +7,7 @@ from uuid import UUID
 from worker.chain import keys, policy
 from worker.chain.clients import enrolled_by, find_client
 from worker.chain.lifecycle import Use
+from worker.chain.listed import next_after, unbelieved
 from worker.chain.plan import Case
 from worker.chain.policy import Licence, Shown
 from worker.chain.resolve import USES, Usable
@@ -128,12 +129,20 @@ def list_page(case: Case, body: PolicyListBody | GrantListBody) -> Step | Code:
     found = case.facts.pages.get(licence_paging(body), ())
     shown, more = found[: body.limit], len(found) > body.limit
     rows = [case.facts.rows.get(ref) for ref in shown]
-    last = UUID(shown[-1].key) if shown else None
+    after, tampered = UUID(shown[-1].key) if shown else None, unbelieved(case.facts, shown)
     if isinstance(body, PolicyListBody):
         rules = [rule_view(row) for row in rows if isinstance(row, Rule) and body.client in (None, row.client)]
-        return Commanded(RuleListResult(rules=rules, after=last, more=more))
+        return Commanded(
+            RuleListResult(
+                rules=rules, after=after, more=more, tampered=tampered, next_after=next_after(shown, more=more)
+            )
+        )
     grants = [grant_view(row) for row in rows if isinstance(row, Grant) and body.client in (None, row.client)]
-    return Commanded(GrantListResult(grants=grants, after=last, more=more))
+    return Commanded(
+        GrantListResult(
+            grants=grants, after=after, more=more, tampered=tampered, next_after=next_after(shown, more=more)
+        )
+    )
 
 
 def licence_paging(body: PolicyListBody | GrantListBody) -> RowPage:

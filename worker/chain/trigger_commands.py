@@ -5,6 +5,7 @@ from dataclasses import replace
 from worker.chain import keys, triggers
 from worker.chain.clients import enrolled_by
 from worker.chain.lifecycle import Use
+from worker.chain.listed import next_after, unbelieved
 from worker.chain.plan import Case
 from worker.chain.policy import Shown
 from worker.chain.rotation import Ground
@@ -134,7 +135,16 @@ def list_page(case: Case, body: TriggerListBody) -> Step | Code:
     rows = [case.facts.rows.get(ref) for ref in shown]
     views = [rule_view(row) for row in rows if isinstance(row, TriggerRule)]
     after = shown[-1].key if shown else ""
-    return Commanded(TriggerListResult(triggers=views, after=after, more=len(found) > body.limit))
+    more = len(found) > body.limit
+    return Commanded(
+        TriggerListResult(
+            triggers=views,
+            after=after,
+            more=more,
+            tampered=unbelieved(case.facts, shown),
+            next_after=next_after(shown, more=more),
+        )
+    )
 
 
 def trigger_paging(body: TriggerListBody) -> RowPage:

@@ -1,5 +1,7 @@
 """`keyriver tenant move|follow`: a tenant's master key goes to another provider, and its layer 2 follows."""
 
+from uuid import UUID
+
 from worker.cli.body import body
 from worker.cli.errors import Usage
 from worker.cli.link import show_standing, target
@@ -101,7 +103,7 @@ async def _layer_2(officer: Officer, tenant_name: str) -> list[KeyView]:
     found: list[KeyView] = []
     page = KeyListResult(keys=[], more=True)
     while page.more:
-        after = page.keys[-1].id if page.keys else None
+        after = None if page.next_after is None else UUID(page.next_after)
         page = await officer.ask(Operation.KEY_LIST, body(KeyListBody, tenant=tenant_name, after=after), KeyListResult)
         found += [one for one in page.keys if one.layer == 2]  # noqa: PLR2004 - what hangs on the master key
     return found

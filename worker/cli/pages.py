@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from worker.cli.output import say
 from worker.model.bodies import CommandBody
+from worker.model.fields import Page
 from worker.model.operations import Operation
 from worker.model.replies import CommandResult
 
@@ -27,10 +29,21 @@ async def every(
     of: Callable[[R], Sequence[V]],
     after: Callable[[R], object],
 ) -> list[V]:
-    """All of a list: `of` a page what stands on it, `after` it the place where the next one begins, None at the end."""
-    page = await asking.ask(operation, first, kind)
-    found = [*of(page)]
-    while (place := after(page)) is not None:
-        page = await asking.ask(operation, first.model_copy(update={"after": place}), kind)
+    """All of a list: `of` a page what stands on it, `after` it the place where the next one begins, None at the end.
+
+    Rows that somebody changed are named on stderr, and the list goes on after them.
+    """
+    found: list[V] = []
+    asked = first
+    while True:
+        page = await asking.ask(operation, asked, kind)
         found += of(page)
-    return found
+        place = after(page)
+        if isinstance(page, Page):
+            place = page.next_after or place
+            for name in page.tampered or ():
+                say(f"INTEGRITY: the row {name} was changed by another hand and is not shown")
+        if place is None:
+            return found
+        fields = first.model_dump(exclude_none=True) | {"after": place}
+        asked = type(first).model_validate(fields)

@@ -27,6 +27,9 @@ from worker.model.keystores import (
 )
 from worker.ports import Keystore
 
+MOST = 10_000
+"""Addresses that are kept open."""
+
 T = TypeVar("T")
 
 
@@ -122,6 +125,11 @@ class GuardedKeystore:
         """See `worker.ports.Keystore.close`."""
         await self._store.close()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is under way."""
+        return not self._inside
+
     async def _guarded(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
         until_s = self._time.now_s() + self._patience.budget_s
         with self._place(operation):
@@ -189,8 +197,19 @@ class GuardedKeystore:
         return asked_s + most_s * self._time.chance()
 
 
+class Credentials(Protocol):
+    """What opens customers' keystores."""
+
+    async def changed(self) -> frozenset[str]:
+        """Names of credentials that are other ones since the last call. Raises `KeystoreMisconfigured`."""
+        ...
+
+
 class GuardedKeystores:
-    """Implements `worker.ports.Keystores`: one guarded keystore per address, kept."""
+    """Implements `worker.ports.Keystores`: one guarded keystore per address, kept while it is used.
+
+    Of more than `MOST` those go that were not asked for longest, and with them what their breaker knew.
+    """
 
     def __init__(
         self,
@@ -202,6 +221,7 @@ class GuardedKeystores:
         """An opener makes a keystore without I/O, or raises `KeystoreMisconfigured`."""
         self._openers, self._patience, self._watch, self._time = openers, patience, watch or Unwatched(), time
         self._open: dict[KeystoreAddress, GuardedKeystore] = {}
+        self._left: list[GuardedKeystore] = []
 
     def of(self, where: KeystoreAddress) -> GuardedKeystore:
         """See `worker.ports.Keystores.of`."""
@@ -211,13 +231,27 @@ class GuardedKeystores:
             if opener is None:
                 raise KeystoreMisconfigured(f"no keystore of the kind {where.provider} is set up")
             found = GuardedKeystore(where, opener(where), self._patience, self._watch, self._time)
-            self._open[where] = found
+            while len(self._open) >= MOST:
+                self._left.append(self._open.pop(next(iter(self._open))))
+        else:
+            del self._open[where]
+        self._open[where] = found  # the last is the one that was asked for last
         return found
+
+    async def renew(self, credentials: Credentials) -> int:
+        """Open anew what has another credential now; how many. What went before is closed."""
+        names = await credentials.changed()
+        gone = [where for where in self._open if where.credential in names]
+        self._left += [self._open.pop(where) for where in gone]
+        left = [store for store in self._left if store.is_idle]
+        self._left = [store for store in self._left if not store.is_idle]
+        await asyncio.gather(*(store.close() for store in left), return_exceptions=True)
+        return len(gone)
 
     async def close(self) -> None:
         """Close them all."""
-        kept, self._open = self._open, {}
-        await asyncio.gather(*(store.close() for store in kept.values()), return_exceptions=True)
+        kept, self._open, self._left = [*self._open.values(), *self._left], {}, []
+        await asyncio.gather(*(store.close() for store in kept), return_exceptions=True)
 
 
 _OUTCOMES: dict[type[KeystoreFault], Outcome] = {

@@ -12,6 +12,7 @@ from uuid import UUID
 from worker.chain import approvals, blob, fleet, outcomes, quotas, rules
 from worker.chain.approvals import approval_paging, approval_ref
 from worker.chain.clients import ALL_OFFICERS, client_paging
+from worker.chain.import_room import import_paging
 from worker.chain.importing import import_ref
 from worker.chain.keys import key_paging
 from worker.chain.links import link_paging
@@ -116,6 +117,9 @@ def ask(requests: Sequence[Request]) -> Question:
     for body in (request.body for request in requests if isinstance(request.body, AnyCampaignBody)):
         question = _union(question, campaign_knowing.first(body))
     for request in requests:
+        if isinstance(request.body, KeyImportParametersBody):
+            page = import_paging(request.body.tenant, request.record.appended_ms)
+            question = replace(question, pages=question.pages | {page})
         if isinstance(request.body, AnyTriggerBody):
             question = _union(question, trigger_knowing.first(request.key.tenant, request.body))
     return question

@@ -1,5 +1,6 @@
 """From what the store holds to what may be believed: every row's MAC is verified before anything rests on it (S7)."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from uuid import UUID
 
@@ -10,8 +11,13 @@ from worker.model.rows import Alias, Approval, Client, Grant, IntakeKey, Key, Ro
 from worker.ports import FleetKeys, Mac
 from worker.seal.rowmac import mac_input
 
+log = logging.getLogger(__name__)
+
 REMEMBERED = 100_000
 """Rows whose MAC held are remembered whole, so the token is asked once per change, not once per request."""
+
+TOLD = 10_000
+"""Rows that did not pass are named in the log once each, and no more than these."""
 
 _MAPPED: frozenset[type[Row]] = frozenset({Tenant, Key, Version, Alias, Client, IntakeKey, Approval})
 """The kinds of rows that `Facts` holds by their own keys."""
@@ -22,6 +28,7 @@ class Trust:
 
     def __init__(self, fleet_keys: FleetKeys) -> None:
         self._fleet_keys = fleet_keys
+        self._told: set[RowRef] = set()
         self._held: LRUCache[StoredRow, bool] = LRUCache(REMEMBERED)
 
     async def verified(self, answer: Answer) -> Facts:
@@ -36,6 +43,9 @@ class Trust:
             refused = frozenset(stored.row.ref for stored, is_good in zip(doubted, good, strict=True) if not is_good)
         else:
             refused = frozenset()
+        for ref in sorted(refused - self._told) if len(self._told) < TOLD else ():
+            self._told.add(ref)
+            log.critical("%s %s does not pass its check: it was changed by another hand", ref.table, ref.key)
         return _facts(answer, refused | answer.older)
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 from pydantic import Field
 
 from worker.model.campaigns import CampaignKind, CampaignState
-from worker.model.fields import Answer, Base64
+from worker.model.fields import Answer, Base64, Page
 from worker.model.operations import Operation
 
 
@@ -77,7 +77,7 @@ class CampaignResult(Answer):
     campaign: CampaignView
 
 
-class CampaignListResult(Answer):
+class CampaignListResult(Page):
     """One page of campaigns, without counts."""
 
     campaigns: list[CampaignView]

@@ -87,6 +87,16 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+class Page(Answer):
+    """One page of a list. `next_after`: the row, shown or not, after which the next page begins; absent on the last.
+
+    `tampered`: names of rows of this page that somebody changed; whatever they say is not believed, nor shown.
+    """
+
+    tampered: list[str] | None = None
+    next_after: str | None = None
+
+
 class Reason(StrEnum):
     """Why a key is rotated. `compromise` is the emergency: the version before is compromised, not deactivated."""
 

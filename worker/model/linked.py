@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from worker.model.fields import Answer
+from worker.model.fields import Answer, Page
 from worker.model.keystores import Provider
 from worker.model.rows import State
 from worker.model.words import LinkState
@@ -50,7 +50,7 @@ class LinkReport(Answer):
     could_be_sovereign: bool
 
 
-class LinkListResult(Answer):
+class LinkListResult(Page):
     """One page of links; `more` says that there are others after the last."""
 
     links: list[LinkView]

@@ -13,6 +13,7 @@ from worker.model.fields import (
     Answer,
     Body,
     ClientName,
+    Page,
     TenantName,
     Uuid,
     Why,
@@ -171,7 +172,7 @@ class RuleResult(Answer):
     rule: RuleView
 
 
-class RuleListResult(Answer):
+class RuleListResult(Page):
     """One page of rules; `more` says that there are others after the last. `after` is where the next page begins."""
 
     rules: list[RuleView]
@@ -185,7 +186,7 @@ class GrantResult(Answer):
     grant: GrantView
 
 
-class GrantListResult(Answer):
+class GrantListResult(Page):
     """One page of grants; `more` says that there are others after the last. `after` is where the next page begins."""
 
     grants: list[GrantView]
@@ -214,7 +215,7 @@ class QuotaResult(Answer):
     quota: QuotaView
 
 
-class QuotaListResult(Answer):
+class QuotaListResult(Page):
     """One page of a tenant's quotas."""
 
     quotas: list[QuotaView]

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from worker.model.fields import Answer, Body, Why
+from worker.model.fields import Answer, Body, Page, Why
 
 RegionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
 Serial = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,64}$")]
@@ -40,7 +40,7 @@ class RegionResult(Answer):
     set_region: RegionView
 
 
-class RegionListResult(Answer):
+class RegionListResult(Page):
     """One page of regions; `more` says that there are others after the last."""
 
     regions: list[RegionView]

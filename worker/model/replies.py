@@ -10,7 +10,7 @@ from pydantic import Field, create_model
 
 from worker.model.campaign_replies import CAMPAIGN_RESULTS, CampaignCommandResult, CampaignResult
 from worker.model.codes import MEANINGS, Code
-from worker.model.fields import Answer, Base64
+from worker.model.fields import Answer, Base64, Page
 from worker.model.fleet import FleetKeyResult, FleetShowResult
 from worker.model.imported import ImportParametersResult
 from worker.model.linked import LinkListResult, LinkReport, LinkResult, MoveResult, UnlinkResult
@@ -129,7 +129,7 @@ class KeyResult(Answer):
     key: KeyView
 
 
-class KeyListResult(Answer):
+class KeyListResult(Page):
     """One page of keys; `more` says that there are others after the last."""
 
     keys: list[KeyView]
@@ -172,14 +172,14 @@ class ClientResult(Answer):
     client: ClientView
 
 
-class ClientListResult(Answer):
+class ClientListResult(Page):
     """One page of clients."""
 
     clients: list[ClientView]
     more: bool
 
 
-class ApprovalListResult(Answer):
+class ApprovalListResult(Page):
     """One page of approvals."""
 
     approvals: list[ApprovalView]

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 from worker.model.campaign_bodies import FULL_SHARE, DestroyAfter, ItemsPerSecond, Share
 from worker.model.campaign_replies import CampaignView
 from worker.model.campaigns import CampaignKind
-from worker.model.fields import MAX_INT, AliasName, Answer, Body, TenantName, Why
+from worker.model.fields import MAX_INT, AliasName, Answer, Body, Page, TenantName, Why
 from worker.model.operations import Operation
 from worker.model.triggers import Occasion, TriggerAction, TriggerEvent
 
@@ -124,7 +124,7 @@ class TriggerRuleResult(Answer):
     trigger: TriggerRuleView
 
 
-class TriggerListResult(Answer):
+class TriggerListResult(Page):
     """One page of rules; `after` is where the next page begins."""
 
     triggers: list[TriggerRuleView]

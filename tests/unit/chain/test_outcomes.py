@@ -19,7 +19,10 @@ GOLDEN: list[tuple[Outcome, bytes]] = [
     (Wrapped(ID, KEY, 258, b"blob"), b"\x02" + PLACE + b"blob"),
     (Rewrapped(ID, KEY, 258, b"blob", unchanged=False), b"\x03\x00" + PLACE + b"blob"),
     (Rewrapped(ID, KEY, 258, b"blob", unchanged=True), b"\x03\x01" + PLACE + b"blob"),
-    (Commanded(ClientListResult(clients=[], more=False)), b'\x04{"clients":[],"more":false}'),
+    (
+        Commanded(ClientListResult(clients=[], more=False)),
+        b'\x04{"tampered":null,"next_after":null,"clients":[],"more":false}',
+    ),
 ]
 
 
@@ -27,6 +30,10 @@ GOLDEN: list[tuple[Outcome, bytes]] = [
 def test_the_released_bytes(outcome: Outcome, raw: bytes) -> None:
     assert encode(outcome) == raw
     assert decode(raw) == outcome
+
+
+def test_bytes_from_before_a_field_are_read() -> None:
+    assert decode(b'\x04{"clients":[],"more":false}') == Commanded(ClientListResult(clients=[], more=False))
 
 
 def test_plaintext_is_left_out() -> None:

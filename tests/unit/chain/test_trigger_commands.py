@@ -156,9 +156,12 @@ def test_rules_are_listed_page_by_page() -> None:
     rules = [trigger_rule("a"), trigger_rule("b", revoked=True)]
     where.put(*rules)
     where.pages[trigger_paging(asked)] = tuple(row.ref for row in rules)
-    assert listed(where, asked) == TriggerListResult(triggers=[rule_view(rules[0])], after="acme/a", more=True)
+    assert listed(where, asked) == TriggerListResult(
+        triggers=[rule_view(rules[0])], after="acme/a", more=True, next_after="acme/a"
+    )
     where.tamper(rules[0].ref)
-    assert listed(where, asked).triggers == []
+    page = listed(where, asked)
+    assert (page.triggers, page.tampered, page.next_after) == ([], ["acme/a"], "acme/a")
     assert code(where, Operation.TRIGGER_LIST, TriggerListBody(tenant="nobody")) is Code.NOT_FOUND
 
 

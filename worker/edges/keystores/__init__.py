@@ -5,5 +5,6 @@ A customer's PKCS#11 token is opened by the HSM edge, which has the binding; `ap
 
 from worker.edges.keystores.credentials import Credential, Pkcs11Credential, read_credentials
 from worker.edges.keystores.opening import HttpsKeystores
+from worker.edges.keystores.renewal import CredentialFolder
 
-__all__ = ["Credential", "HttpsKeystores", "Pkcs11Credential", "read_credentials"]
+__all__ = ["Credential", "CredentialFolder", "HttpsKeystores", "Pkcs11Credential", "read_credentials"]

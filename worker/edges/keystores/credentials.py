@@ -1,7 +1,7 @@
 """What opens the customers' keystores: one JSON file of mode 0400 each, its stem the credential's name.
 
 A credential names the endpoints that it is for, so that no command can make a worker show one customer's secret to
-another's server. Read once, at start.
+another's server. Those for HTTPS are read again when a file changes (`renewal`).
 """
 
 import re

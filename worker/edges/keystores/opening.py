@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from ssl import SSLContext
 
 from worker.edges.keystores.credentials import Credential, TransitCredential, XksCredential, trusted
 from worker.edges.keystores.endpoints import is_allowed, is_key
@@ -11,6 +12,7 @@ from worker.edges.keystores.xks import XksKeystore
 from worker.model.keystores import KeystoreAddress, KeystoreMisconfigured, Provider
 
 NO_KEY = "-"
+Prepared = tuple[Mapping[str, XksCredential | TransitCredential], Mapping[str, SSLContext]]
 
 
 def _utc() -> datetime:
@@ -32,11 +34,22 @@ class HttpsKeystores:
 
         Raises `KeystoreMisconfigured`.
         """
-        self._credentials = {
+        self._credentials, self._trust = self.prepared(credentials)
+        self._allowed, self._fleet, self._budget_s, self._now = tuple(allowed), fleet, budget_s, now
+
+    @staticmethod
+    def prepared(credentials: Mapping[str, Credential]) -> Prepared:
+        """Those for HTTPS, with their trust. Reads CA files; raises `KeystoreMisconfigured`."""
+        https = {
             name: each for name, each in credentials.items() if isinstance(each, (XksCredential, TransitCredential))
         }
-        self._trust = {name: trusted(each.ca_file) for name, each in self._credentials.items()}
-        self._allowed, self._fleet, self._budget_s, self._now = tuple(allowed), fleet, budget_s, now
+        return https, {name: trusted(each.ca_file) for name, each in https.items()}
+
+    def take(self, made: Prepared) -> frozenset[str]:
+        """Use these from now on; the names of what is new, changed or gone. What is open keeps what it has."""
+        before, (self._credentials, self._trust) = self._credentials, made
+        names = before.keys() | self._credentials.keys()
+        return frozenset(name for name in names if before.get(name) != self._credentials.get(name))
 
     def places(self) -> list[KeystoreAddress]:
         """Every endpoint of every credential, without a key: for `look`."""
