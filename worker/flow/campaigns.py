@@ -138,7 +138,7 @@ class Campaigning:
     async def _lane(self, standing: Standing, until: float) -> _Lane:
         """Slice after slice, as long as the campaign stays what it is; the next turn looks anew."""
         count, of_deks = 0, standing.of_deks
-        size = self.sizes[0 if of_deks else 1]
+        size = self.throttle.size(self.sizes[0 if of_deks else 1])
         if standing.campaign.items_s:  # a slice is never more than a second's worth
             size = min(size, standing.campaign.items_s)
         while self.clock() < until:
