@@ -66,14 +66,22 @@ class Field:
 
     async def all_done(self) -> None:
         """Wait until everything sent has come out, and everything in the input is committed: no loss, no standstill."""
-        wanted = {b"%d" % each for each in range(self.sent)}
-        async with asyncio.timeout(PATIENCE_S), Tail(self.access, f"{self.prefix}.out") as tail:
-            found: set[bytes] = set()
-            while not wanted <= found:
-                found |= {entry.value or b"" for entry in await tail.wait(0.2)}
+        wanted, found = {b"%d" % each for each in range(self.sent)}, set[bytes]()
+        try:
+            async with asyncio.timeout(PATIENCE_S), Tail(self.access, f"{self.prefix}.out") as tail:
+                while not wanted <= found:
+                    found |= {entry.value or b"" for entry in await tail.wait(0.2)}
+                async with committed_offsets(self) as read:
+                    while await read() != await self.ends():
+                        await asyncio.sleep(0.1)
+        except TimeoutError:
             async with committed_offsets(self) as read:
-                while await read() != await self.ends():
-                    await asyncio.sleep(0.1)
+                offsets = f"committed {await read()} of {await self.ends()}"
+            unseen = len(wanted - found), len(wanted - await self.copied())
+            pytest.fail(f"{unseen[0]} missing, {unseen[1]} to who looks anew; {offsets}; {self._living()} workers live")
+
+    def _living(self) -> int:
+        return sum(process.returncode is None for process in self.workers)
 
     async def ends(self) -> list[int]:
         """The end of each input partition."""
