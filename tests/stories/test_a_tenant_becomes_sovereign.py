@@ -3,6 +3,7 @@
 The keystore goes away in the middle of it: the campaign waits, lists nothing as failed, and goes on when it is back.
 """
 
+import time
 import uuid
 from collections.abc import AsyncIterator
 
@@ -23,8 +24,8 @@ from worker.model.linked import LinkResult
 from worker.model.linking import LinkDeclareBody
 from worker.model.operations import Operation
 
-OTHERS, BEFORE = 24, 22
-"""Keys of layer 2 beside the one with DEKs: more than a slice. So many are wrapped before the keystore is away."""
+OTHERS, BEFORE, SLOW_S = 5, 3, 0.4
+"""Keys of layer 2 beside the one with DEKs. So many are wrapped before the keystore is away, and it is slow."""
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,7 @@ def leaving(customers: Customers, key: str) -> None:
 
     def mood(asked: Asked, said: Told) -> Told | Hang:
         nonlocal wrapped
+        time.sleep(SLOW_S)  # each request has a thread of its own
         mine = f"/{key}/" in asked.path
         wrapped += mine and asked.path.endswith("/encrypt")
         return Hang() if mine and wrapped > BEFORE else said

@@ -16,6 +16,7 @@ from worker.chain import fair, key_slices, slices
 from worker.chain.campaign_end import turned
 from worker.chain.campaigns import Turn, campaign_id, campaign_ref, remaining
 from worker.chain.key_slices import KeyWork
+from worker.chain.outside import is_outside
 from worker.chain.resolve import Chains
 from worker.chain.slices import DekWork, Ends
 from worker.flow.campaign_verify import Verifying
@@ -139,6 +140,9 @@ class Campaigning:
         """Slice after slice, as long as the campaign stays what it is; the next turn looks anew."""
         count, of_deks = 0, standing.of_deks
         size = self.throttle.size(self.sizes[0 if of_deks else 1])
+        target = standing.facts.versions.get((standing.campaign.key, standing.campaign.to_version))
+        if target is not None and is_outside(target):
+            size = 1  # what a keystore has wrapped is given once: of a slow one a larger slice might never be whole
         if standing.campaign.items_s:  # a slice is never more than a second's worth
             size = min(size, standing.campaign.items_s)
         while self.clock() < until:

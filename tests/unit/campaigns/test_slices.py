@@ -108,7 +108,7 @@ async def test_progress_is_told_under_one_id_a_second() -> None:
 
 @pytest.mark.parametrize("fault", Fault)
 def test_who_is_to_blame(fault: Fault) -> None:
-    items = fault in (Fault.BAD_CIPHERTEXT, Fault.INTEGRITY, Fault.UNFIT)
+    items = fault in (Fault.BAD_CIPHERTEXT, Fault.INTEGRITY)
     sound = WrappedDek(NONCE, b"c" * 81)
     assert slices.waits_for([sound, HsmFault(fault)]) == (None if items else failed(HsmFault(fault)).code)
     assert slices.waits_for([sound]) is None
