@@ -79,8 +79,7 @@ class Bounds:
     in_flight: int = 3
     drain_s: float = 10.0
     """Must be well below the rebalance timeout."""
-    commit_every_s: float = 0.1
-    """A commit costs worker and broker half a millisecond each; a crash repeats the answers of so long (D3)."""
+    commit_every_s: float = 0.02
     first_pause_s: float = 0.05
     longest_pause_s: float = 5.0
     dead_letters: int = 100
