@@ -113,6 +113,15 @@ def _policy(fleet: Place) -> None:
     assert [(each["client"], each["version"], each["given_by"]) for each in given] == [("reports", 1, "ann+bob")]
     assert "quota of acme: 500 a second" in fleet.keyriver("tenant quota acme --per-second 500 --burst 900")
     assert "900" in fleet.keyriver("tenant quota acme")
+    assert fleet.json("approval list") == []
+    decided = fleet.json("approval list --all")
+    assert isinstance(decided, list)
+    assert {one["state"] for one in decided} == {"approved"}
+    assert "NOT_FOUND" in fleet.keyriver("fleet retire row-mac 7", code=1)
+    fleet.keyriver("fleet rotate row-mac")
+    assert "rows, or words about rows, still rest on row-mac version 1" in fleet.keyriver(
+        "fleet retire row-mac 1", code=1
+    )
 
 
 def _survives_a_kill(fleet: Place) -> None:

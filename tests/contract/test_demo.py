@@ -15,6 +15,14 @@ from worker.local.demo import CUSTOMERS, Row, cut, joined, read, written
 COMMAND = [sys.executable, "-m", "worker", "demo"]
 
 
+@pytest.fixture(autouse=True)
+def _heeded() -> None:
+    """What the tests' own starter ignores (nohup, a shell's `&`) a child would ignore as well."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def begun(folder: Path) -> "subprocess.Popen[str]":
     environ = os.environ | {"KEYRIVER_LOCAL": str(folder)}
     return subprocess.Popen(

@@ -89,7 +89,7 @@ def start(case: Case, body: CampaignStartBody) -> Step | Code:
     if isinstance(found, Code):
         return found
     key, version, now_ms = found[0], found[1], case.facts.now_ms
-    if refused := _undestroyable(case, body, key, version):
+    if refused := _undestroyable(case, body, key):
         return refused
     row = case.facts.rows.get(campaign_ref(campaign_id(key.id, version.number, key.active_version)))
     if campaign_ref(campaign_id(key.id, version.number, key.active_version)) in case.facts.tampered:
@@ -112,15 +112,13 @@ def start(case: Case, body: CampaignStartBody) -> Step | Code:
     return _putting(case, known, now, body.why, rests)
 
 
-def _undestroyable(case: Case, body: CampaignStartBody, key: Key, version: Version) -> Code | None:
+def _undestroyable(case: Case, body: CampaignStartBody, key: Key) -> Code | None:
     """Why the old version can't be scheduled for destruction at the end, where that is wanted.
 
     A deep campaign leaves retired versions of the keys below, and they are under it until they are destroyed.
     """
     if body.destroy_after_s and body.kind is CampaignKind.DEEP and not moves_deks(key):
         return Code.STILL_NEEDED
-    if body.destroy_after_s and is_outside(version):
-        return Code.LINKED
     return grace_refused(body.destroy_after_s, case.limits)
 
 
@@ -256,7 +254,11 @@ def _found(case: Case, body: CampaignBody) -> Campaign | Code:
 
 
 def _versions(case: Case, body: CampaignOfKeyBody) -> tuple[Key, Version] | Code:
-    """The key, and which of its versions is to be emptied: never the active one, never one that nothing may read."""
+    """The key, and which of its versions is to be emptied: never the active one, never one that nothing may read.
+
+    What a customer's keystore wraps can't be taken to another L1 as it is, nor from ours to his: only a deep campaign
+    leads there (S13).
+    """
     key = find(case, body.tenant, body.key)
     if isinstance(key, Code):
         return key
@@ -267,7 +269,11 @@ def _versions(case: Case, body: CampaignOfKeyBody) -> tuple[Key, Version] | Code
     ]
     if not old:
         return Code.KEY_STATE
-    return key, max(old, key=lambda version: version.number)
+    newest = max(old, key=lambda version: version.number)
+    ends = (newest, case.facts.versions.get((key.id, key.active_version)))
+    if body.kind is CampaignKind.SHALLOW and any(one is not None and is_outside(one) for one in ends):
+        return Code.UNSUPPORTED
+    return key, newest
 
 
 def _putting(

@@ -30,8 +30,8 @@ SLICE = "keyriver.campaign.slice"
 """The type in a slice's leaf; it is no event."""
 FULL_SHARE = 100
 _NONCE_END = blob.HEADER_BYTES + blob.NONCE_BYTES
-_ELSEWHERE = frozenset({Fault.UNAVAILABLE, Fault.COLD, Fault.UNSUPPORTED})
-"""The token is away, a key is not open yet, or it is another token that holds it: no item's fault."""
+_ELSEWHERE = frozenset(Fault) - {Fault.BAD_CIPHERTEXT, Fault.INTEGRITY, Fault.UNFIT}
+"""The token or the customer's keystore is away, says no, or is another process's: no item's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +111,9 @@ class _Moves:
         return RewrapDek(self._source, old + self._aad_end, nonce, ciphertext, self._target, target_aad)
 
 
-def is_elsewhere(results: Iterable[HsmResult]) -> bool:
-    """Whether the token could not be asked: then nothing of the slice is settled, and somebody tries again."""
-    return any(isinstance(result, HsmFault) and result.fault in _ELSEWHERE for result in results)
+def waits_for(results: Iterable[HsmResult]) -> Code | None:
+    """Why the token could not be asked: then nothing of the slice is settled, and somebody tries again."""
+    return next((failed(one).code for one in results if isinstance(one, HsmFault) and one.fault in _ELSEWHERE), None)
 
 
 def conclude(work: DekWork, results: Sequence[HsmResult], facts: Facts, *, tells: bool) -> Settlement:

@@ -1,6 +1,7 @@
 """`keyriver approval`: commands that wait for a second officer (S14)."""
 
 from datetime import UTC, datetime
+from time import time_ns
 from typing import Annotated
 from uuid import UUID
 
@@ -16,6 +17,8 @@ from worker.model.control import ApprovalApproveBody, ApprovalListBody, Approval
 from worker.model.operations import Operation
 from worker.model.replies import ApprovalListResult, ApprovalResult, ApprovalView
 from worker.model.rows import ApprovalState
+
+_PENDING_MS = 16 * 24 * 3_600_000
 
 approval = App(
     name="approval",
@@ -44,7 +47,7 @@ async def list_approvals(
         tenant: Only this tenant's.
     """
     async with Officer(signs) as asking:
-        found = await _all(asking, tenant)
+        found = await _all(asking, tenant, None if every else _oldest())
     shown = [one for one in found if every or one.state is ApprovalState.PENDING]
     if json:
         show_json(shown)
@@ -52,7 +55,7 @@ async def list_approvals(
     heads = ("ID", "STATE", "COMMAND", "ASKED BY", "UNTIL", "WHAT")
     show_table(heads, [(one.id, one.state, one.operation, one.asked_by, _until(one), one.body) for one in shown])
     if len(shown) < len(found):
-        say(f"{len(found) - len(shown)} that are decided are not shown; --all shows them, too")
+        say("those that are decided are not shown; --all shows them, too")
 
 
 @approval.command
@@ -107,11 +110,16 @@ def teach(waiting: ApprovalView) -> str:
     )
 
 
-async def _all(asking: Officer, tenant: str | None) -> list[ApprovalView]:
+def _oldest() -> UUID:
+    """Before what pending approvals begin: ids tell when they were asked, and a request waits 14 days at most (D1)."""
+    return UUID(int=(time_ns() // 1_000_000 - _PENDING_MS) << 80)
+
+
+async def _all(asking: Officer, tenant: str | None, after: UUID | None) -> list[ApprovalView]:
     return await every(
         asking,
         Operation.APPROVAL_LIST,
-        body(ApprovalListBody, tenant=tenant),
+        body(ApprovalListBody, tenant=tenant, after=after),
         ApprovalListResult,
         lambda page: page.approvals,
         lambda page: page.approvals[-1].id if page.more and page.approvals else None,

@@ -91,6 +91,8 @@ class Campaigning:
     _measured: set[UUID] = field(default_factory=set)
     _waits: dict[UUID, float] = field(default_factory=dict)
     """Campaigns that can't go on now, and until when nobody tries."""
+    _said: dict[tuple[UUID, Code], float] = field(default_factory=dict)
+    """Why, and when that was seen last: it is said again only after some quiet."""
     _spent: dict[UUID, float] = field(default_factory=dict)
     """On the token in this turn, of campaigns that have a share of their own."""
     _rests: dict[UUID, tuple[int, float]] = field(default_factory=dict)
@@ -136,7 +138,7 @@ class Campaigning:
     async def _lane(self, standing: Standing, until: float) -> _Lane:
         """Slice after slice, as long as the campaign stays what it is; the next turn looks anew."""
         count, of_deks = 0, standing.of_deks
-        size = self.sizes[0 if of_deks else 1]
+        size = self.throttle.size(self.sizes[0 if of_deks else 1])
         if standing.campaign.items_s:  # a slice is never more than a second's worth
             size = min(size, standing.campaign.items_s)
         while self.clock() < until:
@@ -198,8 +200,8 @@ class Campaigning:
         began = perf_counter()
         results, spent = await self._on_token(work.ops)
         self.failpoints.reach("rewrapped")
-        if slices.is_elsewhere(results):
-            return await self._blocked(work.campaign, Code.DEFERRED)
+        if code := slices.waits_for(results):
+            return await self._blocked(work.campaign, code)
         if isinstance(work, DekWork):
             settlement = slices.conclude(work, results, facts, tells=tells)
         else:
@@ -239,9 +241,11 @@ class Campaigning:
         if code is Code.CAMPAIGN_STATE:
             await self._turn(campaign.id, Turn.FAIL, "the key was rotated again: start a campaign to that version")
         else:
-            if self._waits.get(campaign.id, 0.0) < self.clock() - QUIET_S:
+            now = self.clock()
+            if self._said.get((campaign.id, code), -QUIET_S) <= now - QUIET_S:
                 log.warning("the campaign %s waits: %s", campaign.id, code)
-            self._waits[campaign.id] = self.clock() + WAIT_S
+            self._said[campaign.id, code] = now
+            self._waits[campaign.id] = now + WAIT_S
         return False
 
     async def _turn(self, id_: UUID, turn: Turn, why: str = "") -> bool:

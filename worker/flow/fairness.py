@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from time import perf_counter, time_ns
 from typing import Protocol
 from uuid import UUID
@@ -26,6 +26,10 @@ LATELY_S = 3.0
 SAMPLES = 5000
 AT_ONCE_ON_TOKEN = 256
 """Operations of bulk work in one run on the token: some milliseconds, and whoever else waits has his turn."""
+BACKED_OFF_S = 1.0
+"""The longest rest that only the pace wants: a busy machine alone must not starve a campaign. A share is kept to."""
+SMALLEST = 100
+"""Items of a slice."""
 LOOK_S = 0.5
 """Whoever rests looks so often whether the pace is another one."""
 LONGEST_REST_S = 5.0
@@ -138,10 +142,18 @@ class Throttle:
         """Of the token's time, what this process may take now for work that has this share itself."""
         return fair.part(self.pace, min(share, self.share), self.processes)
 
+    def size(self, whole: int) -> int:
+        """How many items are done at once: fewer while answers are slow, for whoever reads waits for Postgres, too."""
+        return min(whole, max(SMALLEST, round(whole * self.pace.share)))
+
     async def rest(self, kind: str, began: float, spent_s: float, share: int, at_once: int) -> None:
         """Let others go on after so long on the token, in work that `began` on our clock in one of so many lanes."""
-        self._used[kind] = self.clock()
-        while (left := fair.rest_s(spent_s, self.clock() - began, self.part(share), at_once * self._kinds())) > 0:
+        self._used[kind] = since = self.clock()
+        bound = inf if min(share, self.share) < FULL_SHARE else since + BACKED_OFF_S
+        while (now := self.clock()) < bound:
+            left = fair.rest_s(spent_s, now - began, self.part(share), at_once * self._kinds())
+            if left <= 0:
+                return
             await self.sleep(min(left, LOOK_S))
 
     def _kinds(self) -> int:

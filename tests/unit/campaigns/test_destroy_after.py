@@ -8,9 +8,9 @@ from tests.unit.campaigns.office import Office
 from tests.unit.flow_river.rig import LIMITS, PAYMENTS, Rig
 from worker.chain.campaign_end import completed
 from worker.model.bodies import WrapBody, WrapItem
-from worker.model.campaign_bodies import CampaignShowBody, CampaignStartBody
+from worker.model.campaign_bodies import CampaignPlanBody, CampaignShowBody, CampaignStartBody
 from worker.model.campaign_replies import CampaignResult, CampaignTold, CampaignView
-from worker.model.campaigns import CampaignState
+from worker.model.campaigns import CampaignKind, CampaignState
 from worker.model.control import KeyCancelDestroyBody
 from worker.model.effects import Announce, PutRow, Settlement
 from worker.model.facts import Facts, Question, StoredRow
@@ -102,7 +102,11 @@ async def test_it_is_refused_where_nothing_could_be_destroyed() -> None:
     (mac,) = await office.rig.token.fleet_keys.mac([mac_input(row)])
     office.rig.memory.rows[upper.ref] = StoredRow(row, mac.version, mac.value)
     linked = CampaignStartBody(tenant="acme", key="acme", destroy_after_s=WEEK_S)
-    assert await office.refused(Operation.CAMPAIGN_START, linked) == "LINKED"
+    assert await office.refused(Operation.CAMPAIGN_START, linked) == "UNSUPPORTED"
+    plan = CampaignPlanBody(tenant="acme", key="acme")
+    assert await office.refused(Operation.CAMPAIGN_PLAN, plan) == "UNSUPPORTED"
+    deep = linked.model_copy(update={"kind": CampaignKind.DEEP})
+    assert await office.refused(Operation.CAMPAIGN_START, deep) == "STILL_NEEDED"
 
 
 async def facts_of(office: Office, view: CampaignView) -> Facts:

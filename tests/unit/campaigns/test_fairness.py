@@ -13,7 +13,7 @@ from tests.unit.campaigns.office import Office
 from worker.chain.fair import Pace
 from worker.cli.campaign_show import draw
 from worker.flow import fairness
-from worker.flow.fairness import AT_ONCE_ON_TOKEN, LATELY_S, BulkHsm, Latencies, Manners, Throttle, Timed
+from worker.flow.fairness import AT_ONCE_ON_TOKEN, BACKED_OFF_S, LATELY_S, BulkHsm, Latencies, Manners, Throttle, Timed
 from worker.model.campaigns import CampaignState
 from worker.model.fairness import Neighbours
 from worker.model.hsm import Condemned, Fault, HsmFault, HsmOp, HsmResult
@@ -157,6 +157,28 @@ async def test_a_rest_ends_when_the_pace_is_full_again() -> None:
     throttle = Throttle(limit_ms=10, pace=Pace(0.5), sleep=sleep)
     await throttle.rest("campaigns", throttle.clock(), 1000.0, 100, 3)
     assert len(naps) == 1
+
+
+async def test_backing_off_alone_never_takes_long_but_a_share_is_kept_to() -> None:
+    clock, slept = Clock(), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock.s += seconds
+
+    throttle = Throttle(pace=Pace(0.125), clock=clock, sleep=sleep)
+    await throttle.rest("campaigns", clock.s - 9.0, 9.0, 100, 3)
+    assert sum(slept) == pytest.approx(BACKED_OFF_S)
+    slept.clear()
+    await throttle.rest("campaigns", clock.s - 9.0, 9.0, 50, 3)
+    assert sum(slept) == pytest.approx(9.0 * 3 / 0.0625 - 9.0)
+
+
+def test_slices_are_smaller_while_answers_are_slow() -> None:
+    throttle = Throttle()
+    assert [throttle.size(whole) for whole in (1000, 20)] == [1000, 20]
+    throttle.pace = Pace(0.25)
+    assert [throttle.size(whole) for whole in (1000, 200, 20)] == [250, 100, 20]
 
 
 async def test_a_batch_of_requests_rests_not_longer_than_a_drain(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from worker.chain.campaign_end import Look, certificate, completed, ended
 from worker.chain.campaigns import Verdict, verdict
 from worker.chain.resolve import Chains
 from worker.chain.slices import DekWork, Ends, conclude, decide, digest_of, ends
+from worker.chain.work import failed
 from worker.model.audit import Head
 from worker.model.campaign_replies import CampaignTold
 from worker.model.campaigns import LAST_ID, Campaign, CampaignState, Leftovers, Progress, Slice
@@ -107,9 +108,10 @@ async def test_progress_is_told_under_one_id_a_second() -> None:
 
 @pytest.mark.parametrize("fault", Fault)
 def test_who_is_to_blame(fault: Fault) -> None:
-    nobody = fault in (Fault.UNAVAILABLE, Fault.COLD, Fault.UNSUPPORTED)
-    assert slices.is_elsewhere([HsmFault(fault)]) is nobody
-    assert not slices.is_elsewhere([])
+    items = fault in (Fault.BAD_CIPHERTEXT, Fault.INTEGRITY, Fault.UNFIT)
+    sound = WrappedDek(NONCE, b"c" * 81)
+    assert slices.waits_for([sound, HsmFault(fault)]) == (None if items else failed(HsmFault(fault)).code)
+    assert slices.waits_for([sound]) is None
 
 
 @pytest.mark.parametrize(
