@@ -223,6 +223,17 @@ async def test_when_postgres_is_away_nothing_is_answered() -> None:
         await code(rig)
 
 
+async def test_two_in_a_batch_do_not_spend_the_same_lease() -> None:
+    """What is left of a lease serves who costs no more than that; only the database lends beyond it."""
+    rig, _ = await made(10, 10)
+    await put(rig, client="billing", per_second=1, burst=7)
+    first, second = (rig.draft(Operation.WRAP, wraps(6)) for _ in range(2))
+    await rig.run(first, second)
+    codes = sorted(rig.told(one)[0].code for one in (first, second))
+    assert codes == ["", "THROTTLED"]
+    assert len(rig.memory.deks) == 6
+
+
 async def test_a_large_request_is_served_when_there_is_anything() -> None:
     rig, _ = await made(10, 10)
     assert await code(rig, 1) == ""
