@@ -85,7 +85,8 @@ class KafkaAdmin(AbstractAsyncContextManager["KafkaAdmin"]):
         for name, code, reason in answer.topic_errors:
             if code not in (0, _EXISTS):
                 raise BusUnavailable(f"Kafka did not create {name}: {for_code(code).__name__} {reason or ''}")
-        return [spec.name for spec in missing]
+        made = {name for name, code, _ in answer.topic_errors if not code}  # the list may lag behind what exists
+        return [spec.name for spec in missing if spec.name in made]
 
     async def differences(self, specs: Sequence[TopicSpec]) -> list[Difference]:
         """What is missing or not as it has to be; empty when all is well."""
