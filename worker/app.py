@@ -96,18 +96,7 @@ class Worker:
         self._parts = parts
         self._failpoints = Failpoints(parse(settings.failpoints))
         self._voice = RunVoice(settings.fleet, parts.topics.intake, parts.token.fleet_keys, parts.sink)
-        progress = KafkaProgress(parts.access, parts.topics.group(Lane.INTERACTIVE), parts.topics.wrap)
-        self._intake_keys = IntakeKeys(
-            fleet=settings.fleet,
-            intake_topic=parts.topics.intake,
-            suites=settings.intake_suites,
-            store=parts.store,
-            trust=parts.trust,
-            fleet_keys=parts.token.fleet_keys,
-            sink=parts.sink,
-            progress=progress,
-            private_halves=partial(private_halves, parts.pool),
-        )
+        self._intake_keys = self._keys_for_callers()
         self._contacts = contacts = Contacts(settings.sovereign_limit_s)
         probe_s = settings.keystore_probe_s
         self._keystones = Keystones(
@@ -137,6 +126,21 @@ class Worker:
         for lane, source in self.sources.items():
             parts.metrics.lag_of(lane.value, source.lag)
         parts.metrics.handles_of(lambda: parts.token.hsm.handles)
+
+    def _keys_for_callers(self) -> IntakeKeys:
+        parts, settings = self._parts, self._parts.settings
+        progress = KafkaProgress(parts.access, parts.topics.group(Lane.INTERACTIVE), parts.topics.wrap)
+        return IntakeKeys(
+            fleet=settings.fleet,
+            intake_topic=parts.topics.intake,
+            suites=settings.intake_suites,
+            store=parts.store,
+            trust=parts.trust,
+            fleet_keys=parts.token.fleet_keys,
+            sink=parts.sink,
+            progress=progress,
+            private_halves=partial(private_halves, parts.pool),
+        )
 
     def _intake(self, lane: Lane, source: KafkaSource) -> Intake:
         settings = self._parts.settings

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from worker.model.campaign_bodies import FULL_SHARE
+
 FULL = 1.0
 SLOWEST = 1 / 8
 """Bulk work never stands still: it is owed to somebody, too, and answers may be slow for other reasons."""
 STEP = 1 / 16
 HOLD = 3
 """Looks after a halving at which slow answers may still be those from before it."""
-FULL_SHARE = 100
 
 
 @dataclass(frozen=True, slots=True)

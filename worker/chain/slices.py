@@ -28,7 +28,6 @@ from worker.model.rows import Dek
 
 SLICE = "keyriver.campaign.slice"
 """The type in a slice's leaf; it is no event."""
-FULL_SHARE = 100
 _NONCE_END = blob.HEADER_BYTES + blob.NONCE_BYTES
 _ELSEWHERE = frozenset(Fault) - {Fault.BAD_CIPHERTEXT, Fault.INTEGRITY}
 """The token or the customer's keystore is away, says no, or is another process's: no item's fault."""

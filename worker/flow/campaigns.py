@@ -25,6 +25,7 @@ from worker.flow.fairness import Throttle
 from worker.flow.slices import Slices
 from worker.flow.standing import Standing, Standings
 from worker.flow.uses import Uses
+from worker.model.campaign_bodies import FULL_SHARE
 from worker.model.campaigns import Campaign, CampaignKind, CampaignState, Leased, Slice
 from worker.model.codes import Code
 from worker.model.effects import FinishSlice, Settlement
@@ -131,7 +132,7 @@ class Campaigning:
         if rests == share and began < until:
             return 0
         lanes = await asyncio.gather(*[self._lane(standing, began + TURN_S) for _ in range(AT_ONCE)])
-        if share < fair.FULL_SHARE:
+        if share < FULL_SHARE:
             self._rests[id_] = share, began + self._spent.pop(id_, 0.0) / self.throttle.part(share)
         done = sum(lane.slices for lane in lanes)
         return done + (await self._turn(id_, Turn.VERIFY) if any(lane.is_over for lane in lanes) else 0)
@@ -156,7 +157,7 @@ class Campaigning:
                 await self.slices.release(lease.slice)
                 break
             count += 1
-            if standing.campaign.hsm_share < fair.FULL_SHARE:
+            if standing.campaign.hsm_share < FULL_SHARE:
                 break  # its rest follows, and is nobody else's
         return _Lane(count, False)
 
@@ -214,9 +215,9 @@ class Campaigning:
         self.failpoints.reach("sliced")
         if settled:
             self._counted(settlement, facts, perf_counter() - began, tells=tells)
-        if work.campaign.hsm_share < fair.FULL_SHARE:
+        if work.campaign.hsm_share < FULL_SHARE:
             self._spent[work.campaign.id] = self._spent.get(work.campaign.id, 0.0) + spent
-        await self.throttle.rest("campaigns", began, spent, fair.FULL_SHARE, AT_ONCE)
+        await self.throttle.rest("campaigns", began, spent, FULL_SHARE, AT_ONCE)
         return settled
 
     async def _on_token(self, ops: Sequence[HsmOp]) -> tuple[list[HsmResult], float]:

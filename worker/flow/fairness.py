@@ -15,8 +15,10 @@ from typing import Protocol
 from uuid import UUID
 
 from worker.chain import fair
-from worker.chain.fair import FULL_SHARE, Pace
+from worker.chain.fair import Pace
 from worker.flow.clock import boottime
+from worker.flow.intake import River
+from worker.model.campaign_bodies import FULL_SHARE
 from worker.model.fairness import Neighbours
 from worker.model.hsm import Condemned, HsmOp, HsmResult
 from worker.model.records import Record, Verdict
@@ -81,27 +83,11 @@ class Latencies:
         return took[ceil(len(took) * 0.99) - 1] if took else 0
 
 
-class Answers(Protocol):
-    """The river, as an intake feeds it."""
-
-    async def run(self, records: Sequence[Record]) -> list[Verdict]:
-        """See `flow.intake.River`."""
-        ...
-
-    async def bury(self, record: Record) -> Verdict:
-        """See `flow.intake.River`."""
-        ...
-
-    async def set_aside(self, record: Record) -> Verdict:
-        """See `flow.intake.River`."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Timed:
     """A river that notes how long its answers took, waiting in Kafka included."""
 
-    river: Answers
+    river: River
     latencies: Latencies
 
     async def run(self, records: Sequence[Record]) -> list[Verdict]:
